@@ -1,0 +1,246 @@
+import { DaybookError } from './errors.ts';
+
+declare global {
+  // Node's own fast paths behind `toString(encoding, start, end)`, missing from its typings.
+  interface Buffer {
+    latin1Slice(start?: number, end?: number): string;
+    utf8Slice(start?: number, end?: number): string;
+    latin1Write(text: string, offset?: number, length?: number): number;
+  }
+}
+
+/**
+ * Bytes held in a string, one character (U+0000…U+00FF) per byte. Keys and values of the state
+ * travel in this form inside a node: it hashes, compares (in byte order, which is UTF-8 order) and
+ * stores far cheaper than a small `Buffer`. Convert at the borders with {@link bytesOf},
+ * {@link bytestringOf}, {@link bytestringOfText} and {@link textOf}.
+ */
+export type Bytestring = string;
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the range is exactly 7-bit ASCII
+const ascii = /^[\x00-\x7f]*$/;
+
+/** UTF-8 bytes of a text, as a {@link Bytestring}; ASCII is returned as it is. */
+export function bytestringOfText(text: string): Bytestring {
+  return ascii.test(text) ? text : Buffer.from(text, 'utf8').latin1Slice();
+}
+
+/** The text whose UTF-8 bytes these are; malformed bytes become U+FFFD. */
+export function textOf(bytestring: Bytestring): string {
+  return ascii.test(bytestring) ? bytestring : Buffer.from(bytestring, 'latin1').toString('utf8');
+}
+
+/** A {@link Bytestring} as a fresh `Buffer`. */
+export function bytesOf(bytestring: Bytestring): Buffer {
+  return Buffer.from(bytestring, 'latin1');
+}
+
+/** Bytes as a {@link Bytestring}. */
+export function bytestringOf(bytes: Uint8Array): Bytestring {
+  return asBuffer(bytes).latin1Slice();
+}
+
+/** A `Buffer` view of the same memory. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/**
+ * Appends to one growing buffer. Integers are big-endian; `text` and `bytes` carry a u32 length.
+ * A writer may be reused after {@link ByteWriter.reset}; {@link ByteWriter.finish} copies out.
+ */
+export class ByteWriter {
+  #buffer: Buffer;
+  #length = 0;
+
+  constructor(capacityBytes = 1024) {
+    this.#buffer = Buffer.allocUnsafeSlow(capacityBytes);
+  }
+
+  /** Bytes written so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  reset(): void {
+    this.#length = 0;
+  }
+
+  u8(value: number): this {
+    const at = this.#reserve(1);
+    this.#buffer[at] = value;
+    return this;
+  }
+
+  u16(value: number): this {
+    const at = this.#reserve(2);
+    this.#buffer[at] = value >>> 8;
+    this.#buffer[at + 1] = value;
+    return this;
+  }
+
+  u32(value: number): this {
+    this.#buffer.writeUInt32BE(value, this.#reserve(4));
+    return this;
+  }
+
+  /** A safe non-negative integer in eight bytes. */
+  u64(value: number): this {
+    const at = this.#reserve(8);
+    this.#buffer.writeUInt32BE(Math.floor(value / 0x1_0000_0000), at);
+    this.#buffer.writeUInt32BE(value % 0x1_0000_0000, at + 4);
+    return this;
+  }
+
+  /** Bytes without a length. */
+  raw(bytes: Uint8Array): this {
+    this.#buffer.set(bytes, this.#reserve(bytes.length));
+    return this;
+  }
+
+  /** A bytestring without a length. */
+  rawBytestring(bytestring: Bytestring): this {
+    const at = this.#reserve(bytestring.length);
+    this.#buffer.latin1Write(bytestring, at, bytestring.length);
+    return this;
+  }
+
+  /** u32 length, then the bytes. */
+  bytes(bytes: Uint8Array): this {
+    return this.u32(bytes.length).raw(bytes);
+  }
+
+  /** u32 length, then the bytes. */
+  bytestring(bytestring: Bytestring): this {
+    return this.u32(bytestring.length).rawBytestring(bytestring);
+  }
+
+  /** u32 length, then UTF-8. */
+  text(text: string): this {
+    return this.bytestring(bytestringOfText(text));
+  }
+
+  /** Overwrites four bytes written earlier, e.g. a length known only later. */
+  patchU32(at: number, value: number): void {
+    this.#buffer.writeUInt32BE(value, at);
+  }
+
+  /** The bytes so far, in memory of their own. */
+  finish(): Buffer {
+    const copy = Buffer.allocUnsafeSlow(this.#length);
+    this.#buffer.copy(copy, 0, 0, this.#length);
+    return copy;
+  }
+
+  /** The bytes so far, as a view that the next write invalidates. */
+  view(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
+  #reserve(count: number): number {
+    const at = this.#length;
+    const needed = at + count;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2));
+      this.#buffer.copy(grown, 0, 0, at);
+      this.#buffer = grown;
+    }
+    this.#length = needed;
+    return at;
+  }
+}
+
+/**
+ * Reads what {@link ByteWriter} wrote. Never reads past its end.
+ *
+ * @throws {DaybookError} `MALFORMED` with `details.what` and `details.offset`, from every method,
+ *   when the bytes end early or a length is over the given maximum.
+ */
+export class ByteReader {
+  readonly buffer: Buffer;
+  /** Offset of the next byte in `buffer`. */
+  offset: number;
+  readonly end: number;
+  readonly #what: string;
+
+  constructor(bytes: Uint8Array, what: string, start = 0, end: number = bytes.length) {
+    this.buffer = asBuffer(bytes);
+    this.#what = what;
+    this.offset = start;
+    this.end = end;
+  }
+
+  get remaining(): number {
+    return this.end - this.offset;
+  }
+
+  u8(): number {
+    return this.buffer[this.skip(1)] as number;
+  }
+
+  u16(): number {
+    return this.buffer.readUInt16BE(this.skip(2));
+  }
+
+  u32(): number {
+    return this.buffer.readUInt32BE(this.skip(4));
+  }
+
+  u64(): number {
+    const at = this.skip(8);
+    const value = this.buffer.readUInt32BE(at) * 0x1_0000_0000 + this.buffer.readUInt32BE(at + 4);
+    if (!Number.isSafeInteger(value)) this.fail('integer over 2^53');
+    return value;
+  }
+
+  /** A view of `count` bytes: valid as long as the underlying buffer is. */
+  raw(count: number): Buffer {
+    const at = this.skip(count);
+    return this.buffer.subarray(at, at + count);
+  }
+
+  rawBytestring(count: number): Bytestring {
+    const at = this.skip(count);
+    return this.buffer.latin1Slice(at, at + count);
+  }
+
+  bytes(max: number): Buffer {
+    return this.raw(this.length(max));
+  }
+
+  bytestring(max: number): Bytestring {
+    return this.rawBytestring(this.length(max));
+  }
+
+  text(max: number): string {
+    const count = this.length(max);
+    const at = this.skip(count);
+    return this.buffer.utf8Slice(at, at + count);
+  }
+
+  /** A u32 length or count that must not exceed `max`. */
+  length(max: number): number {
+    const length = this.u32();
+    if (length > max) this.fail(`length ${length} over ${max}`);
+    return length;
+  }
+
+  /** Moves on by `count` bytes and returns the offset before. */
+  skip(count: number): number {
+    const at = this.offset;
+    if (count > this.end - at) this.fail('ends early');
+    this.offset = at + count;
+    return at;
+  }
+
+  /** Demands that nothing is left. */
+  finish(): void {
+    if (this.offset !== this.end) this.fail('bytes after the end');
+  }
+
+  fail(why: string): never {
+    throw new DaybookError('MALFORMED', `malformed ${this.#what}: ${why}`, {
+      details: { what: this.#what, offset: this.offset },
+    });
+  }
+}

@@ -1,0 +1,278 @@
+/** What helps after an error: see `DaybookError`. */
+export type Retry = 'never' | 'same' | 'refresh';
+
+/** One line of the catalogue: `status` is the HTTP status the gateway answers with. */
+export interface ErrorCatalogEntry {
+  readonly retry: Retry;
+  readonly status: number;
+  readonly cause: string;
+  readonly remedy: string;
+}
+
+const entry = (retry: Retry, status: number, cause: string, remedy: string): ErrorCatalogEntry => ({
+  retry,
+  status,
+  cause,
+  remedy,
+});
+
+/**
+ * Every error code of Daybook, with cause and remedy; `docs/errors.md` is made from this table and
+ * a test compares the two. Sorted by room.
+ */
+export const errorCatalog = {
+  // base
+  INTERNAL: entry(
+    'same',
+    500,
+    'A bug or an unforeseen condition in Daybook.',
+    'Report it with the log lines around it.',
+  ),
+  LIMIT_EXCEEDED: entry(
+    'never',
+    413,
+    'A named limit was exceeded; `details.limit` says which.',
+    'Send less, or raise the limit in the configuration.',
+  ),
+  MALFORMED: entry(
+    'never',
+    400,
+    'Bytes or JSON that do not have the documented form.',
+    'Correct the sender; `details.what` names the part.',
+  ),
+  INVALID_ARGUMENT: entry(
+    'never',
+    400,
+    'A well-formed request with a value that is not allowed.',
+    'Correct the value named in `details`.',
+  ),
+  TIMEOUT: entry(
+    'same',
+    504,
+    'The operation did not finish before its deadline.',
+    'Try again, or allow more time.',
+  ),
+  CLOSED: entry(
+    'same',
+    503,
+    'The component was shut down while the call was under way.',
+    'Try again at another node, or after the restart.',
+  ),
+  // io
+  IO_FAILED: entry(
+    'same',
+    500,
+    'The operating system refused a disk, network or process operation.',
+    'Look at the cause: full disk, missing permission, broken device.',
+  ),
+  DISK_FULL: entry(
+    'same',
+    507,
+    'No space left on the device that holds the data directory.',
+    'Free space; the node goes on by itself.',
+  ),
+  PEER_UNREACHABLE: entry(
+    'same',
+    503,
+    'No connection to another process of the network.',
+    'Check that it runs and that the address is right.',
+  ),
+  // model
+  SIGNATURE_INVALID: entry(
+    'never',
+    401,
+    'A signature is missing or does not match the signed bytes.',
+    'Sign with the private key of the certificate that is sent.',
+  ),
+  IDENTITY_UNKNOWN: entry(
+    'never',
+    401,
+    'The certificate is not issued by a certificate authority of the named MSP, is expired or revoked.',
+    'Enrol with a certificate authority that the channel knows.',
+  ),
+  ACCESS_DENIED: entry(
+    'never',
+    403,
+    'The channel does not allow this MSP to do this.',
+    'Ask an administrator to change the access rules of the channel.',
+  ),
+  CHANNEL_UNKNOWN: entry(
+    'never',
+    404,
+    'This network has no channel of that name.',
+    'Check the name with `daybook status`.',
+  ),
+  // log
+  LOG_ADDRESS_TAKEN: entry(
+    'refresh',
+    409,
+    'Another entry stands at this address.',
+    'Take a new token.',
+  ),
+  LOG_EPOCH_SEALED: entry(
+    'refresh',
+    409,
+    'A higher epoch has sealed the log.',
+    'Take a new token from the new sequencer.',
+  ),
+  LOG_TRIMMED: entry(
+    'never',
+    410,
+    'The address lies before the trim point.',
+    'Read it from a block or a snapshot.',
+  ),
+  LOG_NOT_WRITTEN: entry(
+    'same',
+    404,
+    'Nothing is written at this address yet.',
+    'Wait for it, or fill it.',
+  ),
+  LOG_DAMAGED: entry(
+    'never',
+    500,
+    'A stored entry fails its checksum.',
+    'Restore the segment from a copy; nothing is skipped or cut.',
+  ),
+  LOG_LOCKED: entry(
+    'same',
+    503,
+    'Another process has this data directory open.',
+    'Stop the other process or choose another directory.',
+  ),
+  // state, replica
+  STATE_DAMAGED: entry(
+    'never',
+    500,
+    'The state on disk is not usable.',
+    'It is rebuilt from a snapshot or the log; see the message.',
+  ),
+  SNAPSHOT_INVALID: entry(
+    'never',
+    422,
+    'A snapshot file is damaged or belongs to another channel.',
+    'Fetch it again.',
+  ),
+  QUERY_INVALID: entry(
+    'never',
+    400,
+    'A JSON query is malformed or uses an operator that is not allowed.',
+    'Correct the query; `details.operator` names the operator.',
+  ),
+  // sequencer
+  SNAPSHOT_TOO_OLD: entry(
+    'refresh',
+    409,
+    'The reads are older than the window of recent writes.',
+    'Execute again on fresh state.',
+  ),
+  SEQUENCER_NOT_READY: entry(
+    'refresh',
+    503,
+    'The sequencer just took over, or there is none.',
+    'Catch up with the log and ask again.',
+  ),
+  // contract
+  CONTRACT_UNKNOWN: entry(
+    'never',
+    404,
+    'No contract of that name is deployed on the channel.',
+    'Deploy it with `daybook contract deploy`.',
+  ),
+  CONTRACT_VERSION_MISMATCH: entry(
+    'refresh',
+    409,
+    'The transaction asks for another version than the deployed one.',
+    'Leave the version out, or name the deployed one.',
+  ),
+  CONTRACT_BUNDLE_INVALID: entry(
+    'never',
+    422,
+    'The directory or bundle is not a contract.',
+    'See the message; `daybook contract deploy --help` shows the expected form.',
+  ),
+  CONTRACT_REJECTED: entry(
+    'never',
+    422,
+    'The contract threw: it refuses the transaction. Nothing was written.',
+    'The message is the contract’s own.',
+  ),
+  CONTRACT_FUNCTION_UNKNOWN: entry(
+    'never',
+    404,
+    'The contract has no such function.',
+    'See `org.hyperledger.fabric:GetMetadata` of the contract.',
+  ),
+  CONTRACT_TIMEOUT: entry(
+    'never',
+    422,
+    'The call used more CPU time than the limit.',
+    'Make the call cheaper or raise `contractCpuMsMax`.',
+  ),
+  CONTRACT_MEMORY: entry(
+    'never',
+    422,
+    'The call used more memory than the limit.',
+    'Use less, or raise `contractHeapMiBMax` or `contractBufferBytesMax`.',
+  ),
+  CONTRACT_CRASHED: entry(
+    'never',
+    422,
+    'The contract process ended while the call ran.',
+    'Look for aborts and unhandled rejections in the contract.',
+  ),
+  CONTRACT_NONDETERMINISTIC: entry(
+    'never',
+    422,
+    'The contract used something that has no place in a deterministic call.',
+    'Use the transaction’s timestamp and arguments only.',
+  ),
+  // executor
+  TRANSACTION_CONFLICT: entry(
+    'same',
+    409,
+    'The transaction kept conflicting with others until its deadline.',
+    'Send it again.',
+  ),
+  TRANSACTION_EXPIRED: entry(
+    'never',
+    408,
+    'The timestamp lies outside the channel’s transaction lifetime.',
+    'Make a new transaction; check the clock.',
+  ),
+  TRANSACTION_UNKNOWN: entry(
+    'same',
+    404,
+    'No transaction of that id is known (yet) to this node.',
+    'Wait for it, or check the id.',
+  ),
+  TRANSACTION_INVALID: entry(
+    'never',
+    422,
+    'Replay found the record invalid; `details.reason` says why.',
+    'See the reason.',
+  ),
+  OUTCOME_UNKNOWN: entry(
+    'same',
+    504,
+    'No answer came before the deadline; the transaction may still commit.',
+    'Look it up by its transaction id before you send a new one.',
+  ),
+  OVERLOADED: entry(
+    'same',
+    429,
+    'A bounded queue is full; `details.limit` says which.',
+    'Send the same bytes again a little later.',
+  ),
+  // node, cli
+  CONFIG_INVALID: entry(
+    'never',
+    400,
+    'A configuration value is missing or wrong.',
+    'Correct the value named in `details`.',
+  ),
+  USAGE: entry('never', 400, 'The command line is not understood.', 'See `--help`.'),
+  NOT_FOUND: entry('never', 404, 'The named thing does not exist.', 'Check the name.'),
+} as const satisfies Record<string, ErrorCatalogEntry>;
+
+/** The literal codes of all Daybook errors. */
+export type ErrorCode = keyof typeof errorCatalog;

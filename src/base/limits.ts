@@ -1,0 +1,58 @@
+import { DaybookError } from './errors.ts';
+
+/**
+ * Every limit of Daybook, in one place (invariant I9). A limit that is hit is named in the error:
+ * `LIMIT_EXCEEDED` or `OVERLOADED` with `details.limit`. Values are defaults; those that a channel
+ * or a node may set appear in its configuration under the same name.
+ */
+export const limits = {
+  // model
+  nameBytesMax: 128,
+  argumentsMax: 256,
+  argumentBytesMax: 1024 * 1024,
+  certificateBytesMax: 8 * 1024,
+  nonceBytes: 24,
+  keyBytesMax: 1024,
+  valueBytesMax: 4 * 1024 * 1024,
+  batchTransactionsMax: 1000,
+  batchBytesMax: 4 * 1024 * 1024,
+  /** Records in one entry; also fixes the split of a position into (address, index). */
+  recordsPerEntryMax: 4096,
+  recordBytesMax: 6 * 1024 * 1024,
+  entryBytesMax: 8 * 1024 * 1024,
+  readsPerRecordMax: 100_000,
+  writesPerRecordMax: 100_000,
+  // log
+  logWritesInFlightMax: 1024,
+  // sequencer
+  sequencerWindowKeysMax: 200_000,
+  // state
+  pageRowsMax: 10_000,
+  queryRowsMax: 10_000,
+  // contract
+  contractBundleBytesMax: 4 * 1024 * 1024,
+  contractCpuMsMax: 2_000,
+  contractHeapMiBMax: 256,
+  contractBufferBytesMax: 64 * 1024 * 1024,
+  // executor
+  executorTransactionsMax: 20_000,
+  groupBytesMax: 1024 * 1024,
+  groupsInFlightMax: 8,
+  // gateway, client
+  gatewayConnectionsMax: 1_000,
+  gatewayBatchesInFlightMax: 1_000,
+  clientTransactionsInFlightMax: 20_000,
+  eventSubscribersMax: 256,
+} as const;
+
+/** The name of a limit, as used in configuration and in `details.limit`. */
+export type LimitName = keyof typeof limits;
+
+/** @throws {DaybookError} `LIMIT_EXCEEDED` naming `limit` when `actual` is over `max`. */
+export function checkLimit(limit: LimitName, actual: number, max: number = limits[limit]): void {
+  if (actual > max) {
+    throw new DaybookError('LIMIT_EXCEEDED', `${limit} is ${max}, got ${actual}`, {
+      details: { limit, max, actual },
+    });
+  }
+}

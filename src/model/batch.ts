@@ -1,0 +1,184 @@
+import { ByteReader, ByteWriter, checkLimit, DaybookError, limits } from '../base/index.ts';
+import {
+  type Identity,
+  type IdentityVerifier,
+  identityBytes,
+  identityFromBytes,
+  type Signer,
+} from './identity.ts';
+import { merkleRoot } from './merkle.ts';
+import {
+  decodeTransaction,
+  encodeTransaction,
+  type Transaction,
+  type TxId,
+  transactionId,
+  transactionLeafHash,
+} from './transaction.ts';
+
+/**
+ * How a batch is signed. `batch`: one signature over the Merkle root of all transactions.
+ * `single`: one signature per transaction, each over its own leaf, as Fabric signs.
+ */
+export type SigningMode = 'batch' | 'single';
+
+/** One transaction of a batch, as received and checked for shape. */
+export interface BatchItem {
+  readonly transaction: Transaction;
+  /** The transaction's canonical bytes. */
+  readonly bytes: Uint8Array;
+  readonly txId: Uint8Array;
+  readonly leafHash: Uint8Array;
+  /** The transaction's own signature; in mode `single` only. */
+  readonly signature?: Uint8Array;
+  /** Calls of a client with the same key take effect in the order in which they were sent. */
+  readonly orderingKey: string;
+}
+
+/** The transactions that a client sends together. */
+export interface Batch {
+  readonly channel: string;
+  /** 16 random bytes. */
+  readonly batchId: Uint8Array;
+  readonly creator: Identity;
+  readonly creatorBytes: Uint8Array;
+  readonly mode: SigningMode;
+  readonly items: readonly BatchItem[];
+  /** Over {@link batchSigningBytes}; empty in mode `single`. */
+  readonly signature: Uint8Array;
+}
+
+const batchVersion = 1;
+const signatureBytesMax = 128;
+const batchDomain = Buffer.from('daybook batch v1\0');
+const singleDomain = Buffer.from('daybook transaction v1\0');
+
+/** What a batch's creator signs: domain, channel, batch id, number of transactions, Merkle root. */
+export function batchSigningBytes(
+  channel: string,
+  batchId: Uint8Array,
+  count: number,
+  root: Uint8Array,
+): Buffer {
+  return new ByteWriter(128)
+    .raw(batchDomain)
+    .text(channel)
+    .raw(batchId)
+    .u32(count)
+    .raw(root)
+    .finish();
+}
+
+/** What the creator signs for one transaction in mode `single`. */
+export function singleSigningBytes(leafHash: Uint8Array): Buffer {
+  return Buffer.concat([singleDomain, leafHash]);
+}
+
+/** A call to be put into a batch. */
+export interface BatchCall {
+  readonly transaction: Transaction;
+  readonly orderingKey?: string;
+}
+
+/**
+ * Signs calls as one batch and encodes it for the wire.
+ *
+ * @returns the bytes to send (and to send again, unchanged, on every retry) and the transaction
+ *   ids in order.
+ * @throws {DaybookError} `LIMIT_EXCEEDED`
+ */
+export function signBatch(
+  signer: Signer,
+  channel: string,
+  batchId: Uint8Array,
+  calls: readonly BatchCall[],
+  mode: SigningMode = 'batch',
+): { bytes: Buffer; txIds: TxId[] } {
+  checkLimit('batchTransactionsMax', calls.length);
+  const creator = identityBytes(signer.identity);
+  const txIds: TxId[] = [];
+  const leaves: Buffer[] = [];
+  const writer = new ByteWriter(256 * calls.length + 2048);
+  writer.u8(batchVersion).text(channel).raw(batchId).bytes(creator);
+  writer.u8(mode === 'batch' ? 0 : 1).u16(calls.length);
+  for (const { transaction, orderingKey } of calls) {
+    const bytes = encodeTransaction(transaction);
+    const txId = transactionId(transaction.nonce, creator);
+    const leafHash = transactionLeafHash(txId, bytes);
+    txIds.push(txId.toString('hex'));
+    leaves.push(leafHash);
+    writer.bytes(bytes).text(orderingKey ?? '');
+    if (mode === 'single') writer.bytes(signer.sign(singleSigningBytes(leafHash)));
+  }
+  if (mode === 'batch') {
+    const message = batchSigningBytes(channel, batchId, calls.length, merkleRoot(leaves));
+    writer.bytes(signer.sign(message));
+  } else {
+    writer.bytes(new Uint8Array());
+  }
+  checkLimit('batchBytesMax', writer.length);
+  return { bytes: writer.finish(), txIds };
+}
+
+/**
+ * Reads a batch from the wire. Byte fields are views of `bytes`. Nothing is verified yet: see
+ * {@link verifyBatch}.
+ *
+ * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`
+ */
+export function decodeBatch(bytes: Uint8Array): Batch {
+  checkLimit('batchBytesMax', bytes.length);
+  const reader = new ByteReader(bytes, 'batch');
+  const version = reader.u8();
+  if (version !== batchVersion) reader.fail(`unknown version ${version}`);
+  const channel = reader.text(limits.nameBytesMax);
+  const batchId = reader.raw(16);
+  const creatorBytes = reader.bytes(limits.certificateBytesMax + limits.nameBytesMax + 16);
+  const creator = identityFromBytes(creatorBytes);
+  const modeByte = reader.u8();
+  if (modeByte > 1) reader.fail(`unknown signing mode ${modeByte}`);
+  const mode = modeByte === 0 ? 'batch' : 'single';
+  const count = reader.u16();
+  if (count === 0) reader.fail('no transactions');
+  checkLimit('batchTransactionsMax', count);
+  const items: BatchItem[] = [];
+  for (let at = 0; at < count; at++) {
+    const transactionBytes = reader.bytes(limits.batchBytesMax);
+    const orderingKey = reader.text(limits.nameBytesMax);
+    const transaction = decodeTransaction(transactionBytes);
+    if (transaction.channel !== channel) reader.fail('a transaction of another channel');
+    const txId = transactionId(transaction.nonce, creatorBytes);
+    const item = {
+      transaction,
+      bytes: transactionBytes,
+      txId,
+      leafHash: transactionLeafHash(txId, transactionBytes),
+      orderingKey,
+    };
+    items.push(mode === 'single' ? { ...item, signature: reader.bytes(signatureBytesMax) } : item);
+  }
+  const signature = reader.bytes(signatureBytesMax);
+  reader.finish();
+  return { channel, batchId, creator, creatorBytes, mode, items, signature };
+}
+
+/**
+ * Checks the creator's certificate at the batch's latest timestamp and every signature.
+ *
+ * @throws {DaybookError} `IDENTITY_UNKNOWN`, `SIGNATURE_INVALID`
+ */
+export function verifyBatch(batch: Batch, verifier: IdentityVerifier): void {
+  for (const { transaction } of batch.items) {
+    verifier.checkIdentity(batch.creator, transaction.timestampMs);
+  }
+  if (batch.mode === 'batch') {
+    const root = merkleRoot(batch.items.map((item) => item.leafHash));
+    const message = batchSigningBytes(batch.channel, batch.batchId, batch.items.length, root);
+    verifier.checkSignature(batch.creator, message, batch.signature);
+  } else {
+    for (const { leafHash, signature } of batch.items) {
+      if (signature === undefined) throw new DaybookError('SIGNATURE_INVALID', 'no signature');
+      verifier.checkSignature(batch.creator, singleSigningBytes(leafHash), signature);
+    }
+  }
+}

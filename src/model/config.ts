@@ -1,0 +1,101 @@
+import { DaybookError } from '../base/index.ts';
+import type { MspConfig } from './identity.ts';
+
+/**
+ * How an executor keeps calls that touch the same keys apart (strict two-phase locking on keys).
+ * `transaction`: each transaction holds its locks until it is durable. `batch`: a batch holds its
+ * locks until its last write is durable, and goes to the log in one piece. `interleaved`: batch
+ * borders are dissolved; the next call sees the writes of one that is still on its way to the log.
+ */
+export type ExclusiveControl = 'transaction' | 'batch' | 'interleaved';
+
+/** The configuration of a channel. It lies in the log, so every node has the same at each address. */
+export interface ChannelConfig {
+  readonly channel: string;
+  /** 0 for the founding configuration, then one more each time. */
+  readonly sequence: number;
+  readonly msps: readonly MspConfig[];
+  /** MSP ids that may do what the key says. `administer` may change this configuration. */
+  readonly access: {
+    readonly submit: readonly string[];
+    readonly deploy: readonly string[];
+    readonly administer: readonly string[];
+  };
+  readonly exclusiveControl: ExclusiveControl;
+  /** A transaction is valid while log time is within `timestampMs ± transactionLifetimeMs`. */
+  readonly transactionLifetimeMs: number;
+}
+
+/** What a channel is founded with when nothing else is asked for. */
+export const channelConfigDefaults = {
+  sequence: 0,
+  exclusiveControl: 'interleaved',
+  transactionLifetimeMs: 60_000,
+} as const satisfies Partial<ChannelConfig>;
+
+/** Canonical JSON: keys in the order of the interface. */
+export function encodeChannelConfig(config: ChannelConfig): string {
+  return JSON.stringify({
+    channel: config.channel,
+    sequence: config.sequence,
+    msps: config.msps.map((msp) => ({
+      mspId: msp.mspId,
+      rootCertificates: msp.rootCertificates,
+      revoked: msp.revoked ?? [],
+    })),
+    access: {
+      submit: config.access.submit,
+      deploy: config.access.deploy,
+      administer: config.access.administer,
+    },
+    exclusiveControl: config.exclusiveControl,
+    transactionLifetimeMs: config.transactionLifetimeMs,
+  });
+}
+
+/**
+ * Reads and checks a channel configuration.
+ *
+ * @throws {DaybookError} `CONFIG_INVALID` naming the field.
+ */
+export function decodeChannelConfig(json: string): ChannelConfig {
+  let value: Partial<ChannelConfig>;
+  try {
+    value = JSON.parse(json) as Partial<ChannelConfig>;
+  } catch (cause) {
+    throw new DaybookError('CONFIG_INVALID', 'the channel configuration is not JSON', { cause });
+  }
+  const names = (list: unknown): boolean =>
+    Array.isArray(list) && list.every((name) => typeof name === 'string');
+  const demand = (field: string, holds: boolean): void => {
+    if (!holds) {
+      throw new DaybookError('CONFIG_INVALID', `channel configuration: ${field} is not valid`, {
+        details: { field },
+      });
+    }
+  };
+  demand('configuration', typeof value === 'object' && value !== null);
+  demand(
+    'channel',
+    typeof value.channel === 'string' && /^[a-z][a-z0-9.-]{0,99}$/.test(value.channel),
+  );
+  demand('sequence', Number.isSafeInteger(value.sequence) && (value.sequence as number) >= 0);
+  demand(
+    'msps',
+    Array.isArray(value.msps) &&
+      value.msps.every((msp) => typeof msp?.mspId === 'string' && names(msp.rootCertificates)),
+  );
+  demand('access.submit', names(value.access?.submit));
+  demand('access.deploy', names(value.access?.deploy));
+  demand('access.administer', names(value.access?.administer));
+  demand(
+    'exclusiveControl',
+    ['transaction', 'batch', 'interleaved'].includes(value.exclusiveControl as string),
+  );
+  demand(
+    'transactionLifetimeMs',
+    Number.isSafeInteger(value.transactionLifetimeMs) &&
+      (value.transactionLifetimeMs as number) > 0,
+  );
+  return value as ChannelConfig;
+}

@@ -1,0 +1,107 @@
+import { assert, DaybookError } from '../base/index.ts';
+import { sha256 } from './hash.ts';
+
+/*
+ * Merkle trees as in RFC 6962 §2.1: leaf = SHA-256(0x00 ‖ data), node = SHA-256(0x01 ‖ left ‖
+ * right), split at the largest power of two below the size. A *subset proof* lets somebody who
+ * holds some of the leaves recompute the root: the hashes of the largest subtrees without any held
+ * leaf, from left to right. Holding all leaves needs no hashes, one leaf needs its audit path.
+ */
+
+const leafPrefix = Buffer.of(0);
+const nodePrefix = Buffer.of(1);
+
+/** Hash of one leaf. */
+export function merkleLeafHash(...data: Uint8Array[]): Buffer {
+  return sha256(leafPrefix, ...data);
+}
+
+/** Hash of an inner node. */
+export function merkleNodeHash(left: Uint8Array, right: Uint8Array): Buffer {
+  return sha256(nodePrefix, left, right);
+}
+
+/** Root over leaf hashes; the root over nothing is SHA-256 of the empty string. */
+export function merkleRoot(leaves: readonly Uint8Array[]): Buffer {
+  return leaves.length === 0 ? sha256(new Uint8Array()) : subtree(leaves, 0, leaves.length);
+}
+
+/** The proof for the held leaves `indices` (ascending, at least one) out of all `leaves`. */
+export function merkleSubsetProof(
+  leaves: readonly Uint8Array[],
+  indices: readonly number[],
+): Buffer[] {
+  const proof: Buffer[] = [];
+  const walk = (start: number, end: number, from: number, to: number): void => {
+    if (from === to) proof.push(subtree(leaves, start, end));
+    else if (end - start > 1) {
+      const middle = start + largestPowerOfTwoBelow(end - start);
+      const split = firstAtOrAfter(indices, middle, from, to);
+      walk(start, middle, from, split);
+      walk(middle, end, split, to);
+    }
+  };
+  assert(indices.length > 0, 'a subset proof needs a held leaf');
+  walk(0, leaves.length, 0, indices.length);
+  return proof;
+}
+
+/**
+ * Recomputes the root of a tree of `size` leaves from the held ones and a subset proof.
+ *
+ * @throws {DaybookError} `MALFORMED` when indices or the number of hashes do not fit the tree.
+ */
+export function merkleRootFromSubset(
+  size: number,
+  held: readonly { readonly index: number; readonly hash: Uint8Array }[],
+  proof: readonly Uint8Array[],
+): Buffer {
+  const indices = held.map((leaf) => leaf.index);
+  const fits = indices.every(
+    (index, at) => Number.isInteger(index) && index > (indices[at - 1] ?? -1) && index < size,
+  );
+  if (!fits || held.length === 0) throw malformed('leaf indices');
+  let used = 0;
+  const walk = (start: number, end: number, from: number, to: number): Uint8Array => {
+    if (from === to) {
+      const hash = proof[used++];
+      if (hash === undefined) throw malformed('too few hashes');
+      return hash;
+    }
+    if (end - start === 1) return (held[from] as { hash: Uint8Array }).hash;
+    const middle = start + largestPowerOfTwoBelow(end - start);
+    const split = firstAtOrAfter(indices, middle, from, to);
+    const left = walk(start, middle, from, split);
+    return merkleNodeHash(left, walk(middle, end, split, to));
+  };
+  const root = walk(0, size, 0, held.length);
+  if (used !== proof.length) throw malformed('too many hashes');
+  return Buffer.from(root);
+}
+
+function subtree(leaves: readonly Uint8Array[], start: number, end: number): Buffer {
+  if (end - start === 1) return Buffer.from(leaves[start] as Uint8Array);
+  const middle = start + largestPowerOfTwoBelow(end - start);
+  return merkleNodeHash(subtree(leaves, start, middle), subtree(leaves, middle, end));
+}
+
+function largestPowerOfTwoBelow(size: number): number {
+  return 2 ** (31 - Math.clz32(size - 1));
+}
+
+function firstAtOrAfter(
+  indices: readonly number[],
+  bound: number,
+  from: number,
+  to: number,
+): number {
+  let at = from;
+  while (at < to && (indices[at] as number) < bound) at++;
+  return at;
+}
+
+function malformed(why: string): DaybookError {
+  return new DaybookError('MALFORMED', `malformed Merkle proof: ${why}`, {
+    details: { what: 'merkle proof' },
+  });
+}

@@ -1,0 +1,101 @@
+import { ByteReader, ByteWriter, checkLimit, DaybookError, limits } from '../base/index.ts';
+import { sha256 } from './hash.ts';
+import type { Identity } from './identity.ts';
+import { identityBytes } from './identity.ts';
+import { merkleLeafHash } from './merkle.ts';
+
+/** What a client asks for: one contract call. */
+export interface Transaction {
+  readonly channel: string;
+  readonly contract: string;
+  /** Pins a deployed version; `''` takes whichever is deployed. */
+  readonly contractVersion: string;
+  /** Function name, `name` or `ContractClass:name` as in Fabric. */
+  readonly functionName: string;
+  readonly args: readonly Uint8Array[];
+  /** 24 random bytes that make the transaction id unique. */
+  readonly nonce: Uint8Array;
+  /** The client's time, milliseconds since 1970; what `Date.now()` answers inside the contract. */
+  readonly timestampMs: number;
+}
+
+/** A transaction id: 64 lower-case hexadecimal digits. */
+export type TxId = string;
+
+const transactionVersion = 1;
+
+/** Canonical bytes of a transaction: what is hashed, signed and kept in the log, as received. */
+export function encodeTransaction(transaction: Transaction): Buffer {
+  checkLimit('argumentsMax', transaction.args.length);
+  const writer = new ByteWriter(256);
+  writer.u8(transactionVersion);
+  name(writer, transaction.channel);
+  name(writer, transaction.contract);
+  name(writer, transaction.contractVersion);
+  name(writer, transaction.functionName);
+  writer.u16(transaction.args.length);
+  for (const argument of transaction.args) {
+    checkLimit('argumentBytesMax', argument.length);
+    writer.bytes(argument);
+  }
+  if (transaction.nonce.length !== limits.nonceBytes) {
+    throw new DaybookError('INVALID_ARGUMENT', `a nonce has ${limits.nonceBytes} bytes`, {
+      details: { what: 'nonce', length: transaction.nonce.length },
+    });
+  }
+  return writer.raw(transaction.nonce).u64(transaction.timestampMs).finish();
+}
+
+/**
+ * Reads {@link encodeTransaction}'s bytes. Byte fields are views of `bytes`.
+ *
+ * @throws {DaybookError} `MALFORMED`
+ */
+export function decodeTransaction(bytes: Uint8Array): Transaction {
+  const reader = new ByteReader(bytes, 'transaction');
+  const version = reader.u8();
+  if (version !== transactionVersion) reader.fail(`unknown version ${version}`);
+  const channel = reader.text(limits.nameBytesMax);
+  const contract = reader.text(limits.nameBytesMax);
+  const contractVersion = reader.text(limits.nameBytesMax);
+  const functionName = reader.text(limits.nameBytesMax);
+  const count = reader.u16();
+  if (count > limits.argumentsMax) reader.fail(`argumentsMax is ${limits.argumentsMax}`);
+  const args: Buffer[] = [];
+  for (let at = 0; at < count; at++) args.push(reader.bytes(limits.argumentBytesMax));
+  const nonce = reader.raw(limits.nonceBytes);
+  const timestampMs = reader.u64();
+  reader.finish();
+  return {
+    channel,
+    contract,
+    contractVersion,
+    functionName,
+    args,
+    nonce,
+    timestampMs,
+  };
+}
+
+/** `SHA-256(nonce ‖ creator)` as in Fabric; the creator is the serialised identity. */
+export function transactionId(nonce: Uint8Array, creator: Uint8Array): Buffer {
+  return sha256(nonce, creator);
+}
+
+/** The hexadecimal transaction id of a transaction that `creator` makes. */
+export function transactionIdOf(transaction: Transaction, creator: Identity): TxId {
+  return transactionId(transaction.nonce, identityBytes(creator)).toString('hex');
+}
+
+/**
+ * The leaf under which a transaction is signed: it binds the transaction's bytes to its id, and so
+ * to its creator.
+ */
+export function transactionLeafHash(txId: Uint8Array, transactionBytes: Uint8Array): Buffer {
+  return merkleLeafHash(txId, transactionBytes);
+}
+
+function name(writer: ByteWriter, value: string): void {
+  checkLimit('nameBytesMax', Buffer.byteLength(value));
+  writer.text(value);
+}

@@ -1,0 +1,45 @@
+import type { Bytestring } from '../base/index.ts';
+import type { Token } from '../log/index.ts';
+import type { Position, ReadVersion } from '../model/index.ts';
+
+/**
+ * Grants log addresses to groups of records and tells which records of a group would be found
+ * invalid at replay. It only saves work (invariant I3): replay decides.
+ */
+export interface Sequencer {
+  /**
+   * @throws {DaybookError} `SNAPSHOT_TOO_OLD` or `SEQUENCER_NOT_READY`: apply more of the log,
+   *   execute again on fresh state, ask again.
+   */
+  request(group: GroupSummary): Promise<Grant>;
+}
+
+/** What the sequencer needs to know of a group. Keys are state keys (namespace and key). */
+export interface GroupSummary {
+  /**
+   * All positions below this one were applied to the state in which the records were executed
+   * (fills count as applied).
+   */
+  readonly snapshot: Position;
+  readonly records: readonly RecordSummary[];
+}
+
+export interface RecordSummary {
+  readonly reads: readonly { readonly key: Bytestring; readonly version: ReadVersion }[];
+  /** Intervals read (`start <= key < end`, `end` empty: no bound), with the versions found in them. */
+  readonly ranges: readonly {
+    readonly start: Bytestring;
+    readonly end: Bytestring;
+    readonly rows: readonly { readonly key: Bytestring; readonly version: ReadVersion }[];
+  }[];
+  readonly writes: readonly Bytestring[];
+  /** Intervals written by bulk updates. */
+  readonly writtenRanges: readonly { readonly start: Bytestring; readonly end: Bytestring }[];
+}
+
+/** The answer. When every record conflicts there is no token, and nothing to write. */
+export interface Grant {
+  readonly token: Token | undefined;
+  /** Per record of the group: the state key that conflicts, or `undefined` to go ahead. */
+  readonly conflicts: readonly (Bytestring | undefined)[];
+}

@@ -1,0 +1,53 @@
+import type { Bytestring } from '../base/index.ts';
+import type { Address, Position, TxId, VerdictCode } from '../model/index.ts';
+
+/** One row of the state. `key` is a state key: namespace ‖ 0x00 ‖ key. */
+export interface Row {
+  readonly key: Bytestring;
+  readonly value: Bytestring;
+  /** Position of the record that last wrote the row. */
+  readonly version: Position;
+}
+
+/** Read access to a state, synchronous: a read costs microseconds. */
+export interface StateView {
+  get(key: Bytestring): Row | undefined;
+  /** Rows of `start <= key < end` (`end` empty: no bound) in key order, at most `limit`. */
+  range(start: Bytestring, end: Bytestring, limit?: number): Row[];
+}
+
+/** One write as it is applied; `value` undefined deletes. */
+export interface StateWrite {
+  readonly key: Bytestring;
+  readonly value: Bytestring | undefined;
+  readonly version: Position;
+}
+
+/** One version of a key in its history, newest first; `value` undefined: it was deleted. */
+export interface HistoryRow {
+  readonly version: Position;
+  readonly txId: TxId;
+  readonly timestampMs: number;
+  readonly value: Bytestring | undefined;
+}
+
+/** Where a transaction stands in the log and what replay found about it. */
+export interface TransactionStatus {
+  readonly position: Position;
+  readonly verdict: VerdictCode;
+}
+
+/** All that one entry does to the state; the replica hands it over in address order. */
+export interface StateChange {
+  readonly address: Address;
+  readonly writes: readonly StateWrite[];
+  /** Every record of the entry, valid or not. */
+  readonly transactions: readonly {
+    readonly txId: Uint8Array;
+    readonly timestampMs: number;
+    readonly position: Position;
+    readonly verdict: VerdictCode;
+  }[];
+  /** Log time after this entry. */
+  readonly logTimeMs: number;
+}
