@@ -1,4 +1,7 @@
 import type { Bytestring, ErrorCode } from '../base/index.ts';
+import type { ContractBundle, ContractOptions } from '../model/index.ts';
+
+export type { ContractBundle, ContractOptions } from '../model/index.ts';
 
 /** One contract call as the runtime executes it. */
 export interface ContractCall {
@@ -81,23 +84,6 @@ export type CallOutcome =
       readonly event: { readonly name: string; readonly payload: Bytestring } | undefined;
     }
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
-
-/** What a bundle declares in its package.json under `daybook`. */
-export interface ContractOptions {
-  /** Reads inside a transaction see its own writes; Fabric's rule is that they do not. */
-  readonly readYourWrites: boolean;
-  /** Declared JSON indexes: name → fields. */
-  readonly indexes: Readonly<Record<string, readonly string[]>>;
-}
-
-/** A contract as it lies in the log: one file of JavaScript and its options. */
-export interface ContractBundle {
-  readonly name: string;
-  readonly version: string;
-  /** CommonJS, everything bundled in. */
-  readonly source: string;
-  readonly options: ContractOptions;
-}
 
 /**
  * Runs contracts inside one process, deterministically (invariant I8). One per contract process;

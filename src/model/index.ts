@@ -3,6 +3,7 @@ export * from './config.ts';
 export * from './entry.ts';
 export * from './hash.ts';
 export * from './identity.ts';
+export * from './lifecycle.ts';
 export * from './merkle.ts';
 export * from './position.ts';
 export * from './record.ts';
