@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ByteReader, ByteWriter, bytesOf, bytestringOf, bytestringOfText, textOf } from './bytes.ts';
+import {
+  ByteReader,
+  ByteWriter,
+  bytesOf,
+  bytestringOf,
+  bytestringOfText,
+  textOf,
+} from './bytes.ts';
 import { isDaybookError } from './errors.ts';
 
 test('what a writer wrote, a reader reads', () => {
