@@ -48,8 +48,11 @@ export interface Disk {
   makeDirectory(directory: string): Promise<void>;
   /** The whole file, or `undefined` when it does not exist. */
   readFile(path: string): Promise<Buffer | undefined>;
-  /** Replaces a file as a whole: after a crash either the old or the new content is there. */
-  writeFile(path: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Replaces a file as a whole: after a crash either the old or the new content is there.
+   * `ownerOnly` keeps it from other users of the machine (mode 0600): for private keys.
+   */
+  writeFile(path: string, bytes: Uint8Array, options?: { ownerOnly?: boolean }): Promise<void>;
   /** Renames durably (the directory is synced). */
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a directory with all in it; nothing happens when it does not exist. */
