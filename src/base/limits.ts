@@ -22,6 +22,16 @@ export const limits = {
   entryBytesMax: 8 * 1024 * 1024,
   readsPerRecordMax: 100_000,
   writesPerRecordMax: 100_000,
+  // io
+  /** One message between processes; must hold the largest entry with its header. */
+  frameBytesMax: 16 * 1024 * 1024,
+  /** Unsent bytes above which `Connection.send` answers false. */
+  sendBufferBytesMark: 1024 * 1024,
+  /** Unsent bytes above which a connection is closed: its peer stopped reading. */
+  sendBufferBytesMax: 256 * 1024 * 1024,
+  peerConnectionsMax: 1024,
+  rpcCallsInFlightMax: 65_536,
+  rpcStreamsMax: 1024,
   // log
   logWritesInFlightMax: 1024,
   // sequencer
@@ -41,8 +51,16 @@ export const limits = {
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,
+  /** The longest deadline a client may give, and the longest wait for a position. */
+  gatewayDeadlineMsMax: 60_000,
+  /** Unread outcomes of one batch that wait in memory for a slow client. */
+  gatewayUnreadBytesMax: 64 * 1024 * 1024,
+  /** Entries in one answer of the log's JSON view. */
+  gatewayLogEntriesMax: 1_000,
   clientTransactionsInFlightMax: 20_000,
   eventSubscribersMax: 256,
+  /** How long an event subscriber may leave its full connection unread. */
+  eventStallMsMax: 30_000,
 } as const;
 
 /** The name of a limit, as used in configuration and in `details.limit`. */

@@ -1,26 +1,7 @@
-import type { Bytestring, ErrorJson } from '../base/index.ts';
-import type { Batch, Identity, Position, TxId } from '../model/index.ts';
+import type { Bytestring } from '../base/index.ts';
+import type { Batch, Identity, Outcome } from '../model/index.ts';
 
-/** How one transaction ended. */
-export type Outcome = CommittedOutcome | RejectedOutcome;
-
-/** Durable, and found valid by the answering node's own replica (invariant I4). */
-export interface CommittedOutcome {
-  readonly status: 'committed';
-  readonly txId: TxId;
-  readonly position: Position;
-  readonly result: Bytestring;
-}
-
-/**
- * Not committed. `error.retry` says whether sending the same bytes again helps; after
- * `OUTCOME_UNKNOWN` the transaction may still commit.
- */
-export interface RejectedOutcome {
-  readonly status: 'rejected';
-  readonly txId: TxId;
-  readonly error: ErrorJson;
-}
+export type { CommittedOutcome, Outcome, RejectedOutcome } from '../model/index.ts';
 
 /** Executes calls and brings their records into the log. */
 export interface Executor {

@@ -51,7 +51,14 @@ export interface Batch {
 const batchVersion = 1;
 const signatureBytesMax = 128;
 const batchDomain = Buffer.from('daybook batch v1\0');
+const evaluateDomain = Buffer.from('daybook evaluate v1\0');
 const singleDomain = Buffer.from('daybook transaction v1\0');
+
+/**
+ * What a batch is signed for. The purpose is part of what is signed and not of the bytes sent, so
+ * nobody can submit what was signed for evaluation only.
+ */
+export type BatchPurpose = 'submit' | 'evaluate';
 
 /** What a batch's creator signs: domain, channel, batch id, number of transactions, Merkle root. */
 export function batchSigningBytes(
@@ -59,9 +66,10 @@ export function batchSigningBytes(
   batchId: Uint8Array,
   count: number,
   root: Uint8Array,
+  purpose: BatchPurpose = 'submit',
 ): Buffer {
   return new ByteWriter(128)
-    .raw(batchDomain)
+    .raw(purpose === 'submit' ? batchDomain : evaluateDomain)
     .text(channel)
     .raw(batchId)
     .u32(count)
@@ -93,6 +101,7 @@ export function signBatch(
   batchId: Uint8Array,
   calls: readonly BatchCall[],
   mode: SigningMode = 'batch',
+  purpose: BatchPurpose = 'submit',
 ): { bytes: Buffer; txIds: TxId[] } {
   checkLimit('batchTransactionsMax', calls.length);
   const creator = identityBytes(signer.identity);
@@ -111,7 +120,8 @@ export function signBatch(
     if (mode === 'single') writer.bytes(signer.sign(singleSigningBytes(leafHash)));
   }
   if (mode === 'batch') {
-    const message = batchSigningBytes(channel, batchId, calls.length, merkleRoot(leaves));
+    const root = merkleRoot(leaves);
+    const message = batchSigningBytes(channel, batchId, calls.length, root, purpose);
     writer.bytes(signer.sign(message));
   } else {
     writer.bytes(new Uint8Array());
@@ -167,15 +177,23 @@ export function decodeBatch(bytes: Uint8Array): Batch {
  *
  * @throws {DaybookError} `IDENTITY_UNKNOWN`, `SIGNATURE_INVALID`
  */
-export function verifyBatch(batch: Batch, verifier: IdentityVerifier): void {
+export function verifyBatch(
+  batch: Batch,
+  verifier: IdentityVerifier,
+  purpose: BatchPurpose = 'submit',
+): void {
   for (const { transaction } of batch.items) {
     verifier.checkIdentity(batch.creator, transaction.timestampMs);
   }
   if (batch.mode === 'batch') {
     const root = merkleRoot(batch.items.map((item) => item.leafHash));
-    const message = batchSigningBytes(batch.channel, batch.batchId, batch.items.length, root);
+    const count = batch.items.length;
+    const message = batchSigningBytes(batch.channel, batch.batchId, count, root, purpose);
     verifier.checkSignature(batch.creator, message, batch.signature);
   } else {
+    if (purpose === 'evaluate') {
+      throw new DaybookError('SIGNATURE_INVALID', 'calls to evaluate are signed as one batch');
+    }
     for (const { leafHash, signature } of batch.items) {
       if (signature === undefined) throw new DaybookError('SIGNATURE_INVALID', 'no signature');
       verifier.checkSignature(batch.creator, singleSigningBytes(leafHash), signature);
