@@ -1,0 +1,104 @@
+import { readFileSync } from 'node:fs';
+import { connect } from '../src/client/index.ts';
+import { isDaybookError, toDaybookError } from '../src/base/index.ts';
+import { signerFromPem } from '../src/model/index.ts';
+import { percentile } from './ceiling.ts';
+
+/* The load generator: a process of its own, so that the client's work is part of the measurement. */
+
+/** What one load run does; arrives as JSON in the first argument. */
+export interface LoadOptions {
+  readonly gateways: readonly string[];
+  readonly channel: string;
+  readonly mspId: string;
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  /** Calls kept open at a time. */
+  readonly inFlight: number;
+  readonly seconds: number;
+  /** Ends after so many calls even when time is left. */
+  readonly callsMax?: number;
+  /** `fill` writes all keys, `move` updates two of them at random, `hot` likewise among few. */
+  readonly work: 'fill' | 'move';
+  readonly keys: number;
+}
+
+/** What a load run measured; printed as JSON on standard output. */
+export interface LoadResult {
+  readonly committed: number;
+  readonly failed: number;
+  /** Conflicts that the caller got to see. */
+  readonly conflictsSeen: number;
+  readonly errors: Readonly<Record<string, number>>;
+  readonly seconds: number;
+  readonly tps: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** CPU time of this process per committed transaction, microseconds. */
+  readonly clientCpuUs: number;
+}
+
+const fillRowsPerCall = 500;
+
+async function run(options: LoadOptions): Promise<LoadResult> {
+  const signer = signerFromPem(
+    { mspId: options.mspId, certificate: readFileSync(options.certificateFile, 'utf8') },
+    readFileSync(options.keyFile, 'utf8'),
+  );
+  const client = await connect({ gateways: options.gateways, channel: options.channel, signer });
+  const latencies: number[] = [];
+  const errors: Record<string, number> = {};
+  const calls =
+    options.work === 'fill' ? Math.ceil(options.keys / fillRowsPerCall) : options.callsMax;
+  const started = performance.now();
+  const endsAt = started + options.seconds * 1000;
+  let begun = 0;
+  let conflictsSeen = 0;
+  let failed = 0;
+
+  const account = (): string => `account${Math.floor(Math.random() * options.keys)}`;
+  const call = (): Promise<unknown> => {
+    if (options.work === 'fill') {
+      const first = (begun - 1) * fillRowsPerCall;
+      const rows = Math.min(fillRowsPerCall, options.keys - first);
+      return client.submit('bench', 'fill', [String(first), String(rows)]);
+    }
+    const from = account();
+    let to = account();
+    while (to === from) to = account();
+    return client.submit('bench', 'move', [from, to, '1']);
+  };
+  const worker = async (): Promise<void> => {
+    while (performance.now() < endsAt && (calls === undefined || begun < calls)) {
+      begun++;
+      const at = performance.now();
+      try {
+        await call();
+        latencies.push(performance.now() - at);
+      } catch (error) {
+        failed++;
+        const { code } = toDaybookError(error);
+        errors[code] = (errors[code] ?? 0) + 1;
+        if (isDaybookError(error, 'TRANSACTION_CONFLICT')) conflictsSeen++;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: options.inFlight }, worker));
+  const seconds = (performance.now() - started) / 1000;
+  const cpu = process.cpuUsage();
+  await client.close();
+  return {
+    committed: latencies.length,
+    failed,
+    conflictsSeen,
+    errors,
+    seconds,
+    tps: latencies.length / seconds,
+    p50Ms: percentile(latencies, 0.5),
+    p99Ms: percentile(latencies, 0.99),
+    clientCpuUs: (cpu.user + cpu.system) / Math.max(1, latencies.length),
+  };
+}
+
+const result = await run(JSON.parse(process.argv[2] ?? '') as LoadOptions);
+process.stdout.write(`${JSON.stringify(result)}\n`);
