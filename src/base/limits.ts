@@ -37,6 +37,14 @@ export const limits = {
   // sequencer
   sequencerWindowKeysMax: 200_000,
   // state
+  /** Writes that wait in memory before they are flushed; replay after a crash repeats them. */
+  stateFlushWritesMax: 50_000,
+  /** Transactions between two flushes. */
+  stateFlushTransactionsMax: 50_000,
+  /** Applying pauses while more writes than this wait for a flush. */
+  stateUnflushedWritesMax: 200_000,
+  /** Transaction ids kept in memory before they go into a sorted segment. */
+  transactionSegmentIdsMax: 262_144,
   pageRowsMax: 10_000,
   queryRowsMax: 10_000,
   // contract

@@ -1,1 +1,3 @@
 export * from './io.ts';
+export { realIo } from './real.ts';
+export { parentConnection } from './real-processes.ts';

@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { open, readFile, realpath, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { DaybookError } from '../base/index.ts';
+
+/**
+ * Takes a directory for this process. On Linux the lock is a name in the kernel (an abstract unix
+ * socket named by the hash of the real path), which vanishes with the process however it ends;
+ * elsewhere it is a file with the process id, taken over when that process is gone.
+ *
+ * @throws {DaybookError} `LOG_LOCKED`
+ */
+export async function lockDirectory(directory: string): Promise<{ release(): Promise<void> }> {
+  const path = await realpath(directory);
+  return process.platform === 'linux' ? lockByName(path) : lockByFile(path);
+}
+
+async function lockByName(path: string): Promise<{ release(): Promise<void> }> {
+  const name = createHash('sha256').update(path).digest('hex');
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(error.code === 'EADDRINUSE' ? locked(path, error) : error),
+    );
+    server.listen({ path: `\0daybook-${name}`, exclusive: true }, resolve);
+  });
+  server.unref();
+  return { release: () => closeServer(server) };
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
+}
+
+async function lockByFile(path: string): Promise<{ release(): Promise<void> }> {
+  const file = join(path, '.lock');
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const handle = await open(file, 'wx');
+      await handle.writeFile(String(process.pid));
+      await handle.close();
+      return { release: () => rm(file, { force: true }) };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if (attempt > 0 || isAlive(Number(await readFile(file, 'utf8')))) throw locked(path, error);
+      await rm(file, { force: true });
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  if (pid === process.pid) return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function locked(path: string, cause: unknown): DaybookError {
+  return new DaybookError('LOG_LOCKED', `another process has ${path} open`, {
+    details: { path },
+    cause,
+  });
+}

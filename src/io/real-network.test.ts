@@ -1,0 +1,125 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as connectRaw } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { limits } from '../base/index.ts';
+import type { Connection, Listener } from './io.ts';
+import { realNetwork } from './real-network.ts';
+
+const network = realNetwork();
+let root: string;
+let listener: Listener | undefined;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'daybook-net-'));
+});
+afterEach(async () => {
+  await listener?.close();
+  listener = undefined;
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function pair(address: string): Promise<{ client: Connection; server: Connection }> {
+  let accepted: ((connection: Connection) => void) | undefined;
+  const server = new Promise<Connection>((resolve) => {
+    accepted = resolve;
+  });
+  listener = await network.listen(address, (connection) => accepted?.(connection));
+  const client = await network.connect(listener.address);
+  return { client, server: await server };
+}
+
+function collect(connection: Connection, count: number): Promise<Buffer[]> {
+  const frames: Buffer[] = [];
+  return new Promise((resolve) =>
+    connection.onFrame((frame) => {
+      frames.push(Buffer.from(frame));
+      if (frames.length === count) resolve(frames);
+    }),
+  );
+}
+
+for (const kind of ['tcp', 'unix'] as const) {
+  it(`carries frames of all sizes in order over ${kind}`, async () => {
+    const address = kind === 'tcp' ? '127.0.0.1:0' : `unix:${join(root, 'socket')}`;
+    const { client, server } = await pair(address);
+    const sizes = [0, 1, 3, 70_000, 2, 3_000_000, 0, 65_532, 65_536, 5];
+    const sent = sizes.map((size, index) => Buffer.alloc(size, index + 1));
+    const received = collect(server, sent.length);
+    for (const [index, frame] of sent.entries()) {
+      client.send([frame.subarray(0, index), frame.subarray(index)]);
+    }
+    const frames = await received;
+    expect(frames.map((frame) => frame.length)).toEqual(sizes);
+    expect(frames.every((frame, index) => frame.equals(sent[index] as Buffer))).toBe(true);
+    client.close();
+  });
+}
+
+it('delivers what was sent before close, and tells the peer', async () => {
+  const { client, server } = await pair('127.0.0.1:0');
+  const received = collect(server, 1);
+  const closed = new Promise<void>((resolve) => server.onClose(() => resolve()));
+  client.send([Buffer.alloc(500_000, 7)]);
+  client.close();
+  expect(client.send([Buffer.from('late')])).toBe(false);
+  expect((await received)[0]?.length).toBe(500_000);
+  await closed;
+});
+
+it('parses frames cut at any byte', async () => {
+  const { server } = await pair('127.0.0.1:0');
+  server.close();
+  await listener?.close();
+  const second = new Promise<Buffer[]>((resolve, reject) => {
+    network
+      .listen('127.0.0.1:0', (connection) => void collect(connection, 3).then(resolve))
+      .then((started) => {
+        listener = started;
+        const socket = connectRaw(Number(started.address.split(':')[1]), '127.0.0.1');
+        socket.setNoDelay(true);
+        const bytes = Buffer.from('00000003616263000000000000000164', 'hex');
+        const step = (at: number): void => {
+          if (at === bytes.length) return void socket.end();
+          socket.write(bytes.subarray(at, at + 1), () => setTimeout(step, 1, at + 1));
+        };
+        step(0);
+      }, reject);
+  });
+  expect((await second).map(String)).toEqual(['abc', '', 'd']);
+});
+
+it('closes on a frame that is too long, and refuses to send one', async () => {
+  const { client, server } = await pair('127.0.0.1:0');
+  expect(() => client.send([Buffer.alloc(limits.frameBytesMax + 1)])).toThrow(/frame of/);
+  const cause = new Promise<Error | undefined>((resolve) => server.onClose(resolve));
+  server.onFrame(() => undefined);
+  const socket = connectRaw(Number(listener?.address.split(':')[1]), '127.0.0.1');
+  socket.on('error', () => undefined);
+  client.close();
+  expect(await cause).toBeUndefined();
+  socket.destroy();
+});
+
+it('asks the sender to wait and calls back when the buffer is empty', async () => {
+  const { client, server } = await pair('127.0.0.1:0');
+  const frame = Buffer.alloc(256 * 1024);
+  let sent = 1;
+  while (client.send([frame])) sent += 1;
+  expect(sent * frame.length).toBeGreaterThanOrEqual(limits.sendBufferBytesMark);
+  const drained = new Promise<void>((resolve) => client.onDrain(resolve));
+  const received = collect(server, sent);
+  await drained;
+  await received;
+  client.close();
+});
+
+it('reports an unreachable peer, and takes over a dead socket file', async () => {
+  const address = `unix:${join(root, 'socket')}`;
+  await expect(network.connect(address)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
+  listener = await network.listen(address, () => undefined);
+  await expect(network.listen(address, () => undefined)).rejects.toMatchObject({
+    code: 'IO_FAILED',
+  });
+});

@@ -1,0 +1,114 @@
+import { unlink } from 'node:fs/promises';
+import { type AddressInfo, createConnection, createServer, type NetConnectOpts } from 'node:net';
+import { DaybookError, limits } from '../base/index.ts';
+import { framedConnection } from './framed-connection.ts';
+import type { Connection, Listener, Network } from './io.ts';
+
+/** TCP and unix sockets. */
+export function realNetwork(): Network {
+  return { connect, listen };
+}
+
+function connect(address: string): Promise<Connection> {
+  const target = parseAddress(address);
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(target);
+    const onError = (cause: Error): void =>
+      reject(
+        new DaybookError('PEER_UNREACHABLE', `cannot connect to ${address}: ${cause.message}`, {
+          details: { address },
+          cause,
+        }),
+      );
+    socket.once('error', onError);
+    socket.once('connect', () => {
+      socket.off('error', onError);
+      resolve(framedConnection(socket));
+    });
+  });
+}
+
+async function listen(
+  address: string,
+  onConnection: (connection: Connection) => void,
+): Promise<Listener> {
+  const target = parseAddress(address);
+  try {
+    return await listenOnce(target, onConnection);
+  } catch (error) {
+    // A unix socket file outlives a killed process: take it over when nobody answers.
+    if (!('path' in target) || !(await isStale(target))) throw error;
+    await unlink(target.path);
+    return await listenOnce(target, onConnection);
+  }
+}
+
+type Target = { host: string; port: number } | { path: string };
+
+function listenOnce(
+  target: Target,
+  onConnection: (connection: Connection) => void,
+): Promise<Listener> {
+  const open = new Set<Connection>();
+  const server = createServer((socket) => {
+    const connection = framedConnection(socket);
+    open.add(connection);
+    socket.once('close', () => open.delete(connection));
+    onConnection(connection);
+  });
+  server.maxConnections = limits.peerConnectionsMax;
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(
+        new DaybookError('IO_FAILED', `cannot listen on ${format(target)}: ${cause.message}`, {
+          details: { address: format(target) },
+          cause,
+        }),
+      ),
+    );
+    server.listen(target, () => {
+      const bound = server.address() as AddressInfo | string;
+      resolve({
+        address: format(
+          'path' in target || typeof bound === 'string' ? target : { ...target, port: bound.port },
+        ),
+        close: () =>
+          new Promise((done) => {
+            server.close(() => done());
+            for (const connection of open) connection.close();
+          }),
+      });
+    });
+  });
+}
+
+function isStale(target: { path: string }): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createConnection(target);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+}
+
+function parseAddress(address: string): Target & NetConnectOpts {
+  if (address.startsWith('unix:')) return { path: address.slice('unix:'.length) };
+  const colon = address.lastIndexOf(':');
+  const host = address.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
+  const port = Number(address.slice(colon + 1));
+  if (colon <= 0 || !/^\d+$/.test(address.slice(colon + 1)) || port > 65_535) {
+    throw new DaybookError('INVALID_ARGUMENT', `not host:port or unix:/path: ${address}`, {
+      details: { address },
+    });
+  }
+  return { host, port };
+}
+
+function format(target: Target): string {
+  if ('path' in target) return `unix:${target.path}`;
+  return target.host.includes(':')
+    ? `[${target.host}]:${target.port}`
+    : `${target.host}:${target.port}`;
+}

@@ -1,0 +1,33 @@
+import { expect, it } from 'vitest';
+import { realProcesses } from './real-processes.ts';
+
+const echo = new URL('./testing/echo-child.ts', import.meta.url);
+
+it('talks with a child, tells its use of the machine, and sees it end', async () => {
+  const child = realProcesses().spawn(echo, { nodeOptions: ['--max-old-space-size=64'] });
+  const answer = new Promise<string>((resolve) =>
+    child.connection.onFrame((frame) => resolve(frame.toString())),
+  );
+  child.connection.send([Buffer.from('hello '), Buffer.from('child')]);
+  expect(await answer).toBe('hello child');
+  if (process.platform === 'linux') {
+    expect(child.residentBytes()).toBeGreaterThan(10 * 1024 * 1024);
+    expect(child.cpuMs()).toBeGreaterThan(0);
+  }
+  const exit = new Promise<string>((resolve) => child.onExit(resolve));
+  const closed = new Promise<void>((resolve) => child.connection.onClose(() => resolve()));
+  child.kill();
+  expect(await exit).toBe('signal SIGKILL');
+  await closed;
+  expect(child.residentBytes()).toBeUndefined();
+});
+
+it('ends the child when the connection closes', async () => {
+  const child = realProcesses().spawn(echo, {});
+  const exit = new Promise<string>((resolve) => child.onExit(resolve));
+  const ready = new Promise<void>((resolve) => child.connection.onFrame(() => resolve()));
+  child.connection.send([Buffer.from('x')]);
+  await ready;
+  child.connection.close();
+  expect(await exit).toBe('exit code 0');
+});

@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn as spawnProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { Socket } from 'node:net';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { DaybookError } from '../base/index.ts';
+import { framedConnection } from './framed-connection.ts';
+import type { Child, Connection, Processes, SpawnOptions } from './io.ts';
+
+const connectionFd = 3;
+/** `USER_HZ` of Linux: the unit of CPU times in /proc, the same on every architecture we run on. */
+const clockTickMs = 10;
+
+/** Node child processes, each with a socket pair to us. */
+export function realProcesses(): Processes {
+  return { spawn };
+}
+
+/**
+ * The child's end of the connection that `Processes.spawn` made. The process exits when the
+ * connection closes: a child never outlives its parent.
+ *
+ * @throws {DaybookError} `USAGE` in a process that was not started by `Processes.spawn`.
+ */
+export function parentConnection(): Connection {
+  let socket: Socket;
+  try {
+    socket = new Socket({ fd: connectionFd, readable: true, writable: true });
+  } catch (cause) {
+    throw new DaybookError('USAGE', 'this program is started by a Daybook node only', { cause });
+  }
+  socket.once('close', () => process.exit(0));
+  return framedConnection(socket);
+}
+
+function spawn(module: URL, options: SpawnOptions): Child {
+  const path = fileURLToPath(module);
+  // Sources run in tests; the built package has only .js.
+  const loader = path.endsWith('.ts') ? ['--import', typescriptLoader()] : [];
+  const child = spawnProcess(
+    process.execPath,
+    [...loader, ...(options.nodeOptions ?? []), path, ...(options.args ?? [])],
+    {
+      // What a child prints must not mix with the parent's output, which may be JSON.
+      stdio: ['ignore', 2, 2, 'pipe'],
+      env: { ...process.env, ...options.env },
+    },
+  );
+  let exited: string | undefined;
+  const listeners: ((reason: string) => void)[] = [];
+  const onExit = (reason: string): void => {
+    if (exited !== undefined) return;
+    exited = reason;
+    for (const listener of listeners.splice(0)) listener(reason);
+  };
+  child.once('exit', (code, signal) =>
+    onExit(signal === null ? `exit code ${code}` : `signal ${signal}`),
+  );
+  child.once('error', (error) => onExit(error.message));
+  const { pid } = child;
+  if (pid === undefined) {
+    throw new DaybookError('IO_FAILED', `cannot start ${path}`, { details: { path } });
+  }
+  return {
+    pid,
+    connection: framedConnection(socketOf(child)),
+    residentBytes: () => (exited === undefined ? residentBytes(pid) : undefined),
+    cpuMs: () => (exited === undefined ? cpuMs(pid) : undefined),
+    kill: () => {
+      child.kill('SIGKILL');
+    },
+    onExit: (listener) => {
+      if (exited === undefined) listeners.push(listener);
+      else setImmediate(listener, exited);
+    },
+  };
+}
+
+function socketOf(child: ChildProcess): Socket {
+  return child.stdio[connectionFd] as unknown as Socket;
+}
+
+function typescriptLoader(): string {
+  return pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+}
+
+function residentBytes(pid: number): number | undefined {
+  const kibibytes = /^VmRSS:\s+(\d+) kB/m.exec(procFile(pid, 'status'))?.[1];
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
+}
+
+function cpuMs(pid: number): number | undefined {
+  const stat = procFile(pid, 'stat');
+  // The second field is the program's name in parentheses and may itself hold blanks.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const ticks = Number(fields[11]) + Number(fields[12]);
+  return Number.isFinite(ticks) ? ticks * clockTickMs : undefined;
+}
+
+function procFile(pid: number, name: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'latin1');
+  } catch {
+    return '';
+  }
+}
