@@ -47,7 +47,7 @@ export async function openIdentities(
   });
   const store = async (name: string, certificate: string, privateKey: string): Promise<void> => {
     const { certificateFile, keyFile } = files(name);
-    await disk.writeFile(keyFile, Buffer.from(privateKey), { secret: true });
+    await disk.writeFile(keyFile, Buffer.from(privateKey), { ownerOnly: true });
     await disk.writeFile(certificateFile, Buffer.from(certificate));
   };
   const read = async (
