@@ -34,8 +34,20 @@ export const limits = {
   rpcStreamsMax: 1024,
   // log
   logWritesInFlightMax: 1024,
+  /** Default quota of an etcd member (`--quota-backend-bytes`). */
+  logSpaceBytes: 2 * 1024 * 1024 * 1024,
+  logUnitsMax: 64,
+  /** Larger entries are split: an etcd request may have 1.5 MB by default. */
+  logPartBytesMax: 1024 * 1024,
+  /** Entries and bytes written to etcd in one transaction. */
+  logBatchEntriesMax: 64,
+  logBatchBytesMax: 1024 * 1024,
+  /** What one follower holds of the log ahead of its reader. */
+  logFollowBytesMax: 16 * 1024 * 1024,
   // sequencer
   sequencerWindowKeysMax: 200_000,
+  /** Bulk updates that the window remembers. */
+  sequencerWindowRangesMax: 1_000,
   // state
   /** Writes that wait in memory before they are flushed; replay after a crash repeats them. */
   stateFlushWritesMax: 50_000,

@@ -1,1 +1,4 @@
+export * from './core.ts';
+export * from './local.ts';
 export * from './sequencer.ts';
+export * from './summary.ts';

@@ -9,32 +9,50 @@ import type { Position, ReadVersion } from '../model/index.ts';
 export interface Sequencer {
   /**
    * @throws {DaybookError} `SNAPSHOT_TOO_OLD` or `SEQUENCER_NOT_READY`: apply more of the log,
-   *   execute again on fresh state, ask again.
+   *   execute again on fresh state, ask again. `MALFORMED`: a summary that is not in canonical form.
    */
   request(group: GroupSummary): Promise<Grant>;
 }
 
-/** What the sequencer needs to know of a group. Keys are state keys (namespace and key). */
+/** What the sequencer needs to know of a group. */
 export interface GroupSummary {
   /**
    * All positions below this one were applied to the state in which the records were executed
    * (fills count as applied).
    */
   readonly snapshot: Position;
-  readonly records: readonly RecordSummary[];
+  /** `encodeRecordSummary` of every record, in the order of the entry; at least one. */
+  readonly records: readonly Uint8Array[];
 }
 
+/** One version seen: of a row, or of a delete that is still in flight. */
+export interface SeenVersion {
+  readonly key: Bytestring;
+  readonly version: ReadVersion;
+}
+
+/**
+ * Reads and writes of one record. Keys are state keys (namespace and key). Unlike in the commit
+ * record, a key that was found deleted by a record in flight names that record as its version, and
+ * such deletes stand among the rows of a range: the sequencer knows only that somebody wrote.
+ */
 export interface RecordSummary {
-  readonly reads: readonly { readonly key: Bytestring; readonly version: ReadVersion }[];
+  readonly reads: readonly SeenVersion[];
   /** Intervals read (`start <= key < end`, `end` empty: no bound), with the versions found in them. */
   readonly ranges: readonly {
     readonly start: Bytestring;
     readonly end: Bytestring;
-    readonly rows: readonly { readonly key: Bytestring; readonly version: ReadVersion }[];
+    readonly rows: readonly SeenVersion[];
   }[];
   readonly writes: readonly Bytestring[];
   /** Intervals written by bulk updates. */
-  readonly writtenRanges: readonly { readonly start: Bytestring; readonly end: Bytestring }[];
+  readonly writtenRanges: readonly WrittenRange[];
+}
+
+/** An interval of state keys, `start <= key < end`; `end` empty: no bound. */
+export interface WrittenRange {
+  readonly start: Bytestring;
+  readonly end: Bytestring;
 }
 
 /** The answer. When every record conflicts there is no token, and nothing to write. */
