@@ -1,1 +1,5 @@
+export * from './lmdb-store.ts';
+export * from './memory-store.ts';
+export * from './overlay.ts';
 export * from './state.ts';
+export * from './store.ts';

@@ -14,6 +14,8 @@ export interface StateView {
   get(key: Bytestring): Row | undefined;
   /** Rows of `start <= key < end` (`end` empty: no bound) in key order, at most `limit`. */
   range(start: Bytestring, end: Bytestring, limit?: number): Row[];
+  /** The version alone, cheaper than {@link StateView.get}; views may leave it out. */
+  version?(key: Bytestring): Position | undefined;
 }
 
 /** One write as it is applied; `value` undefined deletes. */
@@ -50,4 +52,23 @@ export interface StateChange {
   }[];
   /** Log time after this entry. */
   readonly logTimeMs: number;
+  /**
+   * Transactions with an older timestamp are expired for ever: the largest value that `logTimeMs`
+   * less the channel's transaction lifetime ever had. The transaction index is exact from here on.
+   */
+  readonly horizonMs: number;
+}
+
+/** What is kept of every entry, so that its `AppliedEntry` can be made again later. */
+export interface EntrySummary {
+  readonly address: Address;
+  readonly logTimeMs: number;
+  /** A verdict per record; `undefined` when all are valid. */
+  readonly verdicts: readonly VerdictCode[] | undefined;
+}
+
+/** One page of a key's history, newest first. `bookmark` is empty after the last page. */
+export interface HistoryRows {
+  readonly rows: readonly HistoryRow[];
+  readonly bookmark: string;
 }

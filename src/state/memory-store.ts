@@ -1,0 +1,103 @@
+import type { Bytestring } from '../base/index.ts';
+import type { Address, Position } from '../model/index.ts';
+import { compareBytestrings } from './overlay.ts';
+import type { EntrySummary, Row } from './state.ts';
+import type {
+  HistoryHead,
+  RowHeader,
+  StateStore,
+  StoreBatch,
+  StoredWrite,
+  StoreMeta,
+  StoreSnapshot,
+} from './store.ts';
+
+/**
+ * A store in memory for tests and the simulator. It stands for the disk: hand the same object to
+ * the next `openState` and it holds what was committed, and nothing else.
+ */
+export class MemoryStore implements StateStore {
+  #meta: StoreMeta | undefined;
+  readonly #rows = new Map<Bytestring, StoredWrite & Row>();
+  readonly #heads = new Map<Bytestring, HistoryHead>();
+  readonly #entries = new Map<Address, EntrySummary>();
+  #keys: Bytestring[] | undefined;
+
+  get meta(): StoreMeta | undefined {
+    return this.#meta;
+  }
+
+  get(key: Bytestring): Row | undefined {
+    const row = this.#rows.get(key);
+    return row && { key, value: row.value, version: row.version };
+  }
+
+  version(key: Bytestring): Position | undefined {
+    return this.#rows.get(key)?.version;
+  }
+
+  head(key: Bytestring): HistoryHead {
+    return this.#heads.get(key) ?? 0;
+  }
+
+  look(key: Bytestring): RowHeader | undefined {
+    return this.#rows.get(key);
+  }
+
+  range(start: Bytestring, end: Bytestring, limit: number = Number.POSITIVE_INFINITY): Row[] {
+    const keys = this.#sorted();
+    const rows: Row[] = [];
+    for (let at = lowerBound(keys, start); at < keys.length && rows.length < limit; at++) {
+      const key = keys[at] as Bytestring;
+      if (end !== '' && key >= end) break;
+      rows.push(this.get(key) as Row);
+    }
+    return rows;
+  }
+
+  entry(address: Address): EntrySummary | undefined {
+    return this.#entries.get(address);
+  }
+
+  async commit(batch: StoreBatch): Promise<void> {
+    await undefined;
+    for (const write of batch.writes) {
+      if (write.value === undefined) this.#rows.delete(write.key);
+      else this.#rows.set(write.key, write as StoredWrite & Row);
+      if (write.head !== 0) this.#heads.set(write.key, write.head);
+    }
+    for (const entry of batch.entries) this.#entries.set(entry.address, entry);
+    this.#meta = batch.meta;
+    this.#keys = undefined;
+  }
+
+  snapshot(): StoreSnapshot {
+    const frozen = new MemoryStore();
+    for (const [key, row] of this.#rows) frozen.#rows.set(key, row);
+    return {
+      meta: this.#meta,
+      page: (start, limit) => frozen.range(start, '', limit),
+      release: () => undefined,
+    };
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #sorted(): Bytestring[] {
+    this.#keys ??= [...this.#rows.keys()].sort(compareBytestrings);
+    return this.#keys;
+  }
+}
+
+function lowerBound(keys: readonly Bytestring[], key: Bytestring): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((keys[middle] as Bytestring) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
