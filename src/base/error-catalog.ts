@@ -152,6 +152,12 @@ export const errorCatalog = {
     'A snapshot file is damaged or belongs to another channel.',
     'Fetch it again.',
   ),
+  PROOF_INVALID: entry(
+    'never',
+    422,
+    'A proof, receipt or block does not lead to the hash or signature it should.',
+    'Do not trust it; `details` says where it fails. Fetch it again from another node.',
+  ),
   QUERY_INVALID: entry(
     'never',
     400,
