@@ -78,6 +78,8 @@ export const limits = {
   /** Entries in one answer of the log's JSON view. */
   gatewayLogEntriesMax: 1_000,
   clientTransactionsInFlightMax: 20_000,
+  /** Calls that wait for room among those in flight. */
+  clientTransactionsWaitingMax: 100_000,
   eventSubscribersMax: 256,
   /** How long an event subscriber may leave its full connection unread. */
   eventStallMsMax: 30_000,

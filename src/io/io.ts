@@ -21,8 +21,11 @@ export interface Clock {
 }
 
 export interface Timers {
-  /** Calls back once after `delayMs`; a pending timer does not keep the process alive. */
-  after(delayMs: number, callback: () => void): Timer;
+  /**
+   * Calls back once after `delayMs`; a pending timer does not keep the process alive unless
+   * `keepAlive` is set.
+   */
+  after(delayMs: number, callback: () => void, options?: { keepAlive?: boolean }): Timer;
   /** Calls back after the events that are already waiting (`setImmediate`). */
   soon(callback: () => void): void;
 }

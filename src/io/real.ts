@@ -9,9 +9,9 @@ export function realIo(): Io {
   return {
     clock: { nowMs: () => Date.now(), monotonicMs: () => performance.now() },
     timers: {
-      after: (delayMs, callback) => {
+      after: (delayMs, callback, options) => {
         const timer = setTimeout(callback, delayMs);
-        timer.unref();
+        if (options?.keepAlive !== true) timer.unref();
         return { cancel: () => clearTimeout(timer) };
       },
       soon: (callback) => {

@@ -54,6 +54,13 @@ export type WireOutcome =
 export const outcomeMediaType = 'application/vnd.daybook.outcomes';
 /** Media type of a signed batch, see `signBatch`. */
 export const batchMediaType = 'application/vnd.daybook.batch';
+/** Header: how long the gateway may work on a batch, in milliseconds. */
+export const deadlineHeader = 'daybook-deadline-ms';
+/**
+ * Header: a position that the gateway's node must have applied before it executes the batch, so
+ * that a client sees what it did through another gateway.
+ */
+export const afterHeader = 'daybook-after';
 
 const outcomeVersion = 1;
 const errorJsonBytesMax = 64 * 1024;

@@ -1,0 +1,54 @@
+import type { Executor } from '../executor/index.ts';
+import type { Address, ChannelConfig, IdentityVerifier, Position, TxId } from '../model/index.ts';
+import type { AppliedEntry } from '../replica/index.ts';
+import type { TransactionStatus } from '../state/index.ts';
+
+/** What the gateway needs of one channel on its node. Wired by `node/`. */
+export interface GatewayBackend {
+  readonly channel: string;
+  readonly executor: Executor;
+  /** The channel's configuration at the replica's address. */
+  config(): ChannelConfig;
+  /** Checks identities by that configuration. */
+  verifier(): IdentityVerifier;
+  /** The first address that is not applied yet. */
+  nextAddress(): Address;
+  /** Resolves to true once `position` is applied, to false after `waitMs` without that. */
+  waitFor(position: Position, waitMs: number): Promise<boolean>;
+  /** Where a transaction stands, as far as this node knows. */
+  status(txId: TxId): TransactionStatus | undefined;
+  /**
+   * Applied entries from `from` on, at most `limit`; empty at the tail; does not wait.
+   *
+   * @throws {DaybookError} `LOG_TRIMMED`
+   */
+  read(from: Address, limit: number): Promise<readonly AppliedEntry[]>;
+  /**
+   * Applied entries from `from` on, then new ones as they are applied; pulled, so a slow reader
+   * costs no memory. Ends quietly when `signal` aborts.
+   *
+   * @throws {DaybookError} `LOG_TRIMMED`, `CLOSED`
+   */
+  follow(from: Address, signal: AbortSignal): AsyncIterable<readonly AppliedEntry[]>;
+  /** The deployed contracts, by name. */
+  contracts(): readonly DeployedContract[];
+  /** Whether this node can serve the channel now, and why not. */
+  health(): BackendHealth;
+  /** Numbers for `/metrics`, by name in camelCase. */
+  metrics(): Readonly<Record<string, number>>;
+}
+
+/** One deployed contract. */
+export interface DeployedContract {
+  readonly name: string;
+  readonly version: string;
+  /** 1 for the first deployment, then one more each time. */
+  readonly sequence: number;
+}
+
+/** See {@link GatewayBackend.health}. */
+export interface BackendHealth {
+  readonly ready: boolean;
+  /** What is missing while `ready` is false. */
+  readonly reason?: string;
+}

@@ -1,0 +1,34 @@
+import type { FastifyInstance } from 'fastify';
+import { DaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import type { InFlight } from './admission.ts';
+import type { GatewayBackend } from './backend.ts';
+import type { GatewayMetrics } from './metrics.ts';
+
+/** What all routes share. */
+export interface GatewayContext {
+  readonly app: FastifyInstance;
+  readonly io: Pick<Io, 'clock' | 'timers'>;
+  readonly inFlight: InFlight;
+  readonly metrics: GatewayMetrics;
+  /** Aborts when the gateway closes. */
+  readonly closing: AbortSignal;
+  readonly openReads: boolean;
+  /** @throws {DaybookError} `CHANNEL_UNKNOWN` */
+  backend(channel: string): GatewayBackend;
+  readonly backends: readonly GatewayBackend[];
+}
+
+/** Finds a channel's backend by name. */
+export function backendFinder(
+  backends: readonly GatewayBackend[],
+): (channel: string) => GatewayBackend {
+  const byName = new Map(backends.map((backend) => [backend.channel, backend]));
+  return (channel) => {
+    const backend = byName.get(channel);
+    if (backend !== undefined) return backend;
+    throw new DaybookError('CHANNEL_UNKNOWN', 'no such channel', {
+      details: { channel: channel.slice(0, 100) },
+    });
+  };
+}

@@ -1,0 +1,194 @@
+import type { ServerResponse } from 'node:http';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { bytesOf, DaybookError, limits, toDaybookError } from '../base/index.ts';
+import { addressOf, asPosition, positionOf } from '../model/index.ts';
+import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
+import { admitReader, readInteger } from './admission.ts';
+import type { GatewayBackend } from './backend.ts';
+import type { GatewayContext } from './context.ts';
+import { toJsonBytes, transactionOf } from './json.ts';
+
+interface EventsRequest {
+  Params: { channel: string };
+  Querystring: { from?: string; contract?: string; event?: string };
+}
+
+const heartbeatMs = 10_000;
+const farewellMs = 5_000;
+
+/** `GET …/events`: contract events of valid records, from a position on, without end. */
+export function eventRoutes(context: GatewayContext): void {
+  let subscribers = 0;
+  context.app.get<EventsRequest>(
+    '/v1/channels/:channel/events',
+    {
+      schema: {
+        tags: ['events'],
+        summary: 'Contract events from a position on',
+        description:
+          'NDJSON, or server-sent events when `accept` is text/event-stream. Every line carries ' +
+          'its position; go on after a break with `from` = that position + 1.',
+        querystring: {
+          type: 'object',
+          properties: {
+            from: { type: 'string', description: 'First position; default: only new events' },
+            contract: { type: 'string' },
+            event: { type: 'string', description: 'Name of the event' },
+          },
+        },
+      },
+    },
+    (request, reply) => {
+      const backend = context.backend(request.params.channel);
+      const { authorization } = request.headers;
+      admitReader(backend, authorization, context.openReads, context.io.clock.nowMs());
+      const from = firstPosition(request, backend);
+      if (subscribers >= limits.eventSubscribersMax) {
+        throw new DaybookError('OVERLOADED', 'too many event subscribers', {
+          details: { limit: 'eventSubscribersMax', max: limits.eventSubscribersMax },
+        });
+      }
+      subscribers++;
+      reply.hijack();
+      const { contract, event } = request.query;
+      const sse = request.headers.accept?.includes('text/event-stream') === true;
+      const stream = new EventStream(context, reply, sse);
+      void stream.run(backend, from, { contract, event }).finally(() => {
+        subscribers--;
+      });
+    },
+  );
+}
+
+function firstPosition(request: FastifyRequest<EventsRequest>, backend: GatewayBackend): number {
+  const last = request.headers['last-event-id'];
+  if (last !== undefined) return readInteger('last-event-id', last, 0, Number.MAX_SAFE_INTEGER) + 1;
+  const { from } = request.query;
+  if (from === undefined) return positionOf(backend.nextAddress(), 0);
+  return readInteger('from', from, 0, Number.MAX_SAFE_INTEGER);
+}
+
+interface Filter {
+  readonly contract: string | undefined;
+  readonly event: string | undefined;
+}
+
+/** One subscriber. Pulls from the log, so a slow one costs a full connection and no more. */
+class EventStream {
+  readonly #context: GatewayContext;
+  readonly #response: ServerResponse;
+  readonly #sse: boolean;
+  readonly #abort = new AbortController();
+  /** Everything up to this position was looked at. */
+  #seen = -1;
+
+  constructor(context: GatewayContext, reply: FastifyReply, sse: boolean) {
+    this.#context = context;
+    this.#response = reply.raw;
+    this.#sse = sse;
+  }
+
+  async run(backend: GatewayBackend, from: number, filter: Filter): Promise<void> {
+    const response = this.#response;
+    const abort = (): void => this.#abort.abort();
+    response.on('close', abort);
+    this.#context.closing.addEventListener('abort', abort, { once: true });
+    response.writeHead(200, {
+      'content-type': this.#sse ? 'text/event-stream' : 'application/x-ndjson',
+      'cache-control': 'no-store',
+    });
+    response.flushHeaders();
+    this.#seen = from - 1;
+    const heartbeat = this.#startHeartbeat();
+    try {
+      const entries = backend.follow(addressOf(asPosition(from)), this.#abort.signal);
+      for await (const page of entries) await this.#page(page, from, filter);
+      if (!response.destroyed) this.#last(new DaybookError('CLOSED', 'the gateway is closing'));
+    } catch (error) {
+      this.#last(toDaybookError(error));
+    } finally {
+      heartbeat();
+      this.#context.closing.removeEventListener('abort', abort);
+      response.end();
+      // A reader that stalls would keep the connection for ever.
+      this.#context.io.timers.after(farewellMs, () => response.destroy());
+    }
+  }
+
+  async #page(page: readonly AppliedEntry[], from: number, filter: Filter): Promise<void> {
+    for (const { address, records } of page) {
+      let lines = '';
+      for (const applied of records) {
+        const line = applied.position < from ? undefined : eventLine(applied, filter);
+        if (line === undefined) continue;
+        lines += this.#sse ? `id: ${applied.position}\ndata: ${line}\n\n` : `${line}\n`;
+        this.#seen = Math.max(this.#seen, applied.position);
+      }
+      if (lines !== '' && !this.#response.write(lines)) await this.#drained();
+      this.#seen = Math.max(this.#seen, positionOf(address, limits.recordsPerEntryMax - 1));
+    }
+  }
+
+  /** @throws {DaybookError} `OVERLOADED` when the reader stalls. */
+  #drained(): Promise<void> {
+    const response = this.#response;
+    return new Promise((resolve, reject) => {
+      const done = (): void => {
+        timer.cancel();
+        response.off('drain', done);
+        response.off('close', done);
+        resolve();
+      };
+      const timer = this.#context.io.timers.after(limits.eventStallMsMax, () => {
+        response.off('drain', done);
+        response.off('close', done);
+        reject(
+          new DaybookError('OVERLOADED', 'events are not read', {
+            details: { limit: 'eventStallMsMax', max: limits.eventStallMsMax },
+          }),
+        );
+      });
+      response.on('drain', done);
+      response.on('close', done);
+    });
+  }
+
+  #startHeartbeat(): () => void {
+    const { timers } = this.#context.io;
+    const beat = (): void => {
+      const line = JSON.stringify({ type: 'heartbeat', position: this.#seen });
+      if (!this.#response.writableNeedDrain) {
+        this.#response.write(this.#sse ? `: ${line}\n\n` : `${line}\n`);
+      }
+      timer = timers.after(heartbeatMs, beat);
+    };
+    let timer = timers.after(heartbeatMs, beat);
+    return () => timer.cancel();
+  }
+
+  #last(error: DaybookError): void {
+    const line = JSON.stringify({ type: 'error', position: this.#seen, error: error.toJSON() });
+    this.#response.write(this.#sse ? `event: error\ndata: ${line}\n\n` : `${line}\n`);
+  }
+}
+
+function eventLine(
+  { record, position, verdict }: AppliedRecord,
+  filter: Filter,
+): string | undefined {
+  const { event } = record;
+  if (event === undefined || verdict !== 0) return undefined;
+  if (filter.event !== undefined && filter.event !== event.name) return undefined;
+  const transaction = transactionOf(record);
+  if (transaction === undefined) return undefined;
+  if (filter.contract !== undefined && filter.contract !== transaction.contract) return undefined;
+  return JSON.stringify({
+    type: 'event',
+    position,
+    txId: Buffer.from(record.txId).toString('hex'),
+    contract: transaction.contract,
+    event: event.name,
+    payload: toJsonBytes(bytesOf(event.payload)),
+    timestampMs: transaction.timestampMs,
+  });
+}
