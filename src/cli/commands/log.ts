@@ -1,0 +1,89 @@
+import { Command, Option } from 'commander';
+import {
+  type CliContext,
+  examples,
+  type NetworkConnection,
+  type NetworkOptions,
+  openNetwork,
+  wholeNumber,
+  withNetworkOptions,
+} from '../context.ts';
+import { readChannel } from '../gateway-reader.ts';
+import { entryLines, type LogEntryDocument } from '../log-text.ts';
+
+interface TailOptions extends NetworkOptions {
+  readonly from?: number;
+  readonly lines: number;
+  readonly follow?: boolean;
+}
+
+interface LogPage {
+  readonly entries: readonly LogEntryDocument[];
+  readonly next: number;
+  readonly tail: number;
+}
+
+const pageEntries = 100;
+const followEveryMs = 250;
+
+/** `daybook log`: the entries of the log, decoded. */
+export function logCommand(context: CliContext): Command {
+  const command = new Command('log').description('Look into the log.');
+  withNetworkOptions(command.command('tail'))
+    .description('Print the newest entries of the log, or those from an address on.')
+    .addOption(
+      new Option('--from <address>', 'first address').argParser(
+        wholeNumber(0, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .addOption(
+      new Option('-n, --lines <count>', 'how many of the newest entries, without --from')
+        .argParser(wholeNumber(1, pageEntries))
+        .default(10),
+    )
+    .option('-f, --follow', 'go on with new entries until Ctrl-C')
+    .addHelpText(
+      'after',
+      examples('daybook log tail', 'daybook log tail --from 0 --follow', 'daybook log tail --json'),
+    )
+    .action(async (options: TailOptions) => {
+      await tail(context, await openNetwork(context, options), options);
+    });
+  return command;
+}
+
+async function tail(
+  context: CliContext,
+  network: NetworkConnection,
+  options: TailOptions,
+): Promise<void> {
+  const { io, terminal } = context;
+  let stopped = false;
+  void terminal.interrupted.then(() => {
+    stopped = true;
+  });
+  const first = options.from === undefined ? '' : `from=${options.from}&`;
+  let query = `${first}limit=${options.from === undefined ? options.lines : pageEntries}`;
+  while (!stopped) {
+    const page = await readChannel<LogPage>(io, network, `log?${query}`);
+    for (const entry of page.entries) {
+      const lines = options.json ? [JSON.stringify(entry)] : entryLines(entry);
+      terminal.out(`${lines.join('\n')}\n`);
+    }
+    const caughtUp = page.next >= page.tail;
+    if (caughtUp && !options.follow) return;
+    if (caughtUp) await pause(context, followEveryMs);
+    query = `from=${page.next}&limit=${pageEntries}`;
+  }
+}
+
+/** Waits, but not after an interrupt. Keeps the process alive, unlike a bare timer of `io`. */
+function pause({ io, terminal }: CliContext, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = io.timers.after(delayMs, resolve);
+    void terminal.interrupted.then(() => {
+      timer.cancel();
+      resolve();
+    });
+  });
+}

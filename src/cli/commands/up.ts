@@ -1,0 +1,135 @@
+import { basename, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import type { ExclusiveControl } from '../../model/index.ts';
+import { type Network, startNetwork } from '../../node/index.ts';
+import {
+  type CliContext,
+  type CommonOptions,
+  examples,
+  wholeNumber,
+  withCommonOptions,
+} from '../context.ts';
+import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
+import { openNodeLog } from '../node-log.ts';
+import { print } from '../terminal.ts';
+
+/** Port of the first gateway unless told otherwise. */
+export const defaultPort = 4270;
+
+/** Options of `daybook up` and `daybook demo`. */
+export interface UpOptions extends CommonOptions {
+  readonly executors: number;
+  readonly port: number;
+  readonly host: string;
+  readonly sequencer: boolean;
+  readonly exclusiveControl?: ExclusiveControl;
+  readonly logFile?: string;
+}
+
+/** Adds the options of {@link UpOptions}. */
+export function withUpOptions(command: Command): Command {
+  return withCommonOptions(command)
+    .addOption(
+      new Option('-e, --executors <count>', 'executor nodes, each a process with its own gateway')
+        .argParser(wholeNumber(1, 64))
+        .default(2),
+    )
+    .addOption(
+      new Option('-p, --port <number>', 'port of the first gateway, the next ones follow; 0: any')
+        .argParser(wholeNumber(0, 65_535))
+        .default(defaultPort),
+    )
+    .option('--host <address>', 'address the gateways listen on', '127.0.0.1')
+    .option('--no-sequencer', 'run without one: executors append at the tail by themselves')
+    .addOption(
+      new Option(
+        '--exclusive-control <mode>',
+        'how calls on the same keys are kept apart, when the channel is founded',
+      ).choices(['transaction', 'batch', 'interleaved']),
+    )
+    .option('--log-file <path>', 'node log; - is stderr (default: daybook.log in the directory)');
+}
+
+/** A started network, known to the other commands by its `network.json`. */
+export interface RunningNetwork {
+  readonly network: Network;
+  readonly directory: string;
+  /** Name of the identity that commands use by default. */
+  readonly identity: string;
+  close(): Promise<void>;
+}
+
+/** Starts the network that the options describe. */
+export async function startFromOptions(
+  context: CliContext,
+  options: UpOptions,
+): Promise<RunningNetwork> {
+  const { io, workingDirectory } = context;
+  const directory = resolve(workingDirectory, options.directory);
+  await io.disk.makeDirectory(directory);
+  const log = openNodeLog(directory, options.logFile);
+  const network = await startNetwork({
+    directory,
+    executors: options.executors,
+    httpPort: options.port,
+    host: options.host,
+    sequencer: options.sequencer,
+    ...(options.exclusiveControl === undefined
+      ? {}
+      : { exclusiveControl: options.exclusiveControl }),
+    onEvent: (text) => log.info(text),
+  });
+  const identity =
+    (await readNetworkFile(io, directory))?.identity ??
+    basename(network.certificateFile, '.cert.pem');
+  await writeNetworkFile(io, directory, {
+    version: 1,
+    channel: network.channel,
+    mspId: network.signer.identity.mspId,
+    gateways: network.gateways,
+    identity,
+  });
+  log.info({ gateways: network.gateways, channel: network.channel }, 'network started');
+  return {
+    network,
+    directory,
+    identity,
+    close: async () => {
+      await network.close();
+      log.info('network stopped');
+    },
+  };
+}
+
+/** `daybook up`: a network on this machine, until SIGINT or SIGTERM. */
+export function upCommand(context: CliContext): Command {
+  const { terminal } = context;
+  return withUpOptions(new Command('up'))
+    .description('Start a network on this machine and keep it running until Ctrl-C.')
+    .addHelpText(
+      'after',
+      examples(
+        'daybook up',
+        'daybook up --executors 4 --port 8000 --directory ./ledger',
+        'daybook up --no-sequencer --json',
+      ),
+    )
+    .action(async (options: UpOptions) => {
+      const running = await startFromOptions(context, options);
+      const { network, directory, identity } = running;
+      const { channel, gateways } = network;
+      print(
+        terminal,
+        options.json,
+        { directory, channel, mspId: network.signer.identity.mspId, gateways, identity },
+        () => [
+          `channel ${channel} is open; data in ${directory}`,
+          ...gateways.map((url) => `gateway  ${url}`),
+          'Ctrl-C stops the network.',
+        ],
+      );
+      await terminal.interrupted;
+      terminal.err('stopping …\n');
+      await running.close();
+    });
+}

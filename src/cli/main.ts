@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+import { realIo } from '../io/index.ts';
+import { runCli } from './run.ts';
+
+const interrupted = new Promise<void>((resolve) => {
+  const stop = (): void => {
+    resolve();
+    // A second signal must end a shutdown that hangs.
+    process.once('SIGINT', () => process.exit(130));
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+});
+// A reader that goes away (`daybook log tail | head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : 70);
+});
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  io: realIo(),
+  terminal: {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    interrupted,
+  },
+  workingDirectory: process.cwd(),
+});
