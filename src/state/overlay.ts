@@ -1,4 +1,4 @@
-import BTree from 'sorted-btree';
+import BTreeModule from 'sorted-btree';
 import { assert, type Bytestring } from '../base/index.ts';
 import type { Position } from '../model/index.ts';
 import type { Row, StateView, StateWrite } from './state.ts';
@@ -194,10 +194,13 @@ class Generation<W extends StateWrite> {
   }
 }
 
-type BTreeOf<W> = InstanceType<typeof BTree.default<Bytestring, W>>;
+type BTreeOf<W> = BTreeModule.default<Bytestring, W>;
+
+// A CommonJS module: Node gives its exports, bundlers and test runners the class itself.
+const BTree = BTreeModule.default ?? (BTreeModule as unknown as (typeof BTreeModule)['default']);
 
 function newTree<W>(): BTreeOf<W> {
-  return new BTree.default<Bytestring, W>(undefined, compareBytestrings);
+  return new BTree<Bytestring, W>(undefined, compareBytestrings);
 }
 
 /** Byte order, which is string order for bytestrings. */

@@ -1,0 +1,415 @@
+import { assert, type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
+import type { Io, Timer } from '../io/index.ts';
+import {
+  type Address,
+  asAddress,
+  nextAddress,
+  type Position,
+  positionOf,
+  type TxId,
+} from '../model/index.ts';
+import { HistoryFile } from './history.ts';
+import { openLmdbStore } from './lmdb-store.ts';
+import { Overlay } from './overlay.ts';
+import { isIndexKey } from './query-index.ts';
+import type {
+  EntrySummary,
+  HistoryRows,
+  Row,
+  StateChange,
+  StateView,
+  TransactionStatus,
+} from './state.ts';
+import { isTrusted, markClosed, markRunning } from './state-directory.ts';
+import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
+import { TransactionIndex } from './transaction-index.ts';
+
+/** Settings of {@link openState}. */
+export interface StateOptions {
+  readonly io: Pick<Io, 'disk' | 'timers'>;
+  /** Absolute path of a directory of its own. */
+  readonly directory: string;
+  /** Another store than LMDB in `directory`, for tests and the simulator. */
+  readonly store?: StateStore;
+  /** Flush at the latest after so many writes (`stateFlushWritesMax`). */
+  readonly flushWritesMax?: number;
+  /** Flush at the latest so long after a change. Default 2,000 ms. */
+  readonly flushIntervalMs?: number;
+  /** For how long in log time transactions can be looked up at least. Default 24 hours. */
+  readonly transactionRetentionMs?: number;
+  /** Ids per segment of the transaction index. */
+  readonly transactionSegmentIdsMax?: number;
+}
+
+/** A point in the log up to which (exclusively) something holds. */
+export type FlushListener = (position: Position) => void;
+
+/**
+ * Opens the state of one replica, or an empty one. A state that cannot be trusted (the machine went
+ * down while it was open, or it is damaged) is discarded: it starts empty, to be filled again from
+ * a snapshot or the log.
+ */
+export async function openState(options: StateOptions): Promise<State> {
+  const { disk } = options.io;
+  const { directory } = options;
+  await disk.makeDirectory(directory);
+  const discard = async (): Promise<void> => {
+    if (options.store !== undefined) {
+      throw new DaybookError('STATE_DAMAGED', 'the given store does not fit the directory');
+    }
+    await disk.remove(directory);
+    await disk.makeDirectory(directory);
+  };
+  if (!(await isTrusted(disk, directory))) await discard();
+  await markRunning(disk, directory);
+  try {
+    return await openParts(options);
+  } catch (error) {
+    if (toDaybookError(error).code !== 'STATE_DAMAGED' || options.store !== undefined) throw error;
+    await discard();
+    await markRunning(disk, directory);
+    return await openParts(options);
+  }
+}
+
+async function openParts(options: StateOptions): Promise<State> {
+  const { directory } = options;
+  const { disk } = options.io;
+  await disk.makeDirectory(`${directory}/rows`);
+  await disk.makeDirectory(`${directory}/transactions`);
+  const store = options.store ?? openLmdbStore(directory);
+  try {
+    const { meta } = store;
+    const history = await HistoryFile.open(disk, `${directory}/history`, meta?.historyBytes ?? 0);
+    const transactions = await TransactionIndex.open(
+      disk,
+      `${directory}/transactions`,
+      meta?.transactions,
+      meta?.horizonMs ?? 0,
+      {
+        ...(options.transactionRetentionMs === undefined
+          ? {}
+          : { retentionMs: options.transactionRetentionMs }),
+        ...(options.transactionSegmentIdsMax === undefined
+          ? {}
+          : { segmentIdsMax: options.transactionSegmentIdsMax }),
+      },
+    );
+    return new State(options, { store, history, transactions });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly store: StateStore;
+  readonly history: HistoryFile;
+  readonly transactions: TransactionIndex;
+}
+
+/**
+ * The state of one replica: rows with versions, their history, and which transactions took effect.
+ * {@link State.apply} is synchronous and touches memory only; what was applied is flushed to the
+ * store in the background. After the end of the process the state is exactly what the last flush
+ * left, and {@link State.nextAddress} says where the log goes on.
+ */
+export class State implements StateView {
+  readonly #io: Pick<Io, 'disk' | 'timers'>;
+  readonly #directory: string;
+  readonly #store: StateStore;
+  readonly #history: HistoryFile;
+  readonly #transactions: TransactionIndex;
+  readonly #overlay: Overlay<StoredWrite>;
+  readonly #flushWritesMax: number;
+  readonly #flushIntervalMs: number;
+  /** History heads of rows that were looked at since the last change: most writes follow a read. */
+  readonly #heads = new Map<Bytestring, number>();
+  readonly #flushing = new Set<FlushListener>();
+  readonly #flushed = new Set<FlushListener>();
+  #entries: EntrySummary[] = [];
+  #flushedEntries: readonly EntrySummary[] = [];
+  #transactionsPending = 0;
+  #nextAddress: Address;
+  #startAddress: Address;
+  #logTimeMs: number;
+  #horizonMs: number;
+  #flush: Promise<void> | undefined;
+  #timer: Timer | undefined;
+  #closed = false;
+  /** Why the last flush failed; the next one tries again. */
+  #failure: DaybookError | undefined;
+
+  /** @internal use {@link openState} */
+  constructor(options: StateOptions, parts: Parts) {
+    this.#io = options.io;
+    this.#directory = options.directory;
+    this.#store = parts.store;
+    this.#history = parts.history;
+    this.#transactions = parts.transactions;
+    this.#overlay = new Overlay(parts.store);
+    this.#flushWritesMax = options.flushWritesMax ?? limits.stateFlushWritesMax;
+    this.#flushIntervalMs = options.flushIntervalMs ?? 2_000;
+    const { meta } = parts.store;
+    this.#nextAddress = meta?.nextAddress ?? asAddress(0);
+    this.#startAddress = meta?.startAddress ?? asAddress(0);
+    this.#logTimeMs = meta?.logTimeMs ?? 0;
+    this.#horizonMs = meta?.horizonMs ?? 0;
+  }
+
+  /** The first address that is not applied. */
+  get nextAddress(): Address {
+    return this.#nextAddress;
+  }
+
+  /** The first address this state can tell of: 0, or where the snapshot was that it came from. */
+  get startAddress(): Address {
+    return this.#startAddress;
+  }
+
+  /** Log time after the last applied entry. */
+  get logTimeMs(): number {
+    return this.#logTimeMs;
+  }
+
+  /** See `StateChange.horizonMs`. */
+  get horizonMs(): number {
+    return this.#horizonMs;
+  }
+
+  /** True while too much waits for a flush: wait for {@link State.relieved} before applying on. */
+  get overloaded(): boolean {
+    return (
+      this.#overlay.size > limits.stateUnflushedWritesMax ||
+      this.#transactions.full ||
+      this.#history.pendingBytes > historyPendingBytesMax
+    );
+  }
+
+  /** Why nothing can be flushed at the moment, e.g. `DISK_FULL`; it is tried again on and on. */
+  get failure(): DaybookError | undefined {
+    return this.#failure;
+  }
+
+  get(key: Bytestring): Row | undefined {
+    return this.#overlay.get(key);
+  }
+
+  range(start: Bytestring, end: Bytestring, limit?: number): Row[] {
+    return this.#overlay.range(start, end, limit);
+  }
+
+  version(key: Bytestring): Position | undefined {
+    const write = this.#overlay.peek(key);
+    if (write !== undefined) return write.value === undefined ? undefined : write.version;
+    const row = this.#store.look(key);
+    if (row === undefined) return undefined;
+    if (this.#heads.size < headsMax) this.#heads.set(key, row.head);
+    return row.version;
+  }
+
+  /** Where a transaction stands; `undefined` when it is unknown or long ago. */
+  transaction(txId: TxId): TransactionStatus | undefined {
+    return this.#transactions.find(Buffer.from(txId, 'hex'));
+  }
+
+  /** True when a transaction took effect. Exact for timestamps at or above the horizon. */
+  isCommitted(txId: Uint8Array): boolean {
+    return this.#transactions.isCommitted(txId);
+  }
+
+  /** What was found about the entry at an address; `undefined` before `startAddress` or ahead. */
+  entry(address: Address): EntrySummary | undefined {
+    for (const entries of [this.#entries, this.#flushedEntries]) {
+      const first = entries[0];
+      if (first !== undefined && address >= first.address) {
+        const found = entries[address - first.address];
+        if (found !== undefined) return found;
+      }
+    }
+    return address < this.#nextAddress ? this.#store.entry(address) : undefined;
+  }
+
+  /**
+   * Versions of a key, newest first, at most `limit`; `bookmark` from the page before.
+   *
+   * @throws {DaybookError} `INVALID_ARGUMENT` for a bookmark that no page had.
+   */
+  history(key: Bytestring, limit: number, bookmark = ''): HistoryRows {
+    const head =
+      bookmark === ''
+        ? (this.#overlay.peek(key)?.head ?? this.#store.head(key))
+        : historyHead(bookmark);
+    const { rows, next } = this.#history.read(head, Math.min(limit, limits.pageRowsMax));
+    return { rows, bookmark: next === 0 ? '' : String(next) };
+  }
+
+  /** Applies what one entry does. Entries come in address order without gaps. */
+  apply(change: StateChange): void {
+    assert(!this.#closed, 'the state is closed');
+    assert(change.address === this.#nextAddress, `entry ${change.address} is out of order`);
+    const { transactions } = change;
+    let at = 0;
+    for (const { key, value, version } of change.writes) {
+      while (at < transactions.length - 1 && transactions[at]?.position !== version) at++;
+      const transaction = transactions[at];
+      let head = 0;
+      if (transaction !== undefined && !isIndexKey(key)) {
+        const { timestampMs, txId } = transaction;
+        head = this.#history.append(this.#head(key), version, timestampMs, txId, value);
+      }
+      this.#overlay.set({ key, value, version, head });
+    }
+    let allValid = true;
+    for (const { txId, timestampMs, position, verdict } of transactions) {
+      this.#transactions.add(txId, timestampMs, position, verdict);
+      if (verdict !== 0) allValid = false;
+    }
+    this.#transactionsPending += transactions.length;
+    const { address, logTimeMs } = change;
+    const verdicts = allValid ? undefined : transactions.map(({ verdict }) => verdict);
+    this.#entries.push({ address, logTimeMs, verdicts });
+    this.#heads.clear();
+    this.#nextAddress = nextAddress(address);
+    this.#logTimeMs = logTimeMs;
+    this.#horizonMs = change.horizonMs;
+    if (
+      this.#overlay.openSize >= this.#flushWritesMax ||
+      this.#transactionsPending >= limits.stateFlushTransactionsMax ||
+      this.#entries.length >= limits.stateFlushTransactionsMax
+    ) {
+      this.#startFlush();
+    } else {
+      this.#timer ??= this.#io.timers.after(this.#flushIntervalMs, () => {
+        this.#timer = undefined;
+        this.#startFlush();
+      });
+    }
+  }
+
+  /**
+   * Brings everything applied so far into the store.
+   *
+   * @throws {DaybookError} `IO_FAILED`, `DISK_FULL`: nothing is lost, try again.
+   */
+  async flush(): Promise<void> {
+    while (this.#flush !== undefined) await this.#flush;
+    if (this.#entries.length > 0 || this.#flushedEntries.length > 0) await this.#startFlush();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Resolves once {@link State.overloaded} is false, or the flush under way has failed. */
+  async relieved(): Promise<void> {
+    if (!this.overloaded) return;
+    await (this.#flush ?? this.#startFlush());
+  }
+
+  /**
+   * Calls back when a flush begins, with the position below which it will cover all writes: the
+   * moment to `seal` another overlay on the same store.
+   *
+   * @returns a function that ends it.
+   */
+  onFlushing(listener: FlushListener): () => void {
+    this.#flushing.add(listener);
+    return () => this.#flushing.delete(listener);
+  }
+
+  /** Calls back when all writes below a position are in the store. */
+  onFlushed(listener: FlushListener): () => void {
+    this.#flushed.add(listener);
+    return () => this.#flushed.delete(listener);
+  }
+
+  /** The parts that a snapshot is made of; everything applied is flushed first. */
+  async snapshotParts(): Promise<Pick<Parts, 'store' | 'transactions'>> {
+    await this.flush();
+    return { store: this.#store, transactions: this.#transactions };
+  }
+
+  /** Flushes and closes. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.flush();
+    this.#closed = true;
+    this.#timer?.cancel();
+    await this.#store.close();
+    await this.#history.close();
+    await this.#transactions.close();
+    await markClosed(this.#io.disk, this.#directory);
+  }
+
+  #head(key: Bytestring): number {
+    const write = this.#overlay.peek(key);
+    if (write !== undefined) return write.head;
+    return this.#heads.get(key) ?? this.#store.head(key);
+  }
+
+  #startFlush(): Promise<void> {
+    this.#flush ??= this.#runFlush()
+      .then(
+        () => {
+          this.#failure = undefined;
+        },
+        (error: unknown) => {
+          this.#failure = toDaybookError(error, 'IO_FAILED');
+          this.#timer ??= this.#io.timers.after(this.#flushIntervalMs, () => {
+            this.#timer = undefined;
+            if (!this.#closed) this.#startFlush();
+          });
+        },
+      )
+      .finally(() => {
+        this.#flush = undefined;
+      });
+    return this.#flush;
+  }
+
+  async #runFlush(): Promise<void> {
+    const position = positionOf(this.#nextAddress, 0);
+    const writes = this.#overlay.seal();
+    const entries = [...this.#flushedEntries, ...this.#entries];
+    this.#flushedEntries = entries;
+    this.#entries = [];
+    this.#transactionsPending = 0;
+    const meta = {
+      formatVersion: 1 as const,
+      nextAddress: this.#nextAddress,
+      startAddress: this.#startAddress,
+      logTimeMs: this.#logTimeMs,
+      horizonMs: this.#horizonMs,
+    };
+    for (const listener of this.#flushing) listener(position);
+    // Both take what they have at this very moment, so they fit `meta`.
+    const historyFlush = this.#history.flush();
+    const transactionsFlush = this.#transactions.flush(meta.logTimeMs, meta.horizonMs);
+    const [historyBytes, transactions] = await settled(historyFlush, transactionsFlush);
+    const complete: StoreMeta = { ...meta, historyBytes, transactions: transactions.files };
+    await this.#store.commit({ writes, entries, meta: complete });
+    this.#overlay.dropSealed();
+    this.#flushedEntries = [];
+    await transactions.expired();
+    for (const listener of this.#flushed) listener(position);
+  }
+}
+
+const headsMax = 200_000;
+const historyPendingBytesMax = 256 * 1024 * 1024;
+
+/** Waits for both, also when one fails: nothing may go on in the background. */
+async function settled<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === 'rejected') throw a.reason;
+  if (b.status === 'rejected') throw b.reason;
+  return [a.value, b.value];
+}
+
+function historyHead(bookmark: string): number {
+  const head = Number(bookmark);
+  if (!Number.isSafeInteger(head) || head <= 0) {
+    throw new DaybookError('INVALID_ARGUMENT', 'not a history bookmark', {
+      details: { what: 'bookmark' },
+    });
+  }
+  return head;
+}

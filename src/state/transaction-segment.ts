@@ -1,0 +1,248 @@
+import { crc32 } from 'node:zlib';
+import { DaybookError } from '../base/index.ts';
+import type { Disk, DiskFile } from '../io/index.ts';
+import type { Position, VerdictCode } from '../model/index.ts';
+import type { TransactionStatus } from './state.ts';
+
+/**
+ * The first 128 bits of a transaction id, as four words. Ids are SHA-256 values, so 128 bits tell
+ * them apart, and they spread evenly.
+ */
+export type IdWords = readonly [number, number, number, number];
+
+/** The words of an id's bytes. */
+export function idWords(txId: Uint8Array, at = 0): IdWords {
+  return [word(txId, at), word(txId, at + 4), word(txId, at + 8), word(txId, at + 12)];
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  const [a = 0, b = 0, c = 0, d = 0] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+  return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+}
+
+/** The columns of a segment: ids ascending by their first word, then in no particular order. */
+export interface SegmentColumns {
+  readonly count: number;
+  readonly words: readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
+  readonly positions: Float64Array;
+  readonly verdicts: Uint8Array;
+  /** Newest transaction timestamp in the segment. */
+  readonly greatestTimestampMs: number;
+  /** Log time when the segment was sealed. */
+  readonly sealedLogTimeMs: number;
+}
+
+/*
+ * File: header (64 bytes: magic, format, count, greatest timestamp, log time, CRC-32 of the header
+ * before it and of everything behind it), then the columns: bucket starts, second words, first
+ * words, third, fourth, positions, verdicts. Columns are in the machine's byte order, which is
+ * little-endian wherever Node runs; the files never leave the machine.
+ */
+const magic = 0x4454_5831;
+const fileHeaderBytes = 64;
+const bucketBits = 16;
+const buckets = 2 ** bucketBits;
+const startsBytes = (buckets + 1) * 4;
+
+/**
+ * Many transaction ids, sorted, immutable. What is kept in memory is five bytes per id: where the
+ * ids with the same first 16 bits begin, and the second word of every id. A look-up for an id that
+ * is not there (the rule, when looking for duplicates) touches two cache lines and no disk.
+ */
+export class TransactionSegment {
+  readonly number: number;
+  readonly count: number;
+  readonly greatestTimestampMs: number;
+  readonly sealedLogTimeMs: number;
+  readonly #file: DiskFile;
+  #starts: Uint32Array | undefined;
+  #seconds: Uint32Array | undefined;
+
+  private constructor(number: number, file: DiskFile, header: Header) {
+    this.number = number;
+    this.#file = file;
+    this.count = header.count;
+    this.greatestTimestampMs = header.greatestTimestampMs;
+    this.sealedLogTimeMs = header.sealedLogTimeMs;
+  }
+
+  /** Writes a segment file. */
+  static async create(
+    disk: Disk,
+    path: string,
+    number: number,
+    columns: SegmentColumns,
+  ): Promise<TransactionSegment> {
+    const { count, words, positions, verdicts } = columns;
+    const starts = bucketStarts(words[0]);
+    const body = [starts, words[1], words[0], words[2], words[3], positions, verdicts].map(bytesOf);
+    const header = Buffer.alloc(fileHeaderBytes);
+    header.writeUInt32BE(magic, 0);
+    header.writeUInt32BE(1, 4);
+    header.writeUInt32BE(count, 8);
+    header.writeDoubleBE(columns.greatestTimestampMs, 16);
+    header.writeDoubleBE(columns.sealedLogTimeMs, 24);
+    let sum = crc32(header.subarray(0, 60));
+    for (const part of body) sum = crc32(part, sum);
+    header.writeUInt32BE(sum, 60);
+    // A file left behind by a crash may be longer.
+    await disk.remove(path);
+    const file = await disk.open(path, { create: true });
+    await file.write([header, ...body], 0);
+    const segment = new TransactionSegment(number, file, columns);
+    segment.#starts = starts;
+    segment.#seconds = words[1];
+    return segment;
+  }
+
+  /**
+   * Opens a segment file; its ids are read into memory only on {@link TransactionSegment.load}.
+   *
+   * @throws {DaybookError} `STATE_DAMAGED`
+   */
+  static async open(disk: Disk, path: string, number: number): Promise<TransactionSegment> {
+    const file = await disk.open(path);
+    const bytes = Buffer.alloc(fileHeaderBytes);
+    const read = await file.read(bytes, 0);
+    const header: Header = {
+      count: bytes.readUInt32BE(8),
+      greatestTimestampMs: bytes.readDoubleBE(16),
+      sealedLogTimeMs: bytes.readDoubleBE(24),
+    };
+    const whole = fileHeaderBytes + startsBytes + header.count * (16 + 8 + 1);
+    const fits =
+      read === fileHeaderBytes && bytes.readUInt32BE(0) === magic && (await file.size()) === whole;
+    if (!fits) {
+      await file.close();
+      throw new DaybookError('STATE_DAMAGED', `transaction segment ${number} is damaged`, {
+        details: { path },
+      });
+    }
+    return new TransactionSegment(number, file, header);
+  }
+
+  /** Reads what look-ups need into memory. */
+  async load(): Promise<void> {
+    if (this.#starts !== undefined) return;
+    const starts = new Uint32Array(buckets + 1);
+    const seconds = new Uint32Array(this.count);
+    await this.#file.read(bytesOf(starts), fileHeaderBytes);
+    await this.#file.read(bytesOf(seconds), fileHeaderBytes + startsBytes);
+    this.#starts = starts;
+    this.#seconds = seconds;
+  }
+
+  /** Gives the memory back; look-ups then read the file. */
+  unload(): void {
+    this.#starts = undefined;
+    this.#seconds = undefined;
+  }
+
+  find(id: IdWords): TransactionStatus | undefined {
+    const bucket = id[0] >>> (32 - bucketBits);
+    const [from, to] = this.#bucket(bucket);
+    const seconds = this.#seconds;
+    if (seconds !== undefined) {
+      for (let at = from; at < to; at++) {
+        if (seconds[at] === id[1]) {
+          const found = this.#read(at, id);
+          if (found !== undefined) return found;
+        }
+      }
+      return undefined;
+    }
+    const part = new Uint32Array(to - from);
+    this.#readInto(part, startsBytes + from * 4);
+    for (let at = from; at < to; at++) {
+      if (part[at - from] === id[1]) {
+        const found = this.#read(at, id);
+        if (found !== undefined) return found;
+      }
+    }
+    return undefined;
+  }
+
+  /** All valid transactions: 16 bytes of the id and the position, for a snapshot. */
+  async *valid(): AsyncGenerator<{ id: IdWords; position: Position }> {
+    const step = 4096;
+    for (let start = 0; start < this.count; start += step) {
+      const size = Math.min(step, this.count - start);
+      const columns = [0, 1, 2, 3].map(() => new Uint32Array(size));
+      for (let at = 0; at < 4; at++) {
+        this.#readInto(columns[at] as Uint32Array, this.#wordColumn(at) + start * 4);
+      }
+      const positions = new Float64Array(size);
+      this.#readInto(positions, startsBytes + this.count * 16 + start * 8);
+      const verdicts = new Uint8Array(size);
+      this.#readInto(verdicts, startsBytes + this.count * 24 + start);
+      for (let at = 0; at < size; at++) {
+        if (verdicts[at] !== 0) continue;
+        const id = columns.map((column) => column[at] as number) as unknown as IdWords;
+        yield { id, position: positions[at] as Position };
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file.sync();
+    await this.#file.close();
+  }
+
+  #bucket(bucket: number): [number, number] {
+    if (this.#starts !== undefined) {
+      return [this.#starts[bucket] as number, this.#starts[bucket + 1] as number];
+    }
+    const pair = new Uint32Array(2);
+    this.#readInto(pair, bucket * 4);
+    return [pair[0] as number, pair[1] as number];
+  }
+
+  /** The status at index `at`, if the id there is really this one. */
+  #read(at: number, id: IdWords): TransactionStatus | undefined {
+    const one = new Uint32Array(1);
+    for (const column of [0, 2, 3]) {
+      this.#readInto(one, this.#wordColumn(column) + at * 4);
+      if (one[0] !== id[column]) return undefined;
+    }
+    const position = new Float64Array(1);
+    this.#readInto(position, startsBytes + this.count * 16 + at * 8);
+    const verdict = new Uint8Array(1);
+    this.#readInto(verdict, startsBytes + this.count * 24 + at);
+    return { position: position[0] as Position, verdict: verdict[0] as VerdictCode };
+  }
+
+  /** Where a column of words begins behind the header: the second word comes first. */
+  #wordColumn(column: number): number {
+    const order = [1, 0, 2, 3] as const;
+    return startsBytes + this.count * 4 * (order[column] as number);
+  }
+
+  #readInto(target: Uint32Array | Float64Array | Uint8Array, offset: number): void {
+    const bytes = bytesOf(target);
+    if (this.#file.readSync(bytes, fileHeaderBytes + offset) !== bytes.length) {
+      throw new DaybookError('STATE_DAMAGED', `transaction segment ${this.number} ends early`);
+    }
+  }
+}
+
+interface Header {
+  readonly count: number;
+  readonly greatestTimestampMs: number;
+  readonly sealedLogTimeMs: number;
+}
+
+/** For each value of the first bits, the index of the first id that has it or a greater one. */
+function bucketStarts(firsts: Uint32Array): Uint32Array {
+  const starts = new Uint32Array(buckets + 1);
+  let bucket = 0;
+  for (let at = 0; at < firsts.length; at++) {
+    const own = (firsts[at] as number) >>> (32 - bucketBits);
+    while (bucket < own) starts[++bucket] = at;
+  }
+  while (bucket < buckets) starts[++bucket] = firsts.length;
+  return starts;
+}
+
+function bytesOf(array: Uint32Array | Float64Array | Uint8Array): Buffer {
+  return Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+}
