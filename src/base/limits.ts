@@ -34,6 +34,19 @@ export const limits = {
   rpcStreamsMax: 1024,
   // log
   logWritesInFlightMax: 1024,
+  logBytesInFlightMax: 256 * 1024 * 1024,
+  /** How far a write may be ahead of the first address that is still open. */
+  logWindowAddressesMax: 65_536,
+  /** Entries that are written and synced together. */
+  logGroupBytesMax: 4 * 1024 * 1024,
+  /** Entries that a follower gets at once. */
+  logRunBytesMax: 1024 * 1024,
+  logRunEntriesMax: 1024,
+  logRecentBytesMax: 32 * 1024 * 1024,
+  logFollowersMax: 1024,
+  logSegmentBytesMin: 1024 * 1024,
+  logSegmentBytesMax: 64 * 1024 * 1024,
+  logOpenSegmentsMax: 16,
   /** Default quota of an etcd member (`--quota-backend-bytes`). */
   logSpaceBytes: 2 * 1024 * 1024 * 1024,
   logUnitsMax: 64,
@@ -68,6 +81,11 @@ export const limits = {
   executorTransactionsMax: 20_000,
   groupBytesMax: 1024 * 1024,
   groupsInFlightMax: 8,
+  // blocks
+  /** Records in one chain block, whatever the channel's configuration says. */
+  recordsPerBlockMax: 10_000,
+  /** Bytes of log records in one chain block; a larger record stands alone in its block. */
+  blockRecordBytesMax: 16 * 1024 * 1024,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

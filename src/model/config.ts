@@ -1,4 +1,4 @@
-import { DaybookError } from '../base/index.ts';
+import { DaybookError, limits } from '../base/index.ts';
 import type { MspConfig } from './identity.ts';
 
 /**
@@ -24,7 +24,29 @@ export interface ChannelConfig {
   readonly exclusiveControl: ExclusiveControl;
   /** A transaction is valid while log time is within `timestampMs ± transactionLifetimeMs`. */
   readonly transactionLifetimeMs: number;
+  /** Where chain blocks end; {@link blockRuleDefaults} when absent. */
+  readonly blocks?: BlockRule;
 }
+
+/** Where one chain block ends and the next begins. A function of the log alone. */
+export interface BlockRule {
+  /** Records in a block. */
+  readonly recordsMax: number;
+  /** Bytes of the records of a block, as they lie in the log; a larger record stands alone. */
+  readonly bytesMax: number;
+  /**
+   * A block also ends before a valid record that reads what an earlier record of the block wrote.
+   * A Fabric peer finds such a read invalid, so only chains cut like this can be followed by one.
+   */
+  readonly cutBeforeReads: boolean;
+}
+
+/** The rule of a channel whose configuration names none. */
+export const blockRuleDefaults: BlockRule = {
+  recordsMax: 1000,
+  bytesMax: 4 * 1024 * 1024,
+  cutBeforeReads: true,
+};
 
 /** What a channel is founded with when nothing else is asked for. */
 export const channelConfigDefaults = {
@@ -50,6 +72,15 @@ export function encodeChannelConfig(config: ChannelConfig): string {
     },
     exclusiveControl: config.exclusiveControl,
     transactionLifetimeMs: config.transactionLifetimeMs,
+    ...(config.blocks === undefined
+      ? {}
+      : {
+          blocks: {
+            recordsMax: config.blocks.recordsMax,
+            bytesMax: config.blocks.bytesMax,
+            cutBeforeReads: config.blocks.cutBeforeReads,
+          },
+        }),
   });
 }
 
@@ -96,6 +127,18 @@ export function decodeChannelConfig(json: string): ChannelConfig {
     'transactionLifetimeMs',
     Number.isSafeInteger(value.transactionLifetimeMs) &&
       (value.transactionLifetimeMs as number) > 0,
+  );
+  const { blocks } = value;
+  demand(
+    'blocks',
+    blocks === undefined ||
+      (Number.isSafeInteger(blocks?.recordsMax) &&
+        blocks.recordsMax > 0 &&
+        blocks.recordsMax <= limits.recordsPerBlockMax &&
+        Number.isSafeInteger(blocks.bytesMax) &&
+        blocks.bytesMax > 0 &&
+        blocks.bytesMax <= limits.blockRecordBytesMax &&
+        typeof blocks.cutBeforeReads === 'boolean'),
   );
   return value as ChannelConfig;
 }

@@ -98,7 +98,7 @@ export class BucketHasher {
     const left = this.#planned;
     const rightHeight = this.#plan(middle, end, depth + 1);
     const right = this.#planned;
-    const height = leftHeight > rightHeight ? leftHeight : rightHeight;
+    const height = Math.max(leftHeight, rightHeight);
     const node = this.#nodeCount++;
     let work = this.#work[height];
     if (work === undefined) {
