@@ -1,0 +1,6 @@
+export type { EtcdLog } from './etcd-log.ts';
+export type { Layout, LayoutUnit, Segment } from './layout.ts';
+export { openEtcdLog } from './open.ts';
+export { type EtcdLogOptions, parseEtcdUrl, type TlsOptions, type UnitOptions } from './options.ts';
+export type { SpaceUse } from './space.ts';
+export type { EtcdIo } from './unit-client.ts';

@@ -1,0 +1,57 @@
+import type { Address } from '../../model/index.ts';
+
+/**
+ * Names of the log's keys in etcd; addresses in fixed-width hexadecimal, so that key order is
+ * address order. One range, `watched`, holds the entries and the fence: a follower needs one watch.
+ */
+export interface Keys {
+  /** {@link Fence} of the unit. */
+  readonly fence: Buffer;
+  /** Holds space free for the trim that a full unit needs. */
+  readonly ballast: Buffer;
+  /** Who leads: see leadership.ts. */
+  readonly leader: Buffer;
+  /** Registered nodes: see registry.ts. */
+  readonly nodes: Buffer;
+  readonly entriesEnd: Buffer;
+  readonly watchedEnd: Buffer;
+  entry(address: Address): Buffer;
+  addressOf(entryKey: Buffer): Address;
+  /** Prefix of the parts of entries at `address`; those of one write have `id` in common. */
+  part(address: Address, id?: string, index?: number): Buffer;
+  layout(generation: number): Buffer;
+}
+
+const addressDigits = 14;
+
+/** Keys that begin with `prefix`. */
+export function keysOf(prefix: string): Keys {
+  const entries = `${prefix}e/`;
+  const hex = (address: Address): string => address.toString(16).padStart(addressDigits, '0');
+  const key = (name: string): Buffer => Buffer.from(prefix + name, 'utf8');
+  const digitsFrom = Buffer.byteLength(entries);
+  return {
+    fence: key('fence'),
+    ballast: key('ballast'),
+    leader: key('leader'),
+    nodes: key('node/'),
+    entriesEnd: key('e0'),
+    watchedEnd: key('fencf'),
+    entry: (address) => Buffer.from(entries + hex(address), 'utf8'),
+    addressOf: (entryKey) => Number.parseInt(entryKey.latin1Slice(digitsFrom), 16) as Address,
+    part: (address, id, index) =>
+      key(
+        `p/${hex(address)}/${id === undefined ? '' : `${id}/`}${
+          index === undefined ? '' : String(index).padStart(4, '0')
+        }`,
+      ),
+    layout: (generation) => key(`layout/${String(generation).padStart(8, '0')}`),
+  };
+}
+
+/** The end of the range of all keys that begin with `prefix`. */
+export function prefixEnd(prefix: Buffer): Buffer {
+  const end = Buffer.from(prefix);
+  end[end.length - 1] = (end[end.length - 1] as number) + 1;
+  return end;
+}

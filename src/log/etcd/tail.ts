@@ -1,0 +1,70 @@
+import { type Address, asAddress, nextAddress } from '../../model/index.ts';
+import { firstOnUnit, lastSegment } from './layout.ts';
+import { lastAddress, type Unit } from './unit.ts';
+import type { Units } from './units.ts';
+
+const probeEntries = 256;
+
+/**
+ * Finds the tail: the address after the last entry on any unit of the last segment. Remembers how
+ * far it got, as etcd would read all entries to find the last one.
+ */
+export class TailFinder {
+  readonly #units: Units;
+  #reached = 0;
+
+  constructor(units: Units) {
+    this.#units = units;
+  }
+
+  /** An entry stands at `address`: the tail is behind it. */
+  learn(address: Address): void {
+    if (address >= this.#reached) this.#reached = address + 1;
+  }
+
+  /**
+   * The tail of the layout in force. With `sealed` the layout may be under reconfiguration (all its
+   * units sealed); otherwise waits until it is not.
+   */
+  async find(sealed = false): Promise<Address> {
+    for (;;) {
+      const layout = this.#units.layout;
+      const last = lastSegment(layout);
+      const tails = await Promise.all(
+        last.units.map((id) => this.#unitTail(this.#units.unit(id), last.from)),
+      );
+      const moved = last.units.some((id) => {
+        const fence = this.#units.unit(id).knownFence;
+        return fence === undefined || fence.generation > layout.generation;
+      });
+      if (sealed || (!moved && this.#units.layout === layout)) {
+        const tail = asAddress(Math.max(last.from, ...tails));
+        this.#reached = Math.max(this.#reached, tail);
+        return tail;
+      }
+      await this.#units.refresh();
+    }
+  }
+
+  async #unitTail(unit: Unit, segmentFrom: Address): Promise<number> {
+    // What others wrote at lower addresses since does not matter: something stands behind them.
+    let from = Math.max(this.#reached, segmentFrom);
+    let tail = 0;
+    for (;;) {
+      const page = await unit.page(asAddress(from), probeEntries, true);
+      const found = lastAddress(this.#units.keys, page);
+      tail = Math.max(tail, page.fence.trim);
+      if (found !== undefined) tail = Math.max(tail, nextAddress(found));
+      if (!page.more || found === undefined) return Math.max(tail, from);
+      // There are at least so many addresses of this unit up to the last entry.
+      const count = await unit.countFrom(asAddress(from));
+      from = Math.max(tail, this.#nthOnUnit(unit.id, asAddress(from), count - 1));
+    }
+  }
+
+  #nthOnUnit(unit: string, from: Address, nth: number): number {
+    const { layout } = this.#units;
+    const first = firstOnUnit(layout, unit, from) ?? from;
+    return first + nth * lastSegment(layout).units.length;
+  }
+}

@@ -1,0 +1,112 @@
+import { isDaybookError } from '../../base/index.ts';
+import { type Address, asAddress } from '../../model/index.ts';
+import { isCompacted } from './grpc-errors.ts';
+import type { Recovery } from './reconfigure.ts';
+import { spaceUse } from './space.ts';
+import { absent, type Unit } from './unit.ts';
+import type { Units } from './units.ts';
+
+/** Addresses deleted at a time, so that etcd does not stand still for long. */
+const deleteAddresses = 4096;
+const defragmentTimeoutMs = 60_000;
+const ballastBytes = 256 * 1024;
+const attemptsMax = 3;
+const noSpace = 1;
+
+/** Moves the trim point, and gives the space back. */
+export class Trimmer {
+  readonly #units: Units;
+  readonly #recovery: Recovery;
+
+  constructor(units: Units, recovery: Recovery) {
+    this.#units = units;
+    this.#recovery = recovery;
+  }
+
+  /** See `SharedLog.trim`. */
+  async trim(before: Address): Promise<void> {
+    await this.#units.refresh();
+    for (const unit of this.#units.all) {
+      const old = await unit.readFence();
+      await this.#moveTrimPoint(unit, before);
+      await this.#forget(unit, old?.trim ?? asAddress(0), before);
+    }
+  }
+
+  /**
+   * Makes a unit usable that has reached etcd's quota, and shrinks files that are mostly empty:
+   * compacts, defragments one member after the other, lifts the alarm.
+   */
+  async reclaim(unit: Unit): Promise<void> {
+    const { client } = unit;
+    const { keys } = this.#units;
+    const answer = await client.call('range', { key: keys.fence });
+    await client
+      .call('compact', { revision: answer.header.revision, physical: true })
+      .catch((error: unknown) => {
+        if (!isCompacted(error)) throw error;
+      });
+    if (await this.#needsDefragmentation(unit)) {
+      for (let member = 0; member < client.memberCount; member++) {
+        // A member that is away does it when it is asked the next time.
+        await client
+          .call('defragment', {}, { member, timeoutMs: 100, attemptTimeoutMs: defragmentTimeoutMs })
+          .catch(() => undefined);
+      }
+    }
+    const { alarms } = await client.call('alarm', { action: 0 });
+    for (const { memberID, alarm } of alarms) {
+      if (alarm === noSpace) await client.call('alarm', { action: 2, memberID, alarm });
+    }
+    await unit.space.refresh();
+  }
+
+  async #moveTrimPoint(unit: Unit, before: Address): Promise<void> {
+    const by = this.#units.operation();
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const fence = await unit.changeFence(by, (now) =>
+          now.trim >= before || now.sealed ? undefined : { ...now, trim: before },
+        );
+        if (fence.trim >= before) return;
+        await this.#recovery.settle(unit);
+      } catch (error) {
+        if (!isDaybookError(error, 'OVERLOADED') || attempt === attemptsMax) throw error;
+        // Deleting needs no space, and the ballast is there to be deleted.
+        await unit.client.call('deleteRange', { key: this.#units.keys.ballast });
+        await this.reclaim(unit);
+      }
+    }
+  }
+
+  async #forget(unit: Unit, old: Address, before: Address): Promise<void> {
+    const { keys } = this.#units;
+    await unit.deleteRange(keys.part(asAddress(0)), keys.part(before));
+    for (let end = Math.min(old + deleteAddresses, before); ; end += deleteAddresses) {
+      const to = asAddress(Math.min(end, before));
+      await unit.deleteRange(keys.entry(asAddress(0)), keys.entry(to));
+      if (to === before) break;
+    }
+    await this.reclaim(unit);
+    await this.#layBallast(unit);
+  }
+
+  async #layBallast(unit: Unit): Promise<void> {
+    const key = this.#units.keys.ballast;
+    const value = Buffer.alloc(ballastBytes);
+    await unit.client
+      .call('txn', { compare: [absent(key)], success: [{ request_put: { key, value } }] })
+      .catch((error: unknown) => {
+        if (!isDaybookError(error, 'OVERLOADED')) throw error;
+      });
+  }
+
+  async #needsDefragmentation(unit: Unit): Promise<boolean> {
+    const { quotaBytes, spaceHighRatio } = this.#units.settings;
+    const { alarms } = await unit.client.call('alarm', { action: 0 });
+    const use = await spaceUse(unit.client);
+    if (alarms.some(({ alarm }) => alarm === noSpace)) return true;
+    if (use === undefined) return false;
+    return use.fileBytes >= quotaBytes * spaceHighRatio && use.usedBytes < use.fileBytes / 2;
+  }
+}

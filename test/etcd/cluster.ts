@@ -1,0 +1,202 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What {@link startCluster} may be told. */
+export interface ClusterOptions {
+  readonly members?: number;
+  /** `--quota-backend-bytes`. */
+  readonly quotaBytes?: number;
+  /** More arguments of `etcd`, for every member. */
+  readonly args?: readonly string[];
+  /** For client connections. */
+  readonly scheme?: 'http' | 'https';
+}
+
+interface Member {
+  readonly name: string;
+  readonly endpoint: string;
+  readonly args: readonly string[];
+  process: ChildProcess | undefined;
+}
+
+/** Real etcd members on free ports, in a temporary directory. */
+export class Cluster {
+  readonly #directory: string;
+  readonly #members: readonly Member[];
+
+  constructor(directory: string, members: readonly Member[]) {
+    this.#directory = directory;
+    this.#members = members;
+  }
+
+  get endpoints(): string[] {
+    return this.#members.map((member) => member.endpoint);
+  }
+
+  start(member: number): void {
+    const it = this.#at(member);
+    it.process = spawn('etcd', it.args, { stdio: process.env.ETCD_LOG ? 'inherit' : 'ignore' });
+  }
+
+  /** kill -9; resolves when the process is gone. */
+  async kill(member: number): Promise<void> {
+    const it = this.#at(member);
+    const child = it.process;
+    it.process = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await gone;
+  }
+
+  pause(member: number): void {
+    this.#at(member).process?.kill('SIGSTOP');
+  }
+
+  resume(member: number): void {
+    this.#at(member).process?.kill('SIGCONT');
+  }
+
+  /** Runs `etcdctl` against all members; returns what it prints. */
+  etcdctl(...args: string[]): string {
+    return execFileSync('etcdctl', [`--endpoints=${this.endpoints.join()}`, ...args], {
+      env: { ...process.env, ETCDCTL_API: '3' },
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  /** The member that leads; waits for one. */
+  async leader(): Promise<number> {
+    for (let attempt = 0; attempt < 100; attempt++) {
+      for (const [index, member] of this.#members.entries()) {
+        if (member.process === undefined) continue;
+        try {
+          const text = execFileSync(
+            'etcdctl',
+            [
+              `--endpoints=${member.endpoint}`,
+              '--command-timeout=1s',
+              'endpoint',
+              'status',
+              '-w',
+              'json',
+            ],
+            {
+              env: { ...process.env, ETCDCTL_API: '3' },
+              encoding: 'utf8',
+              stdio: ['ignore', 'pipe', 'ignore'],
+            },
+          );
+          const ids = [...text.matchAll(/"(member_id|leader)":(\d+)/g)].map((match) => match[2]);
+          if (ids.length === 2 && ids[0] === ids[1]) return index;
+        } catch {
+          // It does not answer now.
+        }
+      }
+      await pause(100);
+    }
+    throw new Error('no leader');
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#members.map((_, index) => this.kill(index)));
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #at(member: number): Member {
+    const it = this.#members[member];
+    if (it === undefined) throw new Error(`no member ${member}`);
+    return it;
+  }
+}
+
+/** Starts a cluster; it may take a moment until it has a leader. */
+export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  const count = options.members ?? 3;
+  const scheme = options.scheme ?? 'http';
+  const directory = mkdtempSync(join(tmpdir(), 'daybook-etcd-'));
+  const ports = await freePorts(2 * count);
+  const name = (index: number): string => `m${index}`;
+  const peer = (index: number): string => `http://127.0.0.1:${ports[count + index]}`;
+  const initial = Array.from({ length: count }, (_, i) => `${name(i)}=${peer(i)}`).join();
+  const members = Array.from({ length: count }, (_, index): Member => {
+    const client = `${scheme}://127.0.0.1:${ports[index]}`;
+    const args = [
+      `--name=${name(index)}`,
+      `--data-dir=${join(directory, name(index))}`,
+      `--listen-client-urls=${client}`,
+      `--advertise-client-urls=${client}`,
+      `--listen-peer-urls=${peer(index)}`,
+      `--initial-advertise-peer-urls=${peer(index)}`,
+      `--initial-cluster=${initial}`,
+      `--initial-cluster-token=${directory}`,
+      '--log-level=error',
+      '--logger=zap',
+      ...(options.quotaBytes ? [`--quota-backend-bytes=${options.quotaBytes}`] : []),
+      ...(options.args ?? []),
+    ];
+    return { name: name(index), endpoint: `127.0.0.1:${ports[index]}`, args, process: undefined };
+  });
+  const cluster = new Cluster(directory, members);
+  for (let index = 0; index < count; index++) cluster.start(index);
+  process.once('exit', () => {
+    for (const member of members) member.process?.kill('SIGKILL');
+  });
+  return cluster;
+}
+
+/**
+ * True when etcd can be run: it is installed, or could be. Tests skip themselves otherwise, and
+ * say so.
+ */
+export function etcdAvailable(): boolean {
+  if (installed()) return true;
+  if (
+    process.platform === 'linux' &&
+    process.getuid?.() === 0 &&
+    existsSync('/etc/debian_version')
+  ) {
+    const script = fileURLToPath(new URL('../../scripts/debian-packages', import.meta.url));
+    try {
+      execFileSync(script, { stdio: 'ignore', timeout: 300_000 });
+    } catch {
+      // Seen below.
+    }
+    if (installed()) return true;
+  }
+  console.warn('skipped: etcd is not installed (Debian: etcd-server, etcd-client)');
+  return false;
+}
+
+function installed(): boolean {
+  try {
+    execFileSync('etcd', ['--version'], { stdio: 'ignore' });
+    execFileSync('etcdctl', ['version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** Resolves after `delayMs`. */
+export function pause(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs));
+}
