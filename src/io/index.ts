@@ -1,3 +1,4 @@
 export * from './io.ts';
 export { realIo } from './real.ts';
 export { parentConnection } from './real-processes.ts';
+export * from './rpc.ts';

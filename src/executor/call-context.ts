@@ -1,0 +1,457 @@
+import {
+  type Bytestring,
+  type ByteWriter,
+  checkLimit,
+  DaybookError,
+  limits,
+} from '../base/index.ts';
+import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contract/index.ts';
+import {
+  type BulkUpdate,
+  type CommitRecord,
+  encodeRecord,
+  type KeyRead,
+  type KeyWrite,
+  namespaceEnd,
+  type Position,
+  type RangeRead,
+  stateKey,
+  type VersionSlot,
+} from '../model/index.ts';
+import { encodeRecordSummary, type SeenVersion } from '../sequencer/index.ts';
+import type { VersionReference } from './frames.ts';
+
+/** What a read found: a committed row, a value in flight, or nothing. */
+export interface Found {
+  readonly value: Bytestring | undefined;
+  /** `undefined` when absent or in flight. */
+  readonly version: Position | undefined;
+  /** The execution whose write in flight was seen; its value may be a delete. */
+  readonly execution: number | undefined;
+}
+
+/** A row of a range; deletes in flight are among them. */
+export interface FoundRow extends Found {
+  readonly key: Bytestring;
+}
+
+/** Where a call's reads come from: the engine. Keys are state keys. */
+export interface ReadSource {
+  read(key: Bytestring): Found;
+  /** Rows of the interval, in key order, until `limit` rows with a value were found. */
+  readRange(start: Bytestring, end: Bytestring, limit: number): FoundRow[];
+  /** Takes a shared lock; a promise when the call has to wait for it. */
+  lockKey(key: Bytestring): Promise<void> | undefined;
+  lockRange(start: Bytestring, end: Bytestring): Promise<void> | undefined;
+  history(key: Bytestring, limit: number, bookmark: string): Promise<HistoryPage>;
+  readonly query: QueryFunctions;
+}
+
+/** JSON queries, as far as the engine knows how to answer them. */
+export interface QueryFunctions {
+  /** Reads what a query needs through `access` and answers it. */
+  run(
+    access: Pick<StateAccess, 'range'>,
+    namespace: string,
+    query: string,
+    limit: number,
+    bookmark: Bytestring,
+  ): MaybePromise<QueryPage>;
+  /** True for keys that only index entries may have. */
+  isReserved(key: Bytestring): boolean;
+  /** The index entries that a change of a row's value brings along. */
+  indexWrites(
+    namespace: string,
+    key: Bytestring,
+    before: Bytestring | undefined,
+    after: Bytestring | undefined,
+  ): readonly KeyWrite[];
+  /** Whether the contract of a namespace declares indexes. */
+  hasIndexes(namespace: string): boolean;
+  readYourWrites(namespace: string): boolean;
+}
+
+/**
+ * The state as one call sees it, and the record of what the call read and wrote. Writes stay here
+ * until the call has ended well. Own writes are invisible to own reads unless the contract asked
+ * for them (Fabric's rule); a key read twice gives the same answer twice.
+ */
+export class CallContext implements StateAccess {
+  /** True once the call had to wait: then others ran in between. */
+  waited = false;
+  /** Set to end the call: every access throws from then on. */
+  aborted: DaybookError | undefined;
+  readonly #source: ReadSource;
+  readonly #sets = new Map<string, SetBuilder>();
+  #last: SetBuilder | undefined;
+  #pending = false;
+
+  constructor(source: ReadSource) {
+    this.#source = source;
+  }
+
+  /** Executions in flight whose values were read. */
+  references(): number[] {
+    if (!this.#pending) return [];
+    const found = new Set<number>();
+    this.#eachSeen((seen) => {
+      if (seen.execution !== undefined) found.add(seen.execution);
+    });
+    return [...found];
+  }
+
+  /** Whether every committed value that was read is still the one that a reader finds now. */
+  isCurrent(): boolean {
+    let current = true;
+    this.#eachSeen((seen) => {
+      if (seen.execution !== undefined) return;
+      const now = this.#source.read(seen.stateKey);
+      if (now.version !== seen.version || now.execution !== undefined) current = false;
+    });
+    return current;
+  }
+
+  get(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
+    const set = this.#set(namespace);
+    if (set.readYourWrites && set.writes.has(key)) return set.writes.get(key);
+    const known = set.reads.get(key);
+    if (known !== undefined) return known.value;
+    const whole = stateKey(namespace, key);
+    const wait = this.#source.lockKey(whole);
+    if (wait === undefined) return this.#read(set, key, whole);
+    return this.#after(wait, () => this.#read(set, key, whole));
+  }
+
+  put(namespace: string, key: Bytestring, value: Bytestring): void {
+    checkLimit('valueBytesMax', value.length);
+    this.#write(namespace, key, value);
+  }
+
+  delete(namespace: string, key: Bytestring): void {
+    this.#write(namespace, key, undefined);
+  }
+
+  range(
+    namespace: string,
+    start: Bytestring,
+    end: Bytestring,
+    limit: number,
+  ): MaybePromise<readonly { readonly key: Bytestring; readonly value: Bytestring }[]> {
+    const set = this.#set(namespace);
+    if (limit <= 0 || (end !== '' && start >= end)) return [];
+    const from = stateKey(namespace, start);
+    const to = end === '' ? namespaceEnd(namespace) : stateKey(namespace, end);
+    const wait = this.#source.lockRange(from, to);
+    if (wait === undefined) return this.#readRange(set, start, end, from, to, limit);
+    return this.#after(wait, () => this.#readRange(set, start, end, from, to, limit));
+  }
+
+  query(
+    namespace: string,
+    query: string,
+    limit: number,
+    bookmark: Bytestring,
+  ): MaybePromise<QueryPage> {
+    this.#alive();
+    return this.#source.query.run(this, namespace, query, limit, bookmark);
+  }
+
+  history(
+    namespace: string,
+    key: Bytestring,
+    limit: number,
+    bookmark: string,
+  ): Promise<HistoryPage> {
+    this.#alive();
+    return this.#source.history(stateKey(namespace, key), limit, bookmark);
+  }
+
+  updateRange(): void {
+    throw new DaybookError('INVALID_ARGUMENT', 'updateRange is not available yet');
+  }
+
+  /** State keys that the call writes. */
+  writtenKeys(): Bytestring[] {
+    const keys: Bytestring[] = [];
+    for (const { namespace, writes } of this.#sets.values()) {
+      for (const key of writes.keys()) keys.push(stateKey(namespace, key));
+    }
+    return keys;
+  }
+
+  /** Namespaces with declared indexes whose rows the call writes. */
+  indexedWrites(): { namespace: string; key: Bytestring }[] {
+    const found: { namespace: string; key: Bytestring }[] = [];
+    for (const { namespace, writes } of this.#sets.values()) {
+      if (!this.#source.query.hasIndexes(namespace)) continue;
+      for (const key of writes.keys()) {
+        if (!this.#source.query.isReserved(key)) found.push({ namespace, key });
+      }
+    }
+    return found;
+  }
+
+  /** The value that a row had before this call, recorded as a read. */
+  before(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
+    const set = this.#set(namespace);
+    const known = set.reads.get(key);
+    if (known !== undefined) return known.value;
+    const whole = stateKey(namespace, key);
+    const wait = this.#source.lockKey(whole);
+    if (wait === undefined) return this.#read(set, key, whole);
+    return this.#after(wait, () => this.#read(set, key, whole));
+  }
+
+  /** Adds the index entries of a written row to the writes. */
+  addIndexWrites(namespace: string, key: Bytestring, before: Bytestring | undefined): void {
+    const set = this.#set(namespace);
+    const after = set.writes.get(key);
+    for (const write of this.#source.query.indexWrites(namespace, key, before, after)) {
+      set.writes.set(write.key, write.value);
+    }
+  }
+
+  /** What was written, in state keys. */
+  writes(): { key: Bytestring; value: Bytestring | undefined }[] {
+    const all: { key: Bytestring; value: Bytestring | undefined }[] = [];
+    for (const { namespace, writes } of this.#sets.values()) {
+      for (const [key, value] of writes) all.push({ key: stateKey(namespace, key), value });
+    }
+    return all;
+  }
+
+  /**
+   * Encodes the record and its summary.
+   *
+   * @returns the places of versions that are not known yet.
+   * @throws {DaybookError} `LIMIT_EXCEEDED`
+   */
+  encode(
+    head: Omit<CommitRecord, 'sets'>,
+    record: ByteWriter,
+    summary: ByteWriter,
+  ): readonly VersionReference[] {
+    const sets: SetBuilder[] = [];
+    for (const set of this.#sets.values()) {
+      if (set.reads.size + set.ranges.length + set.writes.size > 0) sets.push(set);
+    }
+    const slots: VersionSlot[] | undefined = this.#pending ? [] : undefined;
+    encodeRecord(
+      {
+        ...head,
+        sets: sets.map((set) => ({
+          namespace: set.namespace,
+          reads: set.reads.size === 0 ? none : [...set.reads.values()],
+          ranges: set.ranges,
+          writes: sortedWrites(set.writes),
+          bulkUpdates: noBulkUpdates,
+        })),
+      },
+      record,
+      slots,
+    );
+    const references: { seen: Seen; recordOffset: number | undefined; summaryOffset: number }[] =
+      [];
+    encodeRecordSummary(
+      {
+        reads: sets.flatMap((set) => seenVersions(set.reads.values())),
+        ranges: sets.flatMap((set) =>
+          set.ranges.map((range) => ({
+            start: stateKey(set.namespace, range.start),
+            end: rangeEnd(set.namespace, range),
+            rows: seenVersions(range.seen),
+          })),
+        ),
+        writes: this.writtenKeys(),
+        writtenRanges: none,
+      },
+      summary,
+      this.#pending
+        ? (summaryOffset, row) => {
+            const { seen } = row as SummaryRow;
+            if (seen.execution === undefined) return;
+            references.push({ seen, recordOffset: undefined, summaryOffset });
+          }
+        : undefined,
+    );
+    if (slots === undefined) return none;
+    const offsets = new Map(slots.map((slot) => [slot.read, slot.offset]));
+    return references.map(({ seen, summaryOffset }) => ({
+      // A row that a call in flight deleted is absent in the record, whatever the position.
+      recordOffset: seen.value === undefined ? undefined : offsets.get(seen),
+      summaryOffset,
+      execution: seen.execution as number,
+    }));
+  }
+
+  #read(set: SetBuilder, key: Bytestring, whole: Bytestring): Bytestring | undefined {
+    this.#alive();
+    if (set.reads.size >= limits.readsPerRecordMax) {
+      checkLimit('readsPerRecordMax', set.reads.size + 1);
+    }
+    const { value, version, execution } = this.#source.read(whole);
+    if (execution !== undefined) this.#pending = true;
+    set.reads.set(key, { key, version, value, execution, stateKey: whole });
+    return value;
+  }
+
+  #readRange(
+    set: SetBuilder,
+    start: Bytestring,
+    end: Bytestring,
+    from: Bytestring,
+    to: Bytestring,
+    limit: number,
+  ): readonly { readonly key: Bytestring; readonly value: Bytestring }[] {
+    this.#alive();
+    const prefix = from.length - start.length;
+    const seen: Seen[] = [];
+    const rows: Seen[] = [];
+    // Own deletes will be taken out of the page, which must be full all the same.
+    const wanted = set.readYourWrites ? limit + ownDeletes(set.writes, start, end) : limit;
+    for (const row of this.#source.readRange(from, to, wanted)) {
+      const { value, version, execution } = row;
+      if (execution !== undefined) this.#pending = true;
+      const one = { key: row.key.slice(prefix), version, value, execution, stateKey: row.key };
+      seen.push(one);
+      if (value !== undefined) rows.push(one);
+    }
+    set.rangeRows += seen.length;
+    checkLimit('readsPerRecordMax', set.rangeRows);
+    const exhausted = rows.length < wanted;
+    set.ranges.push({ start, end, exhausted, rows, seen });
+    if (!set.readYourWrites || set.writes.size === 0) return rows as ValueRow[];
+    return withOwnWrites(rows as ValueRow[], set.writes, { start, end, exhausted, limit });
+  }
+
+  #write(namespace: string, key: Bytestring, value: Bytestring | undefined): void {
+    this.#alive();
+    checkLimit('keyBytesMax', key.length);
+    if (key === '' || this.#source.query.isReserved(key)) {
+      throw new DaybookError('INVALID_ARGUMENT', 'this key cannot be written by contracts');
+    }
+    const { writes } = this.#set(namespace);
+    writes.set(key, value);
+    if (writes.size > limits.writesPerRecordMax) checkLimit('writesPerRecordMax', writes.size);
+  }
+
+  #set(namespace: string): SetBuilder {
+    this.#alive();
+    if (this.#last?.namespace === namespace) return this.#last;
+    let set = this.#sets.get(namespace);
+    if (set === undefined) {
+      set = {
+        namespace,
+        readYourWrites: this.#source.query.readYourWrites(namespace),
+        reads: new Map(),
+        ranges: [],
+        rangeRows: 0,
+        writes: new Map(),
+      };
+      this.#sets.set(namespace, set);
+    }
+    this.#last = set;
+    return set;
+  }
+
+  async #after<T>(wait: Promise<void>, then: () => T): Promise<T> {
+    this.waited = true;
+    await wait;
+    return then();
+  }
+
+  #alive(): void {
+    if (this.aborted !== undefined) throw this.aborted;
+  }
+
+  #eachSeen(visit: (seen: Seen) => void): void {
+    for (const set of this.#sets.values()) {
+      for (const seen of set.reads.values()) visit(seen);
+      for (const range of set.ranges) for (const seen of range.seen) visit(seen);
+    }
+  }
+}
+
+/** A version as it was read; also the `KeyRead` of the record. */
+interface Seen extends KeyRead, Found {
+  readonly version: Position | undefined;
+  readonly stateKey: Bytestring;
+}
+
+type ValueRow = Seen & { readonly value: Bytestring };
+
+interface SeenRange extends RangeRead {
+  readonly rows: readonly Seen[];
+  /** The rows, and deletes in flight between them. */
+  readonly seen: readonly Seen[];
+}
+
+interface SetBuilder {
+  readonly namespace: string;
+  readonly readYourWrites: boolean;
+  readonly reads: Map<Bytestring, Seen>;
+  readonly ranges: SeenRange[];
+  rangeRows: number;
+  readonly writes: Map<Bytestring, Bytestring | undefined>;
+}
+
+interface SummaryRow extends SeenVersion {
+  readonly seen: Seen;
+}
+
+const none: readonly never[] = [];
+const noBulkUpdates: readonly BulkUpdate[] = none;
+
+function seenVersions(seen: Iterable<Seen>): SummaryRow[] {
+  const rows: SummaryRow[] = [];
+  for (const one of seen) rows.push({ key: one.stateKey, version: one.version, seen: one });
+  return rows;
+}
+
+function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {
+  const sorted: KeyWrite[] = [];
+  for (const [key, value] of writes) sorted.push({ key, value });
+  if (sorted.length > 1) sorted.sort((left, right) => (left.key < right.key ? -1 : 1));
+  return sorted;
+}
+
+/** The part of a range that was really read: up to and including the last row when it was cut. */
+function rangeEnd(namespace: string, range: SeenRange): Bytestring {
+  const last = range.rows.at(-1);
+  if (!range.exhausted && last !== undefined) return `${last.stateKey}\0`;
+  return range.end === '' ? namespaceEnd(namespace) : stateKey(namespace, range.end);
+}
+
+function ownDeletes(
+  writes: ReadonlyMap<Bytestring, Bytestring | undefined>,
+  start: Bytestring,
+  end: Bytestring,
+): number {
+  let count = 0;
+  for (const [key, value] of writes) {
+    if (value === undefined && key >= start && (end === '' || key < end)) count++;
+  }
+  return count;
+}
+
+/** Puts a call's own writes over the rows of a range. */
+function withOwnWrites(
+  rows: readonly ValueRow[],
+  writes: ReadonlyMap<Bytestring, Bytestring | undefined>,
+  range: { start: Bytestring; end: Bytestring; exhausted: boolean; limit: number },
+): { key: Bytestring; value: Bytestring }[] {
+  const merged = new Map<Bytestring, Bytestring>();
+  for (const row of rows) merged.set(row.key, row.value);
+  // Behind the last row of a cut range other rows may stand before an own one.
+  const bound = range.exhausted ? undefined : rows.at(-1)?.key;
+  for (const [key, value] of writes) {
+    if (key < range.start || (range.end !== '' && key >= range.end)) continue;
+    if (bound !== undefined && key > bound) continue;
+    if (value === undefined) merged.delete(key);
+    else merged.set(key, value);
+  }
+  return [...merged]
+    .map(([key, value]) => ({ key, value }))
+    .sort((left, right) => (left.key < right.key ? -1 : 1))
+    .slice(0, range.limit);
+}

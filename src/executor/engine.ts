@@ -1,0 +1,549 @@
+import {
+  assert,
+  type Bytestring,
+  ByteWriter,
+  DaybookError,
+  type ErrorCode,
+  isDaybookError,
+} from '../base/index.ts';
+import type { CallOutcome, ContractCall, ContractRuntime, HistoryPage } from '../contract/index.ts';
+import {
+  bundleKey,
+  type ContractDefinition,
+  contractOfDefinitionKey,
+  decodeBundle,
+  decodeDefinition,
+  decodeTransaction,
+  definitionKey,
+  type ExclusiveControl,
+  lifecycleNamespace,
+  type Position,
+  stateKey,
+  type Transaction,
+} from '../model/index.ts';
+import type { Overlay } from '../state/index.ts';
+import { CallContext, type ReadSource } from './call-context.ts';
+import { deploy } from './deploy.ts';
+import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
+import { InFlightWrites } from './in-flight.ts';
+import {
+  type LockMode,
+  type LockRequest,
+  LockTable,
+  type LockTarget,
+  type Owner,
+} from './lock-table.ts';
+import { createQueryFunctions } from './query-functions.ts';
+import { committedSource, inFlightSource } from './read-source.ts';
+
+/** What the engine stands on. */
+export interface EngineOptions {
+  readonly runtime: ContractRuntime;
+  /** Committed state: rows that were flushed, and applied writes above them. */
+  readonly committed: Overlay;
+  /** All positions below were applied to `committed`. */
+  readonly snapshot: Position;
+  readonly exclusiveControl: ExclusiveControl;
+  /** Number of the next execution. */
+  readonly firstExecution: number;
+  readonly results: ResultWriter;
+  /** Called when a turn's results are complete, and while a long turn goes on. */
+  readonly flush: () => void;
+  readonly monotonicMs: () => number;
+  /** Lets waiting events in, then calls back. */
+  readonly soon: (callback: () => void) => void;
+  readonly history: (key: Bytestring, limit: number, bookmark: string) => Promise<HistoryPage>;
+}
+
+/** How long calls run before frames that wait are let in and results leave. */
+const turnMsMax = 2;
+const turnResultBytesMax = 512 * 1024;
+
+/**
+ * Executes calls, one after another on the one thread: a call runs until it has ended or waits for
+ * a lock. Reads see committed state and, on top, the writes of executions in flight; these go away
+ * with the fate of their execution (`apply`).
+ *
+ * Locks by mode (strict two-phase, `lock-table.ts`): `transaction` holds a call's locks until its
+ * record's fate is known; `batch` does so for all calls of a batch together, whose records leave in
+ * one piece; in `interleaved` a call's locks would be released when it has ended, and since calls
+ * never overlap then, they are never taken.
+ */
+export class Engine {
+  readonly #options: EngineOptions;
+  readonly #inFlight = new InFlightWrites();
+  readonly #locks = new LockTable();
+  /** Owner of each execution in flight, when locks are in use. */
+  readonly #ownerOfExecution = new Map<number, Owner>();
+  readonly #owners = new Map<Owner, OwnerState>();
+  /** Requests that wait, with what wakes their call. */
+  readonly #waiting = new Map<LockRequest, Waiter>();
+  readonly #ready: Task[] = [];
+  readonly #installed = new Map<string, ContractDefinition>();
+  readonly #record = new ByteWriter(4096);
+  readonly #summary = new ByteWriter(4096);
+  readonly #locking: boolean;
+  readonly #definitions = new Map<string, ContractDefinition>();
+  readonly #committedSource: ReadSource;
+  readonly #source: ReadSource;
+  #snapshot: Position;
+  #nextExecution: number;
+  #nextOwner = 1;
+  #running = false;
+  /** Set while a call runs; tells the loop that the call waits now. */
+  #onSuspend: (() => void) | undefined;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#snapshot = options.snapshot;
+    this.#nextExecution = options.firstExecution;
+    this.#locking = options.exclusiveControl !== 'interleaved';
+    const base = {
+      committed: options.committed,
+      query: createQueryFunctions((contract) => this.#definition(contract)?.options),
+      history: (key: Bytestring, limit: number, bookmark: string): Promise<HistoryPage> => {
+        // The call holds up the others; what is done need not wait for it.
+        options.flush();
+        return options.history(key, limit, bookmark);
+      },
+    };
+    this.#committedSource = committedSource(base);
+    this.#source = inFlightSource(base, this.#inFlight);
+  }
+
+  /** Executions whose fate is open. */
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  /** Calls of one frame; those of one batch stand together. */
+  execute(calls: readonly RunnerCall[]): void {
+    if (this.#options.exclusiveControl === 'batch') this.#enqueueBatches(calls);
+    else
+      for (const call of calls) this.#ready.push({ kind: 'call', call, owner: this.#newOwner(1) });
+    if (!this.#running) void this.#loop();
+  }
+
+  /** Takes in what happened in the log up to (not including) `snapshot`. */
+  apply(operations: readonly AppliedOperation[], snapshot: Position): void {
+    const { committed } = this.#options;
+    for (const operation of operations) {
+      if (operation.kind === 'write') {
+        committed.set(operation);
+        this.#forgetContract(operation.key);
+        continue;
+      }
+      const writes = this.#inFlight.remove(operation.execution);
+      if (writes === undefined) continue;
+      if (operation.kind === 'own') {
+        const version = operation.position;
+        for (const { key, value } of writes) {
+          committed.set({ key, value, version });
+          this.#forgetContract(key);
+        }
+      }
+      if (this.#locking) this.#settleOwner(operation.execution);
+    }
+    this.#snapshot = snapshot;
+    if (!this.#running && this.#ready.length > 0) void this.#loop();
+  }
+
+  async #loop(): Promise<void> {
+    this.#running = true;
+    let started = this.#options.monotonicMs();
+    for (let task = this.#ready.shift(); task !== undefined; task = this.#ready.shift()) {
+      if (task.kind === 'resume') await this.#resume(task);
+      else await this.#start(task);
+      const now = this.#options.monotonicMs();
+      if (now - started < turnMsMax && this.#options.results.length < turnResultBytesMax) continue;
+      this.#options.flush();
+      await new Promise<void>((resolve) => this.#options.soon(resolve));
+      started = this.#options.monotonicMs();
+    }
+    this.#running = false;
+    this.#options.flush();
+  }
+
+  /** Resolves when the call has ended or waits. */
+  #start(task: CallTask): Promise<void> {
+    if (!this.#locking) return this.#run(task);
+    return new Promise((resolve) => {
+      this.#onSuspend = resolve;
+      void this.#run(task).then(() => this.#onSuspend?.());
+    });
+  }
+
+  #resume(task: ResumeTask): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onSuspend = resolve;
+      task.wake();
+    });
+  }
+
+  async #run(task: CallTask): Promise<void> {
+    const { call } = task;
+    const source = call.kind === 'submit' ? this.#sourceOf(task) : this.#committedSource;
+    const context = new CallContext(source);
+    task.context = context;
+    const snapshot = this.#snapshot;
+    let outcome: CallOutcome | undefined;
+    try {
+      const transaction = decodeTransaction(call.transactionBytes);
+      outcome = await this.#invoke(call, transaction, context);
+      if (outcome.ok && call.kind === 'submit') {
+        await this.#finish(task, transaction, context, outcome, snapshot);
+      }
+    } catch (error) {
+      if (context.aborted === undefined) {
+        const { code, message } = isDaybookError(error)
+          ? error
+          : new DaybookError('INTERNAL', error instanceof Error ? error.message : String(error));
+        outcome = { ok: false, code, message };
+      }
+    }
+    if (context.aborted !== undefined || outcome === undefined) {
+      this.#again(task);
+    } else if (outcome.ok) {
+      if (call.kind === 'submit') return;
+      this.#options.results.evaluated(call.call, outcome.result);
+      this.#ended(task);
+    } else if (context.waited && !context.isCurrent()) {
+      // What it refused was a mixture of two states: ask again on one.
+      this.#again(task);
+    } else {
+      this.#refuse(task, outcome.code, outcome.message, context.references());
+      this.#ended(task);
+    }
+  }
+
+  #sourceOf(task: CallTask): ReadSource {
+    if (!this.#locking) return this.#source;
+    return {
+      ...this.#source,
+      lockKey: (key) => this.#lock(task, { key }, 'shared'),
+      lockRange: (start, end) => this.#lock(task, { start, end }, 'shared'),
+    };
+  }
+
+  async #invoke(
+    call: RunnerCall,
+    transaction: Transaction,
+    context: CallContext,
+  ): Promise<CallOutcome> {
+    const { contract, contractVersion } = transaction;
+    if (contract === lifecycleNamespace) return deploy(transaction, context);
+    const definition = this.#definition(contract);
+    if (definition === undefined) return refusal('CONTRACT_UNKNOWN', `no contract ${contract}`);
+    if (contractVersion !== '' && contractVersion !== definition.version) {
+      return refusal(
+        'CONTRACT_VERSION_MISMATCH',
+        `${contract} is deployed in version ${definition.version}, not ${contractVersion}`,
+      );
+    }
+    if (this.#installed.get(contract) !== definition) this.#install(contract, definition);
+    const contractCall: ContractCall = {
+      channel: transaction.channel,
+      contract,
+      functionName: transaction.functionName,
+      args: transaction.args,
+      txId: (call.txId as Buffer).toString('hex'),
+      creator: call.creator,
+      nonce: transaction.nonce,
+      timestampMs: transaction.timestampMs,
+    };
+    return this.#options.runtime.call(contractCall, context);
+  }
+
+  /** Ends a call well: index entries, exclusive locks, the record. */
+  async #finish(
+    task: CallTask,
+    transaction: Transaction,
+    context: CallContext,
+    outcome: CallOutcome & { ok: true },
+    snapshot: Position,
+  ): Promise<void> {
+    const { call } = task;
+    const { contract } = transaction;
+    for (const { namespace, key } of context.indexedWrites()) {
+      const before = context.before(namespace, key);
+      context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
+    }
+    if (this.#locking) {
+      for (const key of context.writtenKeys().sort()) {
+        const wait = this.#lock(task, { key }, 'exclusive');
+        if (wait !== undefined) await wait;
+      }
+    }
+    if (context.aborted !== undefined) return;
+    this.#record.reset();
+    this.#summary.reset();
+    const isDeploy = contract === lifecycleNamespace;
+    const references = context.encode(
+      {
+        type: isDeploy ? 'deploy' : 'call',
+        txId: call.txId,
+        batch: 0,
+        leaf: call.leaf,
+        transactionBytes: call.transactionBytes,
+        contractVersion: isDeploy ? '' : (this.#definition(contract)?.version ?? ''),
+        result: outcome.result,
+        event: outcome.event,
+      },
+      this.#record,
+      this.#summary,
+    );
+    const execution = this.#nextExecution++;
+    const writes = context.writes().map(({ key, value }) => ({ key, value, execution }));
+    this.#inFlight.push(execution, writes);
+    this.#emit(task, execution, snapshot, references);
+    this.#ended(task);
+  }
+
+  /** Hands a record out; in mode `batch` only together with the others of its batch. */
+  #emit(
+    task: CallTask,
+    execution: number,
+    snapshot: Position,
+    references: readonly VersionReference[],
+  ): void {
+    const { results } = this.#options;
+    const { call } = task;
+    if (this.#locking) {
+      const owner = this.#ownerState(task.owner);
+      owner.inFlight++;
+      this.#ownerOfExecution.set(execution, task.owner);
+      if (this.#options.exclusiveControl === 'batch') {
+        const record = this.#record.finish();
+        const summary = this.#summary.finish();
+        owner.held.push(() =>
+          results.record(call.call, execution, snapshot, record, summary, references),
+        );
+        owner.executions.push(execution);
+        return;
+      }
+    }
+    results.record(
+      call.call,
+      execution,
+      snapshot,
+      this.#record.view(),
+      this.#summary.view(),
+      references,
+    );
+  }
+
+  #refuse(task: CallTask, code: ErrorCode, message: string, references: readonly number[]): void {
+    const { results } = this.#options;
+    const { call } = task;
+    const give = (): void => results.refused(call.call, code, message, references);
+    // Inside a batch a refusal may rest on a value that is not handed out yet.
+    if (this.#options.exclusiveControl === 'batch') this.#ownerState(task.owner).held.push(give);
+    else give();
+  }
+
+  #ended(task: CallTask): void {
+    if (!this.#locking) return;
+    const owner = this.#ownerState(task.owner);
+    owner.unfinished--;
+    if (owner.unfinished === 0) {
+      for (const give of owner.held) give();
+      owner.held.length = 0;
+      owner.executions.length = 0;
+    } else {
+      this.#nextOfBatch(owner);
+    }
+    this.#releaseIfDone(task.owner);
+  }
+
+  /** Runs a call again from the beginning; in mode `batch` after an abort, its whole batch. */
+  #again(task: CallTask): void {
+    const owner = this.#locking ? this.#ownerState(task.owner) : undefined;
+    if (owner?.restart === true) {
+      owner.restart = false;
+      owner.next = 0;
+      owner.unfinished = owner.tasks.length;
+      this.#nextOfBatch(owner);
+    } else {
+      this.#ready.push(task);
+    }
+  }
+
+  /* Owners and locks */
+
+  #newOwner(calls: number): Owner {
+    const owner = this.#nextOwner++;
+    if (this.#locking) {
+      this.#owners.set(owner, {
+        unfinished: calls,
+        inFlight: 0,
+        tasks: [],
+        next: 0,
+        restart: false,
+        held: [],
+        executions: [],
+      });
+    }
+    return owner;
+  }
+
+  #enqueueBatches(calls: readonly RunnerCall[]): void {
+    for (let from = 0; from < calls.length; ) {
+      const batch = (calls[from] as RunnerCall).batch;
+      let to = from + 1;
+      while (to < calls.length && calls[to]?.batch === batch) to++;
+      const owner = this.#newOwner(to - from);
+      const state = this.#ownerState(owner);
+      for (const call of calls.slice(from, to)) state.tasks.push({ kind: 'call', call, owner });
+      this.#nextOfBatch(state);
+      from = to;
+    }
+  }
+
+  #nextOfBatch(owner: OwnerState): void {
+    const task = owner.tasks[owner.next];
+    if (task === undefined) return;
+    owner.next++;
+    this.#ready.push(task);
+  }
+
+  #ownerState(owner: Owner): OwnerState {
+    const state = this.#owners.get(owner);
+    assert(state !== undefined, 'an owner lives until its last record is settled');
+    return state;
+  }
+
+  #settleOwner(execution: number): void {
+    const owner = this.#ownerOfExecution.get(execution);
+    if (owner === undefined) return;
+    this.#ownerOfExecution.delete(execution);
+    this.#ownerState(owner).inFlight--;
+    this.#releaseIfDone(owner);
+  }
+
+  #releaseIfDone(owner: Owner): void {
+    const state = this.#ownerState(owner);
+    if (state.unfinished > 0 || state.inFlight > 0) return;
+    this.#owners.delete(owner);
+    this.#release(owner);
+  }
+
+  #release(owner: Owner): void {
+    for (const request of this.#locks.release(owner)) {
+      const waiter = this.#waiting.get(request);
+      this.#waiting.delete(request);
+      if (waiter !== undefined) this.#ready.push({ kind: 'resume', wake: waiter.granted });
+    }
+  }
+
+  #lock(task: CallTask, target: LockTarget, mode: LockMode): Promise<void> | undefined {
+    const request = this.#locks.request(task.owner, target, mode);
+    if (request.granted) return undefined;
+    const promise = new Promise<void>((granted, denied) => {
+      this.#waiting.set(request, { task, granted, denied });
+    });
+    for (;;) {
+      const victim = this.#locks.deadlock(task.owner);
+      if (victim === undefined) break;
+      this.#abort(victim);
+    }
+    if (task.context !== undefined) task.context.waited = true;
+    const suspended = this.#onSuspend;
+    this.#onSuspend = undefined;
+    suspended?.();
+    return promise;
+  }
+
+  /** Ends the waiting call of a deadlock's victim; it runs again once it has unwound. */
+  #abort(victim: Owner): void {
+    const error = new DaybookError('TRANSACTION_CONFLICT', 'chosen to resolve a deadlock');
+    for (const [request, waiter] of this.#waiting) {
+      if (request.owner !== victim) continue;
+      this.#waiting.delete(request);
+      const { context } = waiter.task;
+      if (context !== undefined) context.aborted = error;
+      this.#ready.push({ kind: 'resume', wake: () => waiter.denied(error) });
+    }
+    const state = this.#ownerState(victim);
+    if (this.#options.exclusiveControl === 'batch') {
+      state.restart = true;
+      state.held.length = 0;
+      for (const execution of state.executions.splice(0)) {
+        this.#inFlight.remove(execution);
+        this.#ownerOfExecution.delete(execution);
+        state.inFlight--;
+      }
+    }
+    this.#release(victim);
+  }
+
+  /* Contracts */
+
+  #definition(contract: string): ContractDefinition | undefined {
+    const known = this.#definitions.get(contract);
+    if (known !== undefined) return known;
+    const row = this.#options.committed.get(stateKey(lifecycleNamespace, definitionKey(contract)));
+    if (row === undefined) return undefined;
+    const definition = decodeDefinition(row.value);
+    this.#definitions.set(contract, definition);
+    return definition;
+  }
+
+  /** Contracts are installed when they are first called: whoever calls a bad one bears the blame. */
+  #install(contract: string, definition: ContractDefinition): void {
+    const row = this.#options.committed.get(stateKey(lifecycleNamespace, bundleKey(contract)));
+    if (row === undefined) {
+      throw new DaybookError('CONTRACT_BUNDLE_INVALID', `no bundle of ${contract}`);
+    }
+    this.#options.runtime.install(decodeBundle(row.value));
+    this.#installed.set(contract, definition);
+  }
+
+  #forgetContract(key: Bytestring): void {
+    if (!key.startsWith(lifecyclePrefix)) return;
+    const contract = contractOfDefinitionKey(key.slice(lifecyclePrefix.length));
+    if (contract !== undefined) this.#definitions.delete(contract);
+  }
+}
+
+const lifecyclePrefix = stateKey(lifecycleNamespace, '');
+
+interface CallTask {
+  readonly kind: 'call';
+  readonly call: RunnerCall;
+  readonly owner: Owner;
+  /** Of the present attempt. */
+  context?: CallContext;
+}
+
+interface ResumeTask {
+  readonly kind: 'resume';
+  readonly wake: () => void;
+}
+
+type Task = CallTask | ResumeTask;
+
+interface Waiter {
+  readonly task: CallTask;
+  readonly granted: () => void;
+  readonly denied: (error: DaybookError) => void;
+}
+
+/** A call, or a batch of calls, that holds locks. */
+interface OwnerState {
+  /** Calls that have not ended. */
+  unfinished: number;
+  /** Records whose fate is open. */
+  inFlight: number;
+  /** Mode `batch`: the calls, in order, and the next to run. */
+  readonly tasks: CallTask[];
+  next: number;
+  /** Mode `batch`: a deadlock ended it; all calls run again. */
+  restart: boolean;
+  /** Mode `batch`: results that leave when the last call has ended. */
+  readonly held: (() => void)[];
+  readonly executions: number[];
+}
+
+function refusal(code: ErrorCode, message: string): CallOutcome {
+  return { ok: false, code, message };
+}

@@ -1,0 +1,376 @@
+import {
+  type ByteReader,
+  type Bytestring,
+  ByteWriter,
+  type ErrorCode,
+  errorCatalog,
+  limits,
+} from '../base/index.ts';
+import type { HistoryPage } from '../contract/index.ts';
+import { asPosition, type ExclusiveControl, type Position } from '../model/index.ts';
+import type { StateWrite } from '../state/index.ts';
+
+/*
+ * The messages between an executor and its contract process. Every frame carries many items: a
+ * message per transaction would cost more than the transaction. Both ends are one program of one
+ * version, so the format has no version of its own.
+ */
+
+/** Frames to the contract process, by their first byte. */
+export const toRunner = { begin: 0, calls: 1, applied: 2, flushed: 3, history: 4 } as const;
+/** Frames from the contract process, by their first byte. */
+export const fromRunner = { ready: 0, results: 1, history: 2 } as const;
+
+/** How a contract process begins. */
+export interface RunnerSettings {
+  /** Directory of the state that the replica keeps, to be read by `openStateReader`. */
+  readonly stateDirectory: string;
+  readonly exclusiveControl: ExclusiveControl;
+  /** Number of the first execution; numbers go on from process to process. */
+  readonly firstExecution: number;
+  readonly bufferBytesMax: number;
+}
+
+/** One call on its way to the engine. */
+export interface RunnerCall {
+  /** The executor's number of the call; comes back with the result. */
+  readonly call: number;
+  readonly kind: 'submit' | 'evaluate';
+  /** Calls with the same number in one frame form a batch (mode `batch`). */
+  readonly batch: number;
+  /** Index of the transaction in the batch that was signed. */
+  readonly leaf: number;
+  readonly txId: Uint8Array;
+  readonly creator: Uint8Array;
+  readonly transactionBytes: Uint8Array;
+}
+
+/** What happened in the log, in its order. */
+export type AppliedOperation =
+  | { readonly kind: 'own'; readonly execution: number; readonly position: Position }
+  | { readonly kind: 'failed'; readonly execution: number }
+  | ({ readonly kind: 'write' } & StateWrite);
+
+/** A reference to a value in flight: where its version goes once it is known. */
+export interface VersionReference {
+  /** Offset in the record's bytes, or `undefined` when the record says "absent" (a delete). */
+  readonly recordOffset: number | undefined;
+  readonly summaryOffset: number;
+  readonly execution: number;
+}
+
+/** How a call ended, as the executor receives it. Byte fields are views of the frame. */
+export type RunnerResult =
+  | {
+      readonly kind: 'record';
+      readonly call: number;
+      readonly execution: number;
+      /** All positions below were applied to the state that the call read. */
+      readonly snapshot: Position;
+      readonly record: Buffer;
+      readonly summary: Buffer;
+      readonly references: readonly VersionReference[];
+    }
+  | {
+      readonly kind: 'refused';
+      readonly call: number;
+      readonly code: ErrorCode;
+      readonly message: string;
+      /** Executions in flight whose values the call read. */
+      readonly references: readonly number[];
+    }
+  | { readonly kind: 'evaluated'; readonly call: number; readonly result: Bytestring };
+
+const noOffset = 0xffff_ffff;
+const modes: readonly ExclusiveControl[] = ['transaction', 'batch', 'interleaved'];
+const messageBytesMax = 64 * 1024;
+
+export function encodeBegin(writer: ByteWriter, settings: RunnerSettings): void {
+  writer.u8(toRunner.begin).text(settings.stateDirectory);
+  writer.u8(modes.indexOf(settings.exclusiveControl)).u64(settings.firstExecution);
+  writer.u64(settings.bufferBytesMax);
+}
+
+export function decodeBegin(reader: ByteReader): RunnerSettings {
+  const stateDirectory = reader.text(64 * 1024);
+  const exclusiveControl = modes[reader.u8()] ?? reader.fail('unknown mode');
+  return {
+    stateDirectory,
+    exclusiveControl,
+    firstExecution: reader.u64(),
+    bufferBytesMax: reader.u64(),
+  };
+}
+
+/** Appends a frame of calls. Creators are written once each. */
+export function encodeCalls(writer: ByteWriter, calls: readonly RunnerCall[]): void {
+  const creators = new Map<Uint8Array, number>();
+  for (const { creator } of calls) {
+    if (!creators.has(creator)) creators.set(creator, creators.size);
+  }
+  writer.u8(toRunner.calls).u32(creators.size);
+  for (const creator of creators.keys()) writer.bytes(creator);
+  writer.u32(calls.length);
+  for (const call of calls) {
+    writer.u64(call.call).u8(call.kind === 'submit' ? 0 : 1);
+    writer.u64(call.batch).u16(call.leaf).raw(call.txId);
+    writer.u32(creators.get(call.creator) as number).bytes(call.transactionBytes);
+  }
+}
+
+/** Reads {@link encodeCalls}; byte fields are views. */
+export function decodeCalls(reader: ByteReader): RunnerCall[] {
+  const creators: Uint8Array[] = [];
+  for (let count = reader.u32(); count > 0; count--) {
+    creators.push(reader.bytes(limits.certificateBytesMax * 2));
+  }
+  const calls: RunnerCall[] = [];
+  for (let count = reader.u32(); count > 0; count--) {
+    calls.push({
+      call: reader.u64(),
+      kind: reader.u8() === 0 ? 'submit' : 'evaluate',
+      batch: reader.u64(),
+      leaf: reader.u16(),
+      txId: reader.raw(32),
+      creator: creators[reader.u32()] ?? reader.fail('unknown creator'),
+      transactionBytes: reader.bytes(limits.batchBytesMax),
+    });
+  }
+  return calls;
+}
+
+/** Collects what happened in the log for the contract process. */
+export class AppliedWriter {
+  readonly #writer = new ByteWriter(64 * 1024);
+  #count = 0;
+
+  /** Operations collected. */
+  get count(): number {
+    return this.#count;
+  }
+
+  get length(): number {
+    return this.#writer.length;
+  }
+
+  own(execution: number, position: Position): void {
+    this.#count++;
+    this.#writer.u8(0).u64(execution).u64(position);
+  }
+
+  failed(execution: number): void {
+    this.#count++;
+    this.#writer.u8(1).u64(execution);
+  }
+
+  write(key: Bytestring, value: Bytestring | undefined, version: Position): void {
+    this.#count++;
+    this.#writer.u8(2).bytestring(key).u64(version);
+    if (value === undefined) this.#writer.u8(0);
+    else this.#writer.u8(1).bytestring(value);
+  }
+
+  /**
+   * The frame, and a fresh start. The view is valid until the next operation.
+   *
+   * @param frame - number of the frame; results name the last one that was taken in.
+   * @param snapshot - all positions below are applied after this frame.
+   */
+  take(frame: number, snapshot: Position): Buffer[] {
+    const header = new ByteWriter(32);
+    header.u8(toRunner.applied).u64(frame).u64(snapshot).u32(this.#count);
+    const body = this.#writer.finish();
+    this.#writer.reset();
+    this.#count = 0;
+    return [header.view(), body];
+  }
+}
+
+/** Reads an {@link AppliedWriter}'s frame. */
+export function decodeApplied(reader: ByteReader): {
+  frame: number;
+  snapshot: Position;
+  operations: AppliedOperation[];
+} {
+  const frame = reader.u64();
+  const snapshot = asPosition(reader.u64());
+  const operations: AppliedOperation[] = [];
+  for (let count = reader.u32(); count > 0; count--) {
+    const tag = reader.u8();
+    if (tag === 0) {
+      operations.push({
+        kind: 'own',
+        execution: reader.u64(),
+        position: asPosition(reader.u64()),
+      });
+    } else if (tag === 1) {
+      operations.push({ kind: 'failed', execution: reader.u64() });
+    } else {
+      const key = reader.bytestring(limits.keyBytesMax * 2);
+      const version = asPosition(reader.u64());
+      const value = reader.u8() === 0 ? undefined : reader.bytestring(limits.valueBytesMax);
+      operations.push({ kind: 'write', key, version, value });
+    }
+  }
+  return { frame, snapshot, operations };
+}
+
+/** Collects results in the contract process until the turn of the event loop ends. */
+export class ResultWriter {
+  readonly #writer = new ByteWriter(64 * 1024);
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get length(): number {
+    return this.#writer.length;
+  }
+
+  /** Adds a record and its summary, in encoded form, with the references in them. */
+  record(
+    call: number,
+    execution: number,
+    snapshot: Position,
+    record: Uint8Array,
+    summary: Uint8Array,
+    references: readonly VersionReference[],
+  ): void {
+    this.#count++;
+    const writer = this.#writer;
+    writer.u8(0).u64(call).u64(execution).u64(snapshot);
+    writer.bytes(record).bytes(summary).u32(references.length);
+    for (const reference of references) {
+      writer.u32(reference.recordOffset ?? noOffset).u32(reference.summaryOffset);
+      writer.u64(reference.execution);
+    }
+  }
+
+  refused(call: number, code: ErrorCode, message: string, references: readonly number[]): void {
+    this.#count++;
+    const writer = this.#writer.u8(1).u64(call).text(code);
+    writer.text(message.slice(0, messageBytesMax / 4)).u32(references.length);
+    for (const execution of references) writer.u64(execution);
+  }
+
+  evaluated(call: number, result: Bytestring): void {
+    this.#count++;
+    this.#writer.u8(2).u64(call).bytestring(result);
+  }
+
+  /** The frame's parts, valid until the next result. @param appliedFrame - the last one taken in. */
+  take(appliedFrame: number): Buffer[] {
+    const header = new ByteWriter(32).u8(fromRunner.results).u64(appliedFrame).u32(this.#count);
+    const body = this.#writer.view();
+    this.#writer.reset();
+    this.#count = 0;
+    return [header.view(), body];
+  }
+}
+
+/** Reads a {@link ResultWriter}'s frame, one result after the other. */
+export function decodeResults(
+  reader: ByteReader,
+  onResult: (result: RunnerResult) => void,
+): { appliedFrame: number } {
+  const appliedFrame = reader.u64();
+  for (let count = reader.u32(); count > 0; count--) onResult(decodeResult(reader));
+  return { appliedFrame };
+}
+
+const noReferences: readonly VersionReference[] = [];
+
+function decodeResult(reader: ByteReader): RunnerResult {
+  const tag = reader.u8();
+  const call = reader.u64();
+  if (tag === 2) {
+    return { kind: 'evaluated', call, result: reader.bytestring(limits.valueBytesMax) };
+  }
+  if (tag === 1) {
+    const code = reader.text(limits.nameBytesMax);
+    const message = reader.text(messageBytesMax);
+    const references: number[] = [];
+    for (let count = reader.u32(); count > 0; count--) references.push(reader.u64());
+    const known = code in errorCatalog ? (code as ErrorCode) : 'INTERNAL';
+    return { kind: 'refused', call, code: known, message, references };
+  }
+  const execution = reader.u64();
+  const snapshot = asPosition(reader.u64());
+  const record = reader.bytes(limits.recordBytesMax);
+  const summary = reader.bytes(limits.frameBytesMax);
+  const count = reader.u32();
+  if (count === 0) {
+    return { kind: 'record', call, execution, snapshot, record, summary, references: noReferences };
+  }
+  const references: VersionReference[] = [];
+  for (let left = count; left > 0; left--) {
+    const recordOffset = reader.u32();
+    references.push({
+      recordOffset: recordOffset === noOffset ? undefined : recordOffset,
+      summaryOffset: reader.u32(),
+      execution: reader.u64(),
+    });
+  }
+  return { kind: 'record', call, execution, snapshot, record, summary, references };
+}
+
+/** The contract process asks for a page of a key's history; the answer has the same number. */
+export interface HistoryRequest {
+  readonly request: number;
+  /** A state key. */
+  readonly key: Bytestring;
+  readonly limit: number;
+  readonly bookmark: string;
+}
+
+export function encodeHistoryRequest(writer: ByteWriter, request: HistoryRequest): void {
+  writer.u8(fromRunner.history).u64(request.request);
+  writer.bytestring(request.key).u32(request.limit).text(request.bookmark);
+}
+
+export function decodeHistoryRequest(reader: ByteReader): HistoryRequest {
+  return {
+    request: reader.u64(),
+    key: reader.bytestring(limits.keyBytesMax * 2),
+    limit: reader.u32(),
+    bookmark: reader.text(limits.keyBytesMax),
+  };
+}
+
+/** @param page - `undefined` when the history could not be read. */
+export function encodeHistoryAnswer(
+  writer: ByteWriter,
+  request: number,
+  page: HistoryPage | undefined,
+): void {
+  writer
+    .u8(toRunner.history)
+    .u64(request)
+    .u8(page === undefined ? 0 : 1);
+  if (page === undefined) return;
+  writer.u32(page.rows.length);
+  for (const row of page.rows) {
+    writer.text(row.txId).u64(row.timestampMs);
+    if (row.value === undefined) writer.u8(0);
+    else writer.u8(1).bytestring(row.value);
+  }
+  writer.text(page.bookmark);
+}
+
+export function decodeHistoryAnswer(reader: ByteReader): {
+  request: number;
+  page: HistoryPage | undefined;
+} {
+  const request = reader.u64();
+  if (reader.u8() === 0) return { request, page: undefined };
+  const rows: HistoryPage['rows'][number][] = [];
+  for (let count = reader.u32(); count > 0; count--) {
+    rows.push({
+      txId: reader.text(limits.nameBytesMax),
+      timestampMs: reader.u64(),
+      value: reader.u8() === 0 ? undefined : reader.bytestring(limits.valueBytesMax),
+    });
+  }
+  return { request, page: { rows, bookmark: reader.text(limits.keyBytesMax) } };
+}

@@ -1,0 +1,89 @@
+import BTree from 'sorted-btree';
+import type { Bytestring } from '../base/index.ts';
+
+/** A write of an execution whose fate in the log is not known yet. `value` undefined: a delete. */
+export interface InFlightWrite {
+  readonly key: Bytestring;
+  readonly value: Bytestring | undefined;
+  readonly execution: number;
+}
+
+/**
+ * Writes on their way to the log: a stack per state key, in execution order, so that later calls
+ * see the newest one. Point reads cost a hash lookup; sorted keys are kept once ranges are in use.
+ */
+export class InFlightWrites {
+  readonly #stacks = new Map<Bytestring, InFlightWrite[]>();
+  readonly #executions = new Map<number, readonly InFlightWrite[]>();
+  #sorted: SortedKeys | undefined;
+
+  /** Executions with an open fate. */
+  get size(): number {
+    return this.#executions.size;
+  }
+
+  /** Puts an execution's writes on top. Executions come in ascending order. */
+  push(execution: number, writes: readonly InFlightWrite[]): void {
+    this.#executions.set(execution, writes);
+    for (const write of writes) {
+      const stack = this.#stacks.get(write.key);
+      if (stack === undefined) {
+        this.#stacks.set(write.key, [write]);
+        this.#sorted?.set(write.key, undefined);
+      } else {
+        stack.push(write);
+      }
+    }
+  }
+
+  /** The newest write of a key, if one is in flight. */
+  top(key: Bytestring): InFlightWrite | undefined {
+    const stack = this.#stacks.get(key);
+    return stack === undefined ? undefined : stack[stack.length - 1];
+  }
+
+  /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
+  range(start: Bytestring, end: Bytestring): InFlightWrite[] {
+    if (this.#sorted === undefined) {
+      this.#sorted = new BTree.default<Bytestring, undefined>(undefined, compare);
+      for (const key of [...this.#stacks.keys()].sort(compare)) this.#sorted.set(key, undefined);
+    }
+    const found: InFlightWrite[] = [];
+    let pair = this.#sorted.getPairOrNextHigher(start);
+    while (pair !== undefined && (end === '' || pair[0] < end)) {
+      const write = this.top(pair[0]);
+      if (write !== undefined) found.push(write);
+      pair = this.#sorted.nextHigherPair(pair[0]);
+    }
+    return found;
+  }
+
+  /**
+   * Takes an execution's writes out: its fate is known.
+   *
+   * @returns the writes; `undefined` when the execution is not in flight (any more).
+   */
+  remove(execution: number): readonly InFlightWrite[] | undefined {
+    const writes = this.#executions.get(execution);
+    if (writes === undefined) return undefined;
+    this.#executions.delete(execution);
+    for (const write of writes) {
+      const stack = this.#stacks.get(write.key) as InFlightWrite[];
+      if (stack.length === 1) {
+        this.#stacks.delete(write.key);
+        this.#sorted?.delete(write.key);
+      } else if (stack[0] === write) {
+        stack.shift();
+      } else {
+        stack.splice(stack.indexOf(write), 1);
+      }
+    }
+    return writes;
+  }
+}
+
+type SortedKeys = InstanceType<typeof BTree.default<Bytestring, undefined>>;
+
+function compare(left: Bytestring, right: Bytestring): number {
+  return left < right ? -1 : left > right ? 1 : 0;
+}

@@ -1,0 +1,47 @@
+import { expect, it } from 'vitest';
+import { ByteWriter } from '../base/index.ts';
+import { realIo, rpcPeer } from '../io/index.ts';
+import { asAddress, asPosition, positionOf, type ReadVersion } from '../model/index.ts';
+import { SequencerCore } from './core.ts';
+import { localSequencer } from './local.ts';
+import { remoteSequencer, serveSequencer } from './remote.ts';
+import { encodeRecordSummary } from './summary.ts';
+
+function summary(key: string, version: ReadVersion): Buffer {
+  const writer = new ByteWriter();
+  encodeRecordSummary(
+    { reads: [{ key, version }], ranges: [], writes: [key], writtenRanges: [] },
+    writer,
+  );
+  return writer.finish();
+}
+
+it('gives the same answers over a connection', async () => {
+  const { network } = realIo();
+  const sequencer = localSequencer(new SequencerCore({ epoch: 3, start: asAddress(7) }));
+  const listener = await network.listen('127.0.0.1:0', (connection) => {
+    serveSequencer(sequencer, rpcPeer(connection));
+  });
+  const peer = rpcPeer(await network.connect(listener.address));
+  const remote = remoteSequencer(peer);
+  const snapshot = positionOf(asAddress(7), 0);
+  const group = { snapshot, records: [summary('k', undefined), summary('k', undefined)] };
+  expect(await remote.request(group)).toEqual({
+    token: { epoch: 3, address: 7 },
+    conflicts: [undefined, 'k'],
+  });
+  expect(await remote.request({ snapshot, records: [summary('k', undefined)] })).toEqual({
+    token: undefined,
+    conflicts: ['k'],
+  });
+  await expect(remote.request({ ...group, snapshot: asPosition(0) })).rejects.toMatchObject({
+    code: 'SEQUENCER_NOT_READY',
+    retry: 'refresh',
+  });
+  await expect(
+    remote.request({ snapshot, records: [Buffer.from('nonsense')] }),
+  ).rejects.toMatchObject({ code: 'MALFORMED' });
+  peer.close();
+  await expect(remote.request(group)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
+  await listener.close();
+});
