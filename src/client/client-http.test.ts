@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Gateway, startGateway } from '../gateway/index.ts';
+import { FakeBackend, FakeLedger } from '../gateway/testing/fake-backend.ts';
+import { testMsp } from '../gateway/testing/identities.ts';
+import { realIo } from '../io/index.ts';
+import type { Signer } from '../model/index.ts';
+import { type Client, connect } from './index.ts';
+
+const io = realIo();
+const ledger = new FakeLedger();
+let backends: FakeBackend[];
+let gateways: Gateway[];
+let signer: Signer;
+let client: Client;
+
+beforeAll(async () => {
+  const { msp, signer: member } = await testMsp('BankMSP');
+  signer = member;
+  backends = [new FakeBackend('pay', [msp], ledger), new FakeBackend('pay', [msp], ledger)];
+  gateways = await Promise.all(
+    backends.map((backend, at) => startGateway({ io, nodeName: `n${at}`, backends: [backend] })),
+  );
+  client = await connect({ gateways: gateways.map(({ url }) => url), channel: 'pay', signer });
+});
+
+afterAll(async () => {
+  await client.close();
+  await Promise.all(gateways.map((gateway) => gateway.close()));
+});
+
+test('submits, evaluates, looks up and waits', async () => {
+  const done = await client.submit('list', 'add', ['é']);
+  expect(done.text()).toBe('1');
+  expect(done.txId).toMatch(/^[0-9a-f]{64}$/);
+  const status = await client.status(done.txId);
+  expect(status).toMatchObject({ position: done.position, verdict: 'valid', valid: true });
+  expect(status?.record).toMatchObject({ contract: 'list', function: 'add', args: ['é'] });
+  await client.waitFor(done.position);
+  expect((await client.evaluate('list', 'echo', ['ü'])).text()).toBe('ü');
+  expect((await client.evaluate('list', 'length')).json()).toBe(1);
+});
+
+test('rejects with the contract’s error and the transaction id', async () => {
+  const error = await client.submit('list', 'refuse').catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'CONTRACT_REJECTED', message: 'refused' });
+  expect((error as { details: { txId: string } }).details.txId).toMatch(/^[0-9a-f]{64}$/);
+});
+
+test('many calls travel in batches, each is done once', async () => {
+  backends.forEach((backend) => {
+    backend.batches.length = 0;
+  });
+  const calls = Array.from({ length: 2_000 }, (_, at) => client.submit('many', 'add', [`${at}`]));
+  const results = await Promise.all(calls);
+  expect(new Set(results.map((result) => result.position)).size).toBe(2_000);
+  expect(ledger.lists.get('many')?.length).toBe(2_000);
+  const batches = backends.flatMap((backend) => backend.batches);
+  expect(batches.length).toBeLessThan(60);
+  // Both gateways carry their share.
+  expect(backends.every((backend) => backend.batches.length > 4)).toBe(true);
+});
+
+test('events come once and in order, also from the past', async () => {
+  const first = await client.submit('news', 'event', ['a']);
+  await client.submit('news', 'add', ['x']);
+  const seen: string[] = [];
+  const reading = (async () => {
+    for await (const event of client.events({ from: first.position, contract: 'news' })) {
+      seen.push(event.payload.toString());
+      if (seen.length === 3) break;
+    }
+  })();
+  await client.submit('news', 'event', ['b'], { orderingKey: 'k' });
+  await client.submit('news', 'event', ['c'], { orderingKey: 'k' });
+  await reading;
+  expect(seen).toEqual(['a', 'b', 'c']);
+});

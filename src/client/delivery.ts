@@ -1,0 +1,259 @@
+import { DaybookError, type ErrorJson, isDaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import { type Signer, type SigningMode, signBatch, type WireOutcome } from '../model/index.ts';
+import type { Balancer } from './balancer.ts';
+import type { PendingCall } from './call.ts';
+import { CallResult } from './result.ts';
+import { AttemptLost, type Door, type Transport } from './transport.ts';
+
+/** What deliveries of one client share. */
+export interface DeliveryContext {
+  readonly io: Pick<Io, 'clock' | 'timers' | 'random'>;
+  readonly transport: Transport;
+  readonly balancer: Balancer;
+  readonly signer: Signer;
+  readonly channel: string;
+  readonly door: Door;
+  readonly mode: SigningMode;
+  /** The longest one gateway may take before another is tried, milliseconds. */
+  readonly attemptMs: number;
+  /** The highest position this client saw committed; kept by the delivery. */
+  readonly horizon: { position: number | undefined };
+  /** Aborts when the client closes. */
+  readonly closing: AbortSignal;
+}
+
+/**
+ * How long a refusal is doubted after an attempt whose fate is unknown: that attempt may have
+ * committed the transaction already, and the refusing node not have read it yet.
+ */
+const doubtMs = 2_000;
+
+/**
+ * Brings one batch to its end: sends the same signed bytes to one gateway after another until every
+ * call has its outcome or its deadline has passed. Calls that are left over when some have theirs
+ * are signed as a new batch of the same transactions: their ids stay, so none takes effect twice,
+ * and those that were refused are not executed again.
+ */
+export class Delivery {
+  readonly #context: DeliveryContext;
+  readonly #onUnknown: (call: PendingCall) => void;
+  /** Calls without an outcome, in order. */
+  #open: PendingCall[];
+  #bytes: Buffer;
+  /** Some gateway may have executed the open calls without our knowing. */
+  #uncertain = false;
+  #firstRefusalMs: number | undefined;
+  #lastError = new DaybookError('TIMEOUT', 'not sent before the deadline');
+
+  /**
+   * @param onUnknown - hears of every call that ends in `OUTCOME_UNKNOWN`.
+   * @throws {DaybookError} when the batch cannot be signed.
+   */
+  constructor(
+    context: DeliveryContext,
+    calls: readonly PendingCall[],
+    onUnknown: (call: PendingCall) => void,
+  ) {
+    this.#context = context;
+    this.#onUnknown = onUnknown;
+    this.#open = [...calls];
+    this.#bytes = this.#sign();
+  }
+
+  /** Resolves when every call is resolved or rejected. */
+  async run(): Promise<void> {
+    while (this.#dropOverdue()) {
+      const { clock } = this.#context.io;
+      const { gateway, delayMs } = this.#context.balancer.pick(clock.monotonicMs());
+      if (delayMs > 0) await this.#sleep(delayMs);
+      if (this.#dropOverdue()) await this.#attempt(gateway);
+    }
+  }
+
+  async #attempt(gateway: string): Promise<void> {
+    const { io, transport, balancer, door, attemptMs, horizon } = this.#context;
+    const calls = this.#open;
+    const outcomes: (WireOutcome | undefined)[] = new Array(calls.length);
+    const settled = new Uint8Array(calls.length);
+    const onOutcome = (index: number, outcome: WireOutcome): void => {
+      outcomes[index] = outcome;
+      const call = calls[index] as PendingCall;
+      if (outcome.status === 'committed') {
+        settled[index] = 1;
+        const { position } = outcome;
+        if (door === 'batches' && position > (horizon.position ?? -1)) horizon.position = position;
+        call.resolve(new CallResult(call.txId, position, outcome.result));
+      } else if (!this.#mayRetry(outcome.error)) {
+        settled[index] = 1;
+        call.reject(errorOf(outcome.error, call));
+      }
+    };
+    const waitMs = Math.min(attemptMs, earliestDeadline(calls) - io.clock.monotonicMs());
+    balancer.started(gateway, calls.length);
+    let lost: unknown;
+    try {
+      await transport.send(gateway, {
+        door,
+        bytes: this.#bytes,
+        count: calls.length,
+        waitMs,
+        after: horizon.position,
+        onOutcome,
+      });
+    } catch (error) {
+      lost = error;
+    }
+    const nowMs = io.clock.monotonicMs();
+    this.#open = calls.filter((_call, index) => settled[index] === 0);
+    // Without a loss everything has an outcome, so what is open was turned down for the moment.
+    const failed = isDaybookError(lost) ? lost.retry === 'same' : this.#open.length > 0;
+    balancer.ended(gateway, calls.length, failed, nowMs, io.random.number());
+    if (lost !== undefined) this.#note(lost, gateway);
+    if (this.#open.length > 0) this.#keepOpen(calls, outcomes, settled);
+  }
+
+  /** A refusal is final, unless an earlier attempt may have committed behind it. */
+  #mayRetry(error: ErrorJson): boolean {
+    if (error.retry === 'same') return true;
+    if (!this.#uncertain || this.#context.door === 'evaluate') return false;
+    const nowMs = this.#context.io.clock.monotonicMs();
+    this.#firstRefusalMs ??= nowMs;
+    return nowMs - this.#firstRefusalMs < doubtMs;
+  }
+
+  /** Learns from an attempt that ended without all outcomes. */
+  #note(lost: unknown, gateway: string): void {
+    if (lost instanceof AttemptLost) {
+      if (lost.delivered) this.#uncertain = true;
+      this.#lastError = new DaybookError('PEER_UNREACHABLE', lost.message, {
+        cause: lost,
+        details: { gateway },
+      });
+    } else if (isDaybookError(lost)) {
+      this.#lastError = lost;
+      if (lost.retry !== 'same') this.#rejectAll(() => lost);
+    } else {
+      this.#rejectAll(() => new DaybookError('INTERNAL', String(lost), { cause: lost }));
+    }
+  }
+
+  #keepOpen(
+    calls: readonly PendingCall[],
+    outcomes: readonly (WireOutcome | undefined)[],
+    settled: Uint8Array,
+  ): void {
+    const open: PendingCall[] = [];
+    // From the end: a call may only be tried again while nothing after it in its order has ended.
+    const passed = new Set<string>();
+    for (let index = calls.length - 1; index >= 0; index--) {
+      const call = calls[index] as PendingCall;
+      const outcome = outcomes[index];
+      if (settled[index] === 1) {
+        if (call.orderingKey !== '') passed.add(call.orderingKey);
+        continue;
+      }
+      if (outcome?.status === 'rejected') {
+        if (outcome.error.code === 'OUTCOME_UNKNOWN') this.#uncertain = true;
+        this.#lastError = DaybookError.fromJSON(outcome.error);
+      }
+      if (passed.has(call.orderingKey)) call.reject(this.#failure(call));
+      else open.push(call);
+    }
+    const changed = open.length < calls.length;
+    this.#open = open.reverse();
+    if (changed && open.length > 0) this.#bytes = this.#sign();
+  }
+
+  /** Rejects what is past its deadline; true while calls are open. */
+  #dropOverdue(): boolean {
+    if (this.#open.length === 0) return false;
+    if (this.#context.closing.aborted) {
+      this.#rejectAll((call) =>
+        this.#uncertain
+          ? this.#failure(call)
+          : new DaybookError('CLOSED', 'the client was closed', { details: { txId: call.txId } }),
+      );
+      return false;
+    }
+    const nowMs = this.#context.io.clock.monotonicMs();
+    if (this.#open.every((call) => call.deadlineMs > nowMs)) return true;
+    const open = this.#open.filter((call) => call.deadlineMs > nowMs);
+    for (const call of this.#open) {
+      if (call.deadlineMs <= nowMs) call.reject(this.#failure(call));
+    }
+    this.#open = open;
+    if (open.length > 0) this.#bytes = this.#sign();
+    return open.length > 0;
+  }
+
+  /** The error of a call that is given up. */
+  #failure(call: PendingCall): DaybookError {
+    const { code, message, details } = this.#lastError;
+    if (this.#uncertain && this.#context.door === 'batches') {
+      this.#onUnknown(call);
+      return new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
+        cause: this.#lastError,
+        details: { txId: call.txId, lastCode: code, lastMessage: message },
+      });
+    }
+    return new DaybookError(code, message, { details: { ...details, txId: call.txId } });
+  }
+
+  #rejectAll(error: (call: PendingCall) => DaybookError): void {
+    for (const call of this.#open) call.reject(error(call));
+    this.#open = [];
+  }
+
+  /** Signs the open calls; makes their transactions the first time. */
+  #sign(): Buffer {
+    const { io, channel, signer, mode, door } = this.#context;
+    const nonceBytes = 24;
+    const random = io.random.bytes(16 + nonceBytes * this.#open.length);
+    const timestampMs = io.clock.nowMs();
+    let at = 16;
+    const calls = this.#open.map((call) => {
+      const { contract, contractVersion, functionName, args, orderingKey } = call;
+      call.transaction ??= {
+        channel,
+        contract,
+        contractVersion,
+        functionName,
+        args,
+        nonce: random.subarray(at, at + nonceBytes),
+        timestampMs,
+      };
+      at += nonceBytes;
+      return { transaction: call.transaction, orderingKey };
+    });
+    const purpose = door === 'batches' ? 'submit' : 'evaluate';
+    const batchId = random.subarray(0, 16);
+    const { bytes, txIds } = signBatch(signer, channel, batchId, calls, mode, purpose);
+    for (let index = 0; index < txIds.length; index++) {
+      (this.#open[index] as PendingCall).txId = txIds[index] as string;
+    }
+    return bytes;
+  }
+
+  #sleep(delayMs: number): Promise<void> {
+    const { io, closing } = this.#context;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        closing.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = io.timers.after(delayMs, done, { keepAlive: true });
+      closing.addEventListener('abort', done);
+    });
+  }
+}
+
+function errorOf(error: ErrorJson, call: PendingCall): DaybookError {
+  const details = { ...error.details, txId: call.txId };
+  return DaybookError.fromJSON({ ...error, details });
+}
+
+function earliestDeadline(calls: readonly PendingCall[]): number {
+  return calls.reduce((least, call) => Math.min(least, call.deadlineMs), Infinity);
+}

@@ -1,0 +1,6 @@
+export type { CallOptions } from './call.ts';
+export { Client, connect, type StatusOfTransaction } from './client.ts';
+export type { ContractEvent, EventsOptions } from './events.ts';
+export type { ConnectOptions, IdentityFiles } from './options.ts';
+export { CallResult } from './result.ts';
+export { type Attempt, AttemptLost, type Door, type Transport } from './transport.ts';
