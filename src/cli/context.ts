@@ -88,7 +88,7 @@ export async function withClient<T>(
 ): Promise<T> {
   const network = await openNetwork(context, options);
   const { gateways, channel, signer } = network;
-  const client = await connect({ gateways, channel, signer, timeoutMs: options.timeout * 1000 });
+  const client = await connect({ gateways, channel, signer, deadlineMs: options.timeout * 1000 });
   try {
     return await work({ ...network, client });
   } finally {

@@ -6,13 +6,11 @@ import {
   type CliContext,
   examples,
   type NetworkOptions,
-  openNetwork,
   withClient,
   withNetworkOptions,
 } from '../context.ts';
-import { readChannel } from '../gateway-reader.ts';
 import { print } from '../terminal.ts';
-import { contractTable } from './status.ts';
+import { type Contracts, contractTable } from './status.ts';
 
 interface DeployOptions extends NetworkOptions {
   readonly name?: string;
@@ -72,10 +70,11 @@ export function contractCommand(context: CliContext): Command {
     .description('List the deployed contracts.')
     .addHelpText('after', examples('daybook contract list', 'daybook contract list --json'))
     .action(async (options: NetworkOptions) => {
-      const network = await openNetwork(context, options);
-      const { contracts } = await readChannel<{
-        contracts: { name: string; version: string; sequence: number }[];
-      }>(context.io, network, 'contracts');
+      const { contracts } = await withClient(
+        context,
+        options,
+        async ({ client }) => (await client.get('contracts')) as Contracts,
+      );
       print(terminal, options.json, contracts, () => contractTable(contracts));
     });
   return command;

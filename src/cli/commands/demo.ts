@@ -5,9 +5,9 @@ import { type Client, connect } from '../../client/index.ts';
 import { bundleContract } from '../../contract/index.ts';
 import { addressOf, type Position, type Signer } from '../../model/index.ts';
 import type { CliContext } from '../context.ts';
-import { readChannel } from '../gateway-reader.ts';
 import { networkIdentities } from '../identities.ts';
 import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
+import type { Contracts } from './status.ts';
 import { type RunningNetwork, startFromOptions, type UpOptions, withUpOptions } from './up.ts';
 
 /** Who signs the demo's transactions, and afterwards those of the command line. */
@@ -70,7 +70,7 @@ async function demonstrate(
   say(`\nEnrolled the identity ${developer} of ${signer.identity.mspId}`);
   const client = await connect({ gateways, channel, signer });
   try {
-    const deployed = await deployBank(context, client, { gateways, channel, signer });
+    const deployed = await deployBank(context, client);
     say(
       deployed.deployed
         ? `Deployed the contract ${contract} ${deployed.version}: it is in the log, every executor runs it`
@@ -131,14 +131,9 @@ async function enrol(context: CliContext, { directory }: RunningNetwork): Promis
 async function deployBank(
   context: CliContext,
   client: Client,
-  network: { gateways: readonly string[]; channel: string; signer: Signer },
 ): Promise<{ version: string; deployed: boolean }> {
   const bundle = await bundleContract(await sampleContract(context));
-  const { contracts } = await readChannel<{ contracts: { name: string; version: string }[] }>(
-    context.io,
-    network,
-    'contracts',
-  );
+  const { contracts } = (await client.get('contracts')) as Contracts;
   const { version } = bundle;
   if (contracts.some((one) => one.name === contract && one.version === version)) {
     return { version, deployed: false };

@@ -1,14 +1,13 @@
 import { Command, Option } from 'commander';
+import type { Client } from '../../client/index.ts';
 import {
   type CliContext,
   examples,
-  type NetworkConnection,
   type NetworkOptions,
-  openNetwork,
   wholeNumber,
+  withClient,
   withNetworkOptions,
 } from '../context.ts';
-import { readChannel } from '../gateway-reader.ts';
 import { entryLines, type LogEntryDocument } from '../log-text.ts';
 
 interface TailOptions extends NetworkOptions {
@@ -46,18 +45,14 @@ export function logCommand(context: CliContext): Command {
       'after',
       examples('daybook log tail', 'daybook log tail --from 0 --follow', 'daybook log tail --json'),
     )
-    .action(async (options: TailOptions) => {
-      await tail(context, await openNetwork(context, options), options);
-    });
+    .action((options: TailOptions) =>
+      withClient(context, options, ({ client }) => tail(context, client, options)),
+    );
   return command;
 }
 
-async function tail(
-  context: CliContext,
-  network: NetworkConnection,
-  options: TailOptions,
-): Promise<void> {
-  const { io, terminal } = context;
+async function tail(context: CliContext, client: Client, options: TailOptions): Promise<void> {
+  const { terminal } = context;
   let stopped = false;
   void terminal.interrupted.then(() => {
     stopped = true;
@@ -65,7 +60,7 @@ async function tail(
   const first = options.from === undefined ? '' : `from=${options.from}&`;
   let query = `${first}limit=${options.from === undefined ? options.lines : pageEntries}`;
   while (!stopped) {
-    const page = await readChannel<LogPage>(io, network, `log?${query}`);
+    const page = (await client.get(`log?${query}`)) as LogPage;
     for (const entry of page.entries) {
       const lines = options.json ? [JSON.stringify(entry)] : entryLines(entry);
       terminal.out(`${lines.join('\n')}\n`);

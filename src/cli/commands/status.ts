@@ -1,13 +1,12 @@
 import { Command } from 'commander';
-import { DaybookError, toDaybookError } from '../../base/index.ts';
+import { DaybookError } from '../../base/index.ts';
 import {
   type CliContext,
   examples,
   type NetworkOptions,
-  openNetwork,
+  withClient,
   withNetworkOptions,
 } from '../context.ts';
-import { readChannel, readJson } from '../gateway-reader.ts';
 import { print, table } from '../terminal.ts';
 
 interface Health {
@@ -25,12 +24,13 @@ interface GatewayStatus {
   readonly gateway: string;
   readonly ready: boolean;
   readonly node?: string;
-  /** Log address up to which this node has applied. */
+  /** The first log address that this node has not applied yet. */
   readonly nextAddress?: number;
   readonly reason?: string;
 }
 
-interface Contracts {
+/** The gateway's answer to `contracts`. */
+export interface Contracts {
   readonly contracts: readonly { name: string; version: string; sequence: number }[];
 }
 
@@ -39,28 +39,19 @@ export function statusCommand(context: CliContext): Command {
   return withNetworkOptions(new Command('status'))
     .description('Show the gateways, how far each has applied the log, and the contracts.')
     .addHelpText('after', examples('daybook status', 'daybook status --json'))
-    .action(async (options: NetworkOptions) => {
-      const network = await openNetwork(context, options);
-      const gateways = await Promise.all(
-        network.gateways.map((gateway) => gatewayStatus(gateway, network.channel)),
-      );
-      if (gateways.every((gateway) => gateway.node === undefined)) {
-        throw new DaybookError(
-          'PEER_UNREACHABLE',
-          `no gateway answers: ${network.gateways.join(', ')}`,
-        );
-      }
-      const { contracts } = await readChannel<Contracts>(context.io, network, 'contracts');
-      const { channel, mspId, identity } = network;
-      print(
-        context.terminal,
-        options.json,
-        { channel, mspId, identity, gateways, contracts },
-        () => [
+    .action((options: NetworkOptions) =>
+      withClient(context, options, async ({ client, channel, mspId, identity, gateways: urls }) => {
+        const gateways = await Promise.all(urls.map((url) => gatewayStatus(url, channel)));
+        if (gateways.every((gateway) => gateway.node === undefined)) {
+          throw new DaybookError('PEER_UNREACHABLE', `no gateway answers: ${urls.join(', ')}`);
+        }
+        const { contracts } = (await client.get('contracts')) as Contracts;
+        const status = { channel, mspId, identity, gateways, contracts };
+        print(context.terminal, options.json, status, () => [
           `channel ${channel}, as ${identity} of ${mspId}`,
           '',
           ...table([
-            ['GATEWAY', 'NODE', 'READY', 'APPLIED BELOW'],
+            ['GATEWAY', 'NODE', 'READY', 'NEXT ADDRESS'],
             ...gateways.map((one) => [
               one.gateway,
               one.node ?? '–',
@@ -70,9 +61,9 @@ export function statusCommand(context: CliContext): Command {
           ]),
           '',
           ...contractTable(contracts),
-        ],
-      );
-    });
+        ]);
+      }),
+    );
 }
 
 /** The deployed contracts as columns. */
@@ -86,15 +77,19 @@ export function contractTable(contracts: Contracts['contracts']): string[] {
 }
 
 async function gatewayStatus(gateway: string, channel: string): Promise<GatewayStatus> {
+  let health: Health;
   try {
-    // A node that is not ready says so with status 503.
-    const health = await readJson<Health>(new URL('/health', gateway), undefined, true);
-    const own = health.channels.find((one) => one.channel === channel);
-    const base = { gateway, node: health.node };
-    if (own === undefined) return { ...base, ready: false, reason: `no channel ${channel}` };
-    const reason = own.reason === undefined ? {} : { reason: own.reason };
-    return { ...base, ready: own.ready, nextAddress: own.nextAddress, ...reason };
-  } catch (error) {
-    return { gateway, ready: false, reason: toDaybookError(error).message };
+    // A node that is not ready says so with status 503, and in the same form.
+    const signal = AbortSignal.timeout(healthTimeoutMs);
+    health = (await (await fetch(new URL('/health', gateway), { signal })).json()) as Health;
+  } catch {
+    return { gateway, ready: false, reason: 'no answer' };
   }
+  const { node } = health;
+  const own = health.channels.find((one) => one.channel === channel);
+  if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
+  const { ready, nextAddress, reason } = own;
+  return { gateway, node, ready, nextAddress, ...(reason === undefined ? {} : { reason }) };
 }
+
+const healthTimeoutMs = 5_000;

@@ -37,15 +37,16 @@ export function submitCommand(context: CliContext): Command {
       async (contract: string, functionName: string, args: string[], options: SubmitOptions) => {
         const { io, terminal } = context;
         const started = io.clock.monotonicMs();
-        const { txId, position, result } = await withClient(context, options, ({ client }) =>
+        const result = await withClient(context, options, ({ client }) =>
           client.submit(contract, functionName, args, {
             ...(options.orderingKey === undefined ? {} : { orderingKey: options.orderingKey }),
           }),
         );
+        const { txId, position } = result;
         const ms = io.clock.monotonicMs() - started;
         const address = addressOf(position);
         const index = indexOf(position);
-        const answer = printable(result.bytes);
+        const answer = printable(result.bytes());
         print(
           terminal,
           options.json,
@@ -73,7 +74,7 @@ export function evaluateCommand(context: CliContext): Command {
         const result = await withClient(context, options, ({ client }) =>
           client.evaluate(contract, functionName, args),
         );
-        const answer = printable(result.bytes);
+        const answer = printable(result.bytes());
         print(context.terminal, options.json, { result: answer.json }, () => answer.text);
       },
     );

@@ -1,23 +1,16 @@
 import { Command } from 'commander';
-import { type Address, addressOf, asPosition, indexOf } from '../../model/index.ts';
+import { DaybookError } from '../../base/index.ts';
+import type { StatusOfTransaction } from '../../client/index.ts';
+import { addressOf, indexOf } from '../../model/index.ts';
 import {
   type CliContext,
   examples,
   type NetworkOptions,
-  openNetwork,
+  withClient,
   withNetworkOptions,
 } from '../context.ts';
-import { readChannel } from '../gateway-reader.ts';
 import { type LogRecord, recordLine } from '../log-text.ts';
 import { print, table } from '../terminal.ts';
-
-interface TransactionDocument {
-  readonly txId: string;
-  readonly position: number;
-  readonly verdict: string;
-  readonly valid: boolean;
-  readonly record?: LogRecord;
-}
 
 /** `daybook tx`: where a transaction stands. */
 export function transactionCommand(context: CliContext): Command {
@@ -26,19 +19,22 @@ export function transactionCommand(context: CliContext): Command {
     .argument('<txId>', 'transaction id, 64 hexadecimal digits')
     .addHelpText('after', examples('daybook tx 6f0c…', 'daybook tx 6f0c… --json'))
     .action(async (txId: string, options: NetworkOptions) => {
-      const network = await openNetwork(context, options);
-      const path = `transactions/${encodeURIComponent(txId)}`;
-      const found = await readChannel<TransactionDocument>(context.io, network, path);
+      const found = await withClient(context, options, ({ client }) => client.status(txId));
+      if (found === undefined) {
+        throw new DaybookError('TRANSACTION_UNKNOWN', `no gateway knows ${txId}`, {
+          details: { txId },
+        });
+      }
       print(context.terminal, options.json, found, () => describe(found));
     });
 }
 
-function describe({ txId, position, verdict, record }: TransactionDocument): string[] {
-  const at = asPosition(position);
-  const address: Address = addressOf(at);
+function describe(status: StatusOfTransaction): string[] {
+  const { txId, position, verdict } = status;
+  const record = status.record as LogRecord | undefined;
   const lines = table([
     ['transaction', txId],
-    ['position', `${position} (address ${address}, record ${indexOf(at)})`],
+    ['position', `${position} (address ${addressOf(position)}, record ${indexOf(position)})`],
     ['verdict', verdict],
   ]);
   if (record === undefined) return lines;
