@@ -57,6 +57,9 @@ export const limits = {
   logBatchBytesMax: 1024 * 1024,
   /** What one follower holds of the log ahead of its reader. */
   logFollowBytesMax: 16 * 1024 * 1024,
+  /** Nodes in one network, and what one of them tells the others of itself. */
+  nodesMax: 1024,
+  nodeInfoBytesMax: 64 * 1024,
   // sequencer
   sequencerWindowKeysMax: 200_000,
   /** Bulk updates that the window remembers. */
@@ -70,6 +73,11 @@ export const limits = {
   stateUnflushedWritesMax: 200_000,
   /** Transaction ids kept in memory before they go into a sorted segment. */
   transactionSegmentIdsMax: 262_144,
+  // replica
+  replicaWaitersMax: 100_000,
+  /** Applied entries kept in memory for those who read along. */
+  replicaRecentEntriesMax: 512,
+  replicaRecentBytesMax: 32 * 1024 * 1024,
   pageRowsMax: 10_000,
   queryRowsMax: 10_000,
   // contract

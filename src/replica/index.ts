@@ -1,1 +1,3 @@
+export * from './open-replica.ts';
+export * from './replay.ts';
 export * from './replica.ts';

@@ -7,6 +7,7 @@ import {
   type Position,
   positionOf,
   type TxId,
+  type VerdictCode,
 } from '../model/index.ts';
 import { HistoryFile } from './history.ts';
 import { openLmdbStore } from './lmdb-store.ts';
@@ -267,7 +268,12 @@ export class State implements StateView {
     }
     this.#transactionsPending += transactions.length;
     const { address, logTimeMs } = change;
-    const verdicts = allValid ? undefined : transactions.map(({ verdict }) => verdict);
+    const verdicts =
+      (change.configVerdict ?? 0) !== 0
+        ? [change.configVerdict as VerdictCode]
+        : allValid
+          ? undefined
+          : transactions.map(({ verdict }) => verdict);
     this.#entries.push({ address, logTimeMs, verdicts });
     this.#heads.clear();
     this.#nextAddress = nextAddress(address);

@@ -50,6 +50,8 @@ export interface StateChange {
     readonly position: Position;
     readonly verdict: VerdictCode;
   }[];
+  /** Config entries only. */
+  readonly configVerdict?: VerdictCode;
   /** Log time after this entry. */
   readonly logTimeMs: number;
   /**
@@ -63,7 +65,7 @@ export interface StateChange {
 export interface EntrySummary {
   readonly address: Address;
   readonly logTimeMs: number;
-  /** A verdict per record; `undefined` when all are valid. */
+  /** A verdict per record, or that of a configuration; `undefined` when all are valid. */
   readonly verdicts: readonly VerdictCode[] | undefined;
 }
 

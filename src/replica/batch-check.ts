@@ -1,0 +1,235 @@
+import { AssertionError, asBuffer, type Bytestring, bytestringOf } from '../base/index.ts';
+import {
+  type Batch,
+  type BatchProof,
+  batchSigningBytes,
+  type CommitRecord,
+  type Identity,
+  type IdentityVerifier,
+  identityFromBytes,
+  merkleRootFromSubset,
+  singleSigningBytes,
+  type Transaction,
+  transactionId,
+  transactionLeafHash,
+} from '../model/index.ts';
+
+/** A record with what was read out of it. */
+export interface ReadRecord {
+  readonly record: CommitRecord;
+  /** The record's txId, as a key. */
+  readonly id: Bytestring;
+  /** `undefined` when the transaction's bytes are malformed. */
+  readonly transaction: Transaction | undefined;
+}
+
+/** Transactions remembered at most; the oldest ones are forgotten, which costs time only. */
+const trustedMax = 50_000;
+const verifiedMax = 10_000;
+
+interface Trusted {
+  readonly transactionBytes: Buffer;
+  readonly transaction: Transaction;
+  readonly leafHash: Uint8Array;
+  readonly batch: TrustedBatch;
+}
+
+interface TrustedBatch {
+  readonly creatorBytes: Buffer;
+  readonly batchId: Buffer;
+  readonly mode: Batch['mode'];
+  readonly size: number;
+  readonly signature: Buffer;
+  /** Leaf index of each transaction, by id. */
+  readonly channel: string;
+}
+
+/**
+ * Checks that the creator of a batch signed the records of it that stand in an entry. Remembers
+ * what it checked, by the bytes that were checked: a pure function made faster.
+ */
+export class BatchChecker {
+  readonly #trusted = new Map<Bytestring, Trusted & { readonly leaf: number }>();
+  /** Signed messages that were verified: message and signature. */
+  readonly #verified = new Set<Bytestring>();
+
+  /** See `Replica.trustBatch`. */
+  trust(batch: Batch): void {
+    const shared: TrustedBatch = {
+      creatorBytes: asBuffer(batch.creatorBytes),
+      batchId: asBuffer(batch.batchId),
+      mode: batch.mode,
+      size: batch.items.length,
+      signature: asBuffer(batch.signature),
+      channel: batch.channel,
+    };
+    batch.items.forEach(({ bytes, leafHash, transaction, txId }, leaf) => {
+      this.#trusted.set(bytestringOf(txId), {
+        transactionBytes: asBuffer(bytes),
+        transaction,
+        leafHash,
+        batch: shared,
+        leaf,
+      });
+    });
+    if (this.#trusted.size > trustedMax) {
+      for (const id of this.#trusted.keys()) {
+        this.#trusted.delete(id);
+        if (this.#trusted.size <= trustedMax) break;
+      }
+    }
+  }
+
+  /** The decoded transaction, when these very bytes are remembered under this id. */
+  knownTransaction(id: Bytestring, transactionBytes: Uint8Array): Transaction | undefined {
+    const trusted = this.#trusted.get(id);
+    return trusted?.transactionBytes.equals(transactionBytes) ? trusted.transaction : undefined;
+  }
+
+  /** True when the record's id is SHA-256(nonce ‖ creator). */
+  hasRightId(read: ReadRecord, transaction: Transaction, creatorBytes: Uint8Array): boolean {
+    const trusted = this.#trusted.get(read.id);
+    // The id was made from this nonce and this creator when the batch came in.
+    if (
+      trusted !== undefined &&
+      trusted.transaction === transaction &&
+      trusted.batch.creatorBytes.equals(creatorBytes)
+    ) {
+      return true;
+    }
+    return transactionId(transaction.nonce, creatorBytes).equals(read.record.txId);
+  }
+
+  /**
+   * Checks the creator's certificate and signature for the records of one batch in an entry.
+   *
+   * @param reads - the records of the batch in entry order.
+   * @returns per record whether it holds.
+   */
+  check(
+    channel: string,
+    proof: BatchProof,
+    creatorBytes: Uint8Array,
+    reads: readonly ReadRecord[],
+    verifier: IdentityVerifier,
+  ): boolean[] {
+    try {
+      const creator = identityFromBytes(creatorBytes);
+      const inTime = identityHolds(verifier, creator, reads);
+      if (!inTime.includes(true)) return inTime;
+      const verify = (message: Buffer, signature: Uint8Array): boolean => {
+        const key = `${message.latin1Slice()}${bytestringOf(signature)}${bytestringOf(creatorBytes)}`;
+        if (this.#verified.has(key)) return true;
+        try {
+          verifier.checkSignature(creator, message, signature);
+        } catch {
+          // Whatever OpenSSL makes of the bytes: they are no valid signature.
+          return false;
+        }
+        if (this.#verified.size >= verifiedMax) this.#verified.clear();
+        this.#verified.add(key);
+        return true;
+      };
+      if (proof.mode === 'single') {
+        if (proof.signatures.length !== reads.length) return reads.map(() => false);
+        return reads.map((read, at) => {
+          const signature = proof.signatures[at] as Uint8Array;
+          return (
+            (inTime[at] as boolean) && verify(singleSigningBytes(this.#leafHash(read)), signature)
+          );
+        });
+      }
+      const signature = proof.signatures[0];
+      if (signature === undefined || proof.signatures.length !== 1) return reads.map(() => false);
+      if (this.#isTrustedWhole(channel, proof, creatorBytes, signature, reads)) return inTime;
+      const held = reads
+        .map((read) => ({ index: read.record.leaf, hash: this.#leafHash(read) }))
+        .sort((left, right) => left.index - right.index);
+      const root = merkleRootFromSubset(proof.size, held, proof.proof);
+      const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
+      return verify(message, signature) ? inTime : reads.map(() => false);
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      // Malformed identity or proof.
+      return reads.map(() => false);
+    }
+  }
+
+  /** Forgets the transactions: they are in the log now. */
+  forget(reads: readonly ReadRecord[], committed: (at: number) => boolean): void {
+    if (this.#trusted.size === 0) return;
+    reads.forEach(({ id }, at) => {
+      if (committed(at)) this.#trusted.delete(id);
+    });
+  }
+
+  /** True when the entry holds all of a batch that was verified here, exactly as it was then. */
+  #isTrustedWhole(
+    channel: string,
+    proof: BatchProof,
+    creatorBytes: Uint8Array,
+    signature: Uint8Array,
+    reads: readonly ReadRecord[],
+  ): boolean {
+    if (proof.proof.length !== 0 || reads.length !== proof.size) return false;
+    const first = this.#trusted.get(reads[0]?.id ?? '');
+    if (first === undefined) return false;
+    const { batch } = first;
+    const same =
+      batch.mode === 'batch' &&
+      batch.channel === channel &&
+      batch.size === proof.size &&
+      batch.batchId.equals(proof.batchId) &&
+      batch.signature.equals(signature) &&
+      batch.creatorBytes.equals(creatorBytes);
+    if (!same) return false;
+    const seen = new Uint8Array(batch.size);
+    for (const { id, record, transaction } of reads) {
+      const trusted = this.#trusted.get(id);
+      if (
+        trusted?.batch !== batch ||
+        trusted.leaf !== record.leaf ||
+        trusted.transaction !== transaction
+      ) {
+        return false;
+      }
+      seen[record.leaf] = 1;
+    }
+    return !seen.includes(0);
+  }
+
+  #leafHash(read: ReadRecord): Uint8Array {
+    const trusted = this.#trusted.get(read.id);
+    if (trusted !== undefined && trusted.transaction === read.transaction) return trusted.leafHash;
+    return transactionLeafHash(read.record.txId, read.record.transactionBytes);
+  }
+}
+
+/** Per record, whether the certificate holds at the transaction's own time. */
+function identityHolds(
+  verifier: IdentityVerifier,
+  creator: Identity,
+  reads: readonly ReadRecord[],
+): boolean[] {
+  let least = Number.POSITIVE_INFINITY;
+  let greatest = 0;
+  for (const { transaction } of reads) {
+    if (transaction === undefined) continue;
+    least = Math.min(least, transaction.timestampMs);
+    greatest = Math.max(greatest, transaction.timestampMs);
+  }
+  if (least > greatest) return reads.map(() => false);
+  const holdsAt = (timeMs: number): boolean => {
+    try {
+      verifier.checkIdentity(creator, timeMs);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  // Validity is one interval: who holds at both ends holds in between.
+  const all = holdsAt(least) && holdsAt(greatest);
+  return reads.map(
+    ({ transaction }) => transaction !== undefined && (all || holdsAt(transaction.timestampMs)),
+  );
+}

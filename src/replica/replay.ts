@@ -1,0 +1,480 @@
+import { type Bytestring, bytestringOf, bytestringOfText, textOf } from '../base/index.ts';
+import type { LogEntry } from '../log/index.ts';
+import {
+  type Address,
+  asPosition,
+  type Batch,
+  bundleKey,
+  type ChannelConfig,
+  type CommitRecord,
+  type ConfigEntry,
+  type ContractDefinition,
+  configSigningBytes,
+  contractOfDefinitionKey,
+  decodeBundle,
+  decodeChannelConfig,
+  decodeDefinition,
+  decodeEntry,
+  decodeRecord,
+  decodeTransaction,
+  definitionKey,
+  deployFunction,
+  type Entry,
+  encodeBundle,
+  IdentityVerifier,
+  identityFromBytes,
+  lifecycleNamespace,
+  type NamespaceSet,
+  namespaceEnd,
+  type Position,
+  positionOf,
+  type RecordsEntry,
+  sha256Hex,
+  splitStateKey,
+  stateKey,
+  type Transaction,
+  type VerdictCode,
+  verdicts,
+} from '../model/index.ts';
+import { Overlay, type State, type StateChange, type StateWrite } from '../state/index.ts';
+import { BatchChecker, type ReadRecord } from './batch-check.ts';
+import type { AppliedEntry, AppliedRecord } from './replica.ts';
+
+/** Namespace of the channel's configuration; one row, at {@link configKey}. */
+export const configNamespace = '_config';
+/** Key, within {@link configNamespace}, of the configuration's canonical JSON. */
+export const configKey: Bytestring = 'channel';
+
+/** What replay needs to know of the state. It is changed by nobody but replay's own changes. */
+export type ReplayState = Pick<
+  State,
+  'get' | 'range' | 'version' | 'isCommitted' | 'logTimeMs' | 'horizonMs'
+>;
+
+/** What one log entry comes to. */
+export interface Replayed {
+  readonly applied: AppliedEntry;
+  /** To be applied to the state before the next entry is replayed. */
+  readonly change: StateChange;
+}
+
+/**
+ * Replay: from a log entry and the state before it, what every record of it is worth and what the
+ * entry does to the state. A pure function of the log prefix (invariant I3): no clock, and no
+ * memory but what can be rebuilt from the state. Never throws, whatever the bytes.
+ *
+ * Order of the checks of a record, first failure wins: shape, creator certificate and signature,
+ * transaction id, channel, lifetime, duplicate, access rights, contract version, keys read, ranges
+ * read. Records see the writes of valid ones before them in the same entry.
+ */
+export class Replay {
+  readonly #state: ReplayState;
+  readonly #checker = new BatchChecker();
+  readonly #contracts = new Map<string, ContractDefinition>();
+  #config: ChannelConfig | undefined;
+  #verifier: IdentityVerifier | undefined;
+
+  /** Takes up where `state` stands. */
+  constructor(state: ReplayState) {
+    this.#state = state;
+    const config = state.get(stateKey(configNamespace, configKey));
+    if (config !== undefined) this.#setConfig(decodeChannelConfig(textOf(config.value)));
+    const start = stateKey(lifecycleNamespace, '');
+    for (const row of state.range(start, namespaceEnd(lifecycleNamespace))) {
+      this.#noteDefinition(row.key, row.value);
+    }
+  }
+
+  get config(): ChannelConfig | undefined {
+    return this.#config;
+  }
+
+  get verifier(): IdentityVerifier | undefined {
+    return this.#verifier;
+  }
+
+  get contracts(): ReadonlyMap<string, ContractDefinition> {
+    return this.#contracts;
+  }
+
+  /** See `Replica.trustBatch`. */
+  trustBatch(batch: Batch): void {
+    this.#checker.trust(batch);
+  }
+
+  /** Replays the next entry of the log. */
+  next({ address, kind, bytes }: LogEntry): Replayed {
+    const entry = kind === 'fill' ? undefined : entryOf(bytes);
+    const logTimeMs = Math.max(this.#state.logTimeMs, entry?.timestampMs ?? 0);
+    if (entry?.kind === 'records' && this.#config !== undefined && this.#verifier !== undefined) {
+      return this.#records(address, entry, logTimeMs, this.#config, this.#verifier);
+    }
+    if (entry?.kind === 'config') return this.#configEntry(address, entry, logTimeMs);
+    // Records before the channel is founded belong to no channel.
+    const records = entry?.kind === 'records' ? allWith(address, entry, verdicts.wrongChannel) : [];
+    return {
+      applied: { address, entry, records, logTimeMs },
+      change: this.#change(address, logTimeMs, [], transactionsOf(records)),
+    };
+  }
+
+  #records(
+    address: Address,
+    entry: RecordsEntry,
+    logTimeMs: number,
+    config: ChannelConfig,
+    verifier: IdentityVerifier,
+  ): Replayed {
+    const horizonMs = Math.max(this.#state.horizonMs, logTimeMs - config.transactionLifetimeMs);
+    const { reads, indices } = this.#read(entry);
+    const signed = this.#signed(entry, reads, config.channel, verifier);
+    const local = new Overlay(this.#state);
+    const committed = new Set<Bytestring>();
+    const writes: StateWrite[] = [];
+    const records: AppliedRecord[] = [];
+    const transactions: StateChange['transactions'][number][] = [];
+    for (let at = 0; at < reads.length; at++) {
+      const read = reads[at] as ReadRecord;
+      const { record, transaction } = read;
+      const position = positionOf(address, indices[at] as number);
+      const verdict = this.#verdict(
+        { address, entry, config, logTimeMs, horizonMs, local, committed },
+        read,
+        signed[at] as boolean,
+      );
+      if (verdict === verdicts.valid) {
+        committed.add(read.id);
+        for (const set of record.sets) {
+          for (const { key, value } of set.writes) {
+            const write = { key: stateKey(set.namespace, key), value, version: position };
+            writes.push(write);
+            local.set(write);
+            if (set.namespace === lifecycleNamespace && value !== undefined) {
+              this.#noteDefinition(write.key, value);
+            }
+          }
+        }
+      }
+      records.push({ position, record, verdict });
+      const timestampMs = transaction?.timestampMs ?? 0;
+      transactions.push({ txId: record.txId, timestampMs, position, verdict });
+    }
+    this.#checker.forget(reads, (at) => records[at]?.verdict === verdicts.valid);
+    return {
+      applied: { address, entry, records, logTimeMs },
+      change: { address, writes, transactions, logTimeMs, horizonMs },
+    };
+  }
+
+  /** Decodes the records that can be decoded. */
+  #read(entry: RecordsEntry): { reads: ReadRecord[]; indices: number[] } {
+    const reads: ReadRecord[] = [];
+    const indices: number[] = [];
+    for (const { index, bytes } of entry.records) {
+      const record = recordOf(bytes);
+      if (record === undefined) continue;
+      const id = bytestringOf(record.txId);
+      const transaction =
+        this.#checker.knownTransaction(id, record.transactionBytes) ??
+        transactionOf(record.transactionBytes);
+      reads.push({ record, id, transaction });
+      indices.push(index);
+    }
+    return { reads, indices };
+  }
+
+  /** Per record, whether its creator signed it. */
+  #signed(
+    entry: RecordsEntry,
+    reads: readonly ReadRecord[],
+    channel: string,
+    verifier: IdentityVerifier,
+  ): boolean[] {
+    const signed: boolean[] = new Array(reads.length).fill(false);
+    const members: number[][] = entry.batches.map(() => []);
+    reads.forEach(({ record }, at) => {
+      members[record.batch]?.push(at);
+    });
+    entry.batches.forEach((proof, number) => {
+      const own = members[number] as number[];
+      if (own.length === 0) return;
+      const creator = entry.identities[proof.creator] as Uint8Array;
+      const ownReads = own.map((at) => reads[at] as ReadRecord);
+      const holds = this.#checker.check(channel, proof, creator, ownReads, verifier);
+      own.forEach((at, place) => {
+        signed[at] = holds[place] as boolean;
+      });
+    });
+    return signed;
+  }
+
+  #verdict(context: Context, read: ReadRecord, signed: boolean): VerdictCode {
+    const { record, transaction } = read;
+    const { config, entry } = context;
+    if (transaction === undefined || !isWellFormed(record)) return verdicts.invalidTransaction;
+    const proof = entry.batches[record.batch];
+    if (proof === undefined) return verdicts.invalidTransaction;
+    if (!signed) return verdicts.badCreatorSignature;
+    const creatorBytes = entry.identities[proof.creator] as Uint8Array;
+    if (!this.#checker.hasRightId(read, transaction, creatorBytes)) {
+      return verdicts.badTransactionId;
+    }
+    if (transaction.channel !== config.channel) return verdicts.wrongChannel;
+    const { timestampMs } = transaction;
+    if (
+      timestampMs < context.horizonMs ||
+      timestampMs > context.logTimeMs + config.transactionLifetimeMs
+    ) {
+      return verdicts.expired;
+    }
+    if (context.committed.has(read.id) || this.#state.isCommitted(record.txId)) {
+      return verdicts.duplicateTransactionId;
+    }
+    const allowed = record.type === 'deploy' ? config.access.deploy : config.access.submit;
+    if (!allowed.includes(identityFromBytes(creatorBytes).mspId)) {
+      return verdicts.badCreatorSignature;
+    }
+    const contract =
+      record.type === 'deploy'
+        ? this.#deployVerdict(record, transaction)
+        : this.#callVerdict(record, transaction);
+    return contract === verdicts.valid ? readsVerdict(context, record.sets) : contract;
+  }
+
+  #callVerdict(record: CommitRecord, transaction: Transaction): VerdictCode {
+    const { contract, contractVersion } = transaction;
+    const deployed = this.#contracts.get(contract)?.version;
+    const fits =
+      deployed !== undefined &&
+      deployed === record.contractVersion &&
+      (contractVersion === '' || contractVersion === deployed);
+    if (!fits) return verdicts.contractVersion;
+    for (const { namespace, writes } of record.sets) {
+      // A call may reach other contracts through its own, but never Daybook's namespaces.
+      if (writes.length > 0 && !this.#contracts.has(namespace)) return verdicts.invalidTransaction;
+    }
+    return verdicts.valid;
+  }
+
+  /** A deploy record writes what the signed bundle says, and nothing else. */
+  #deployVerdict(record: CommitRecord, transaction: Transaction): VerdictCode {
+    const [bundleBytes] = transaction.args;
+    const [set] = record.sets;
+    if (
+      transaction.contract !== lifecycleNamespace ||
+      transaction.functionName !== deployFunction ||
+      bundleBytes === undefined ||
+      set?.namespace !== lifecycleNamespace ||
+      record.sets.length !== 1
+    ) {
+      return verdicts.invalidTransaction;
+    }
+    try {
+      const bundle = decodeBundle(bytestringOf(bundleBytes));
+      const rows = new Map(set.writes.map(({ key, value }) => [key, value]));
+      const bundleRow = rows.get(bytestringOfText(bundleKey(bundle.name)));
+      const definitionRow = rows.get(bytestringOfText(definitionKey(bundle.name)));
+      if (rows.size !== 2 || bundleRow !== encodeBundle(bundle) || definitionRow === undefined) {
+        return verdicts.invalidTransaction;
+      }
+      const definition = decodeDefinition(definitionRow);
+      const previous = this.#contracts.get(bundle.name);
+      if (definition.sequence !== (previous?.sequence ?? 0) + 1) return verdicts.readConflict;
+      const fits =
+        definition.version === bundle.version &&
+        definition.bundleHash === sha256Hex(Buffer.from(bundleRow, 'latin1'));
+      return fits ? verdicts.valid : verdicts.invalidTransaction;
+    } catch {
+      return verdicts.invalidTransaction;
+    }
+  }
+
+  #configEntry(address: Address, entry: ConfigEntry, logTimeMs: number): Replayed {
+    const config = this.#acceptedConfig(entry);
+    const writes: StateWrite[] = [];
+    if (config !== undefined) {
+      const key = stateKey(configNamespace, configKey);
+      const value = bytestringOfText(entry.config);
+      writes.push({ key, value, version: positionOf(address, 0) });
+    }
+    const configVerdict = config === undefined ? verdicts.badCreatorSignature : verdicts.valid;
+    const change = { ...this.#change(address, logTimeMs, writes, []), configVerdict };
+    return { applied: { address, entry, records: [], configVerdict, logTimeMs }, change };
+  }
+
+  /** Installs the entry's configuration if it may take effect. */
+  #acceptedConfig(entry: ConfigEntry): ChannelConfig | undefined {
+    try {
+      const config = decodeChannelConfig(entry.config);
+      const current = this.#config;
+      if (current === undefined || this.#verifier === undefined) {
+        if (config.sequence !== 0) return undefined;
+      } else {
+        if (config.channel !== current.channel) return undefined;
+        if (config.sequence !== current.sequence + 1) return undefined;
+        const creator = identityFromBytes(entry.creator);
+        if (!current.access.administer.includes(creator.mspId)) return undefined;
+        this.#verifier.checkIdentity(creator, entry.timestampMs);
+        const message = configSigningBytes(entry.config);
+        this.#verifier.checkSignature(creator, message, entry.signature);
+      }
+      this.#setConfig(config);
+      return config;
+    } catch {
+      // Not a configuration, or not signed by an administrator.
+      return undefined;
+    }
+  }
+
+  #setConfig(config: ChannelConfig): void {
+    this.#verifier = new IdentityVerifier(config.msps);
+    this.#config = config;
+  }
+
+  #noteDefinition(key: Bytestring, value: Bytestring): void {
+    const contract = contractOfDefinitionKey(splitStateKey(key).key);
+    if (contract !== undefined) this.#contracts.set(contract, decodeDefinition(value));
+  }
+
+  #change(
+    address: Address,
+    logTimeMs: number,
+    writes: readonly StateWrite[],
+    transactions: StateChange['transactions'],
+  ): StateChange {
+    const lifetimeMs = this.#config?.transactionLifetimeMs;
+    const horizonMs =
+      lifetimeMs === undefined
+        ? this.#state.horizonMs
+        : Math.max(this.#state.horizonMs, logTimeMs - lifetimeMs);
+    return { address, writes, transactions, logTimeMs, horizonMs };
+  }
+}
+
+interface Context {
+  readonly address: Address;
+  readonly entry: RecordsEntry;
+  readonly config: ChannelConfig;
+  readonly logTimeMs: number;
+  readonly horizonMs: number;
+  /** The state with the writes of earlier valid records of the entry. */
+  readonly local: Overlay;
+  /** Transactions that took effect earlier in the entry. */
+  readonly committed: ReadonlySet<Bytestring>;
+}
+
+/**
+ * What a follower finds again in an entry that was replayed before.
+ *
+ * @param codes - the verdicts noted then; `undefined`: all valid.
+ */
+export function replayedBefore(
+  { address, kind, bytes }: LogEntry,
+  logTimeMs: number,
+  codes: readonly VerdictCode[] | undefined,
+): AppliedEntry {
+  const entry = kind === 'fill' ? undefined : entryOf(bytes);
+  if (entry?.kind === 'config') {
+    const configVerdict = codes?.[0] ?? verdicts.valid;
+    return { address, entry, records: [], configVerdict, logTimeMs };
+  }
+  const records =
+    entry?.kind === 'records'
+      ? allWith(address, entry, verdicts.valid).map((applied, at) =>
+          codes === undefined ? applied : { ...applied, verdict: codes[at] as VerdictCode },
+        )
+      : [];
+  return { address, entry, records, logTimeMs };
+}
+
+function readsVerdict(context: Context, sets: readonly NamespaceSet[]): VerdictCode {
+  const { address, local } = context;
+  for (const { namespace, reads } of sets) {
+    for (const { key, version } of reads) {
+      const expected = typeof version === 'object' ? positionOf(address, version.index) : version;
+      if (local.version(stateKey(namespace, key)) !== expected) return verdicts.readConflict;
+    }
+  }
+  for (const { namespace, ranges } of sets) {
+    for (const { start, end, exhausted, rows } of ranges) {
+      const found = local.range(
+        stateKey(namespace, start),
+        end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
+        exhausted ? rows.length + 1 : rows.length,
+      );
+      if (found.length !== rows.length) return verdicts.phantomReadConflict;
+      for (let at = 0; at < rows.length; at++) {
+        const read = rows[at] as (typeof rows)[number];
+        const row = found[at] as (typeof found)[number];
+        const expected =
+          typeof read.version === 'object' ? positionOf(address, read.version.index) : read.version;
+        if (row.version !== expected || row.key !== stateKey(namespace, read.key)) {
+          return verdicts.phantomReadConflict;
+        }
+      }
+    }
+  }
+  return verdicts.valid;
+}
+
+/** Namespaces once and without 0x00; writes ascending; no bulk updates, which come later. */
+function isWellFormed({ sets }: CommitRecord): boolean {
+  for (let at = 0; at < sets.length; at++) {
+    const { namespace, writes, bulkUpdates } = sets[at] as NamespaceSet;
+    if (bulkUpdates.length > 0 || namespace === '' || namespace.includes('\0')) return false;
+    for (let other = 0; other < at; other++) {
+      if (sets[other]?.namespace === namespace) return false;
+    }
+    for (let write = 1; write < writes.length; write++) {
+      const [before, after] = [writes[write - 1], writes[write]];
+      if (before === undefined || after === undefined || before.key >= after.key) return false;
+    }
+  }
+  return true;
+}
+
+function allWith(address: Address, entry: RecordsEntry, verdict: VerdictCode): AppliedRecord[] {
+  const records: AppliedRecord[] = [];
+  for (const { index, bytes } of entry.records) {
+    const record = recordOf(bytes);
+    if (record !== undefined) {
+      records.push({ position: positionOf(address, index), record, verdict });
+    }
+  }
+  return records;
+}
+
+function transactionsOf(records: readonly AppliedRecord[]): StateChange['transactions'] {
+  return records.map(({ record, position, verdict }) => ({
+    txId: record.txId,
+    timestampMs: 0,
+    position: asPosition(position) as Position,
+    verdict,
+  }));
+}
+
+/* Bytes that came through the log may be anything. */
+
+function entryOf(bytes: Uint8Array): Entry | undefined {
+  try {
+    return decodeEntry(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function recordOf(bytes: Uint8Array): CommitRecord | undefined {
+  try {
+    return decodeRecord(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function transactionOf(bytes: Uint8Array): Transaction | undefined {
+  try {
+    return decodeTransaction(bytes);
+  } catch {
+    return undefined;
+  }
+}
