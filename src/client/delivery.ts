@@ -74,7 +74,7 @@ export class Delivery {
   async #attempt(gateway: string): Promise<void> {
     const { io, transport, balancer, door, attemptMs, horizon } = this.#context;
     const calls = this.#open;
-    const outcomes: (WireOutcome | undefined)[] = new Array(calls.length);
+    const outcomes: (WireOutcome | undefined)[] = Array.from({ length: calls.length });
     const settled = new Uint8Array(calls.length);
     const onOutcome = (index: number, outcome: WireOutcome): void => {
       outcomes[index] = outcome;

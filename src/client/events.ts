@@ -76,7 +76,7 @@ function eventsPath(options: EventsOptions, next: number | undefined): string {
   if (next !== undefined) query.set('from', String(next));
   if (options.contract !== undefined) query.set('contract', options.contract);
   if (options.event !== undefined) query.set('event', options.event);
-  return `events?${query}`;
+  return `events?${query.toString()}`;
 }
 
 function readLine(line: string): { position: number; event?: ContractEvent } {

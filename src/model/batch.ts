@@ -9,11 +9,11 @@ import {
 import { merkleRoot } from './merkle.ts';
 import {
   decodeTransaction,
-  encodeTransaction,
   type Transaction,
   type TxId,
   transactionId,
   transactionLeafHash,
+  writeTransaction,
 } from './transaction.ts';
 
 /**
@@ -107,16 +107,18 @@ export function signBatch(
   const creator = identityBytes(signer.identity);
   const txIds: TxId[] = [];
   const leaves: Buffer[] = [];
-  const writer = new ByteWriter(256 * calls.length + 2048);
+  const writer = new ByteWriter(320 * calls.length + 2048);
   writer.u8(batchVersion).text(channel).raw(batchId).bytes(creator);
   writer.u8(mode === 'batch' ? 0 : 1).u16(calls.length);
   for (const { transaction, orderingKey } of calls) {
-    const bytes = encodeTransaction(transaction);
+    const start = writer.u32(0).length;
+    writeTransaction(transaction, writer);
+    writer.patchU32(start - 4, writer.length - start);
     const txId = transactionId(transaction.nonce, creator);
-    const leafHash = transactionLeafHash(txId, bytes);
+    const leafHash = transactionLeafHash(txId, writer.view().subarray(start));
     txIds.push(txId.toString('hex'));
     leaves.push(leafHash);
-    writer.bytes(bytes).text(orderingKey ?? '');
+    writer.text(orderingKey ?? '');
     if (mode === 'single') writer.bytes(signer.sign(singleSigningBytes(leafHash)));
   }
   if (mode === 'batch') {
@@ -173,7 +175,7 @@ export function decodeBatch(bytes: Uint8Array): Batch {
 }
 
 /**
- * Checks the creator's certificate at the batch's latest timestamp and every signature.
+ * Checks the creator's certificate at every transaction's timestamp, and every signature.
  *
  * @throws {DaybookError} `IDENTITY_UNKNOWN`, `SIGNATURE_INVALID`
  */
@@ -182,9 +184,10 @@ export function verifyBatch(
   verifier: IdentityVerifier,
   purpose: BatchPurpose = 'submit',
 ): void {
-  for (const { transaction } of batch.items) {
-    verifier.checkIdentity(batch.creator, transaction.timestampMs);
-  }
+  // A certificate is valid from one moment to another, so the ends stand for all in between.
+  const times = batch.items.map((item) => item.transaction.timestampMs);
+  verifier.checkIdentity(batch.creator, Math.min(...times));
+  verifier.checkIdentity(batch.creator, Math.max(...times));
   if (batch.mode === 'batch') {
     const root = merkleRoot(batch.items.map((item) => item.leafHash));
     const count = batch.items.length;

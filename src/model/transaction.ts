@@ -26,8 +26,14 @@ const transactionVersion = 1;
 
 /** Canonical bytes of a transaction: what is hashed, signed and kept in the log, as received. */
 export function encodeTransaction(transaction: Transaction): Buffer {
-  checkLimit('argumentsMax', transaction.args.length);
   const writer = new ByteWriter(256);
+  writeTransaction(transaction, writer);
+  return writer.finish();
+}
+
+/** Appends {@link encodeTransaction}'s bytes to `writer`. */
+export function writeTransaction(transaction: Transaction, writer: ByteWriter): void {
+  checkLimit('argumentsMax', transaction.args.length);
   writer.u8(transactionVersion);
   name(writer, transaction.channel);
   name(writer, transaction.contract);
@@ -43,7 +49,7 @@ export function encodeTransaction(transaction: Transaction): Buffer {
       details: { what: 'nonce', length: transaction.nonce.length },
     });
   }
-  return writer.raw(transaction.nonce).u64(transaction.timestampMs).finish();
+  writer.raw(transaction.nonce).u64(transaction.timestampMs);
 }
 
 /**
@@ -96,6 +102,9 @@ export function transactionLeafHash(txId: Uint8Array, transactionBytes: Uint8Arr
 }
 
 function name(writer: ByteWriter, value: string): void {
-  checkLimit('nameBytesMax', Buffer.byteLength(value));
+  // A UTF-16 unit becomes at most three bytes.
+  if (value.length * 3 > limits.nameBytesMax) {
+    checkLimit('nameBytesMax', Buffer.byteLength(value));
+  }
   writer.text(value);
 }
