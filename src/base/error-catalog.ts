@@ -232,6 +232,12 @@ export const errorCatalog = {
     'The contract used something that has no place in a deterministic call.',
     'Use the transaction’s timestamp and arguments only.',
   ),
+  CONTRACT_UNSUPPORTED: entry(
+    'never',
+    422,
+    'The contract used a part of Fabric’s contract API that Daybook does not have.',
+    'See the list of differences in `docs/contracts.md`.',
+  ),
   // executor
   TRANSACTION_CONFLICT: entry(
     'same',

@@ -1,1 +1,4 @@
+export * from './bundle.ts';
+export * from './create-runtime.ts';
+export * from './lifecycle.ts';
 export * from './runtime.ts';

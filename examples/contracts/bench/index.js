@@ -1,0 +1,43 @@
+'use strict';
+
+const { Contract } = require('fabric-contract-api');
+
+/** A transfer reduced to its cost: two reads and two writes of JSON rows. */
+class Bench extends Contract {
+  constructor() {
+    super('Bench');
+  }
+
+  /** Moves `amount` between two rows; rows come into being with a balance of 0. */
+  async move(ctx, from, to, amount) {
+    const { stub } = ctx;
+    const payer = parse(await stub.getState(from));
+    const payee = parse(await stub.getState(to));
+    const value = Number(amount);
+    payer.balance -= value;
+    payer.moves++;
+    payee.balance += value;
+    payee.moves++;
+    await stub.putState(from, Buffer.from(JSON.stringify(payer)));
+    await stub.putState(to, Buffer.from(JSON.stringify(payee)));
+  }
+
+  /** Writes rows `<prefix><first>` … in one transaction, to fill the state. */
+  async fill(ctx, prefix, first, count) {
+    const row = Buffer.from(JSON.stringify({ balance: 0, moves: 0 }));
+    for (let index = Number(first); index < Number(first) + Number(count); index++) {
+      await ctx.stub.putState(prefix + index, row);
+    }
+  }
+
+  /** The balance of a row. */
+  async read(ctx, key) {
+    return parse(await ctx.stub.getState(key)).balance;
+  }
+}
+
+function parse(bytes) {
+  return bytes.length === 0 ? { balance: 0, moves: 0 } : JSON.parse(bytes.toString());
+}
+
+module.exports.contracts = [Bench];

@@ -1,0 +1,533 @@
+import { createHash } from 'node:crypto';
+import {
+  asBuffer,
+  type Bytestring,
+  bytestringOf,
+  bytestringOfText,
+  DaybookError,
+  type ErrorCode,
+  errorCatalog,
+  isDaybookError,
+  textOf,
+} from '../base/index.ts';
+import type { Timers } from '../io/index.ts';
+import type { ContractBundle } from '../model/index.ts';
+import { type AnswerRows, isContractsOwn, noRows, type OpenCall } from './calls.ts';
+import { CreatorCache, type CreatorFacts } from './creator.ts';
+import type { HostFunctions, HostReply } from './guest/host-functions.ts';
+import type { Guest } from './guest/main.ts';
+import { openRealm } from './realm.ts';
+import type { CallOutcome, ContractCall, ContractRuntime, StateAccess } from './runtime.ts';
+
+export interface ContractRuntimeOptions {
+  readonly timers: Pick<Timers, 'soon'>;
+  /** What contracts print. */
+  readonly onLog?: (contract: string, txId: string, level: string, text: string) => void;
+  /**
+   * Called when an exception (the end of the stack) may have left the state's own structures half
+   * changed. Must not return to business: the process is to end. Default: throws it later.
+   */
+  readonly onPoisoned?: (error: unknown) => void;
+}
+
+/** Longest text of one `console` call that is reported. */
+const logTextMax = 4_096;
+const nestedCallsMax = 16;
+const noCreator: CreatorFacts = { identity: { mspId: '', certificate: '' }, json: '' };
+
+interface Installed {
+  readonly bundle: ContractBundle;
+  readonly guest: Guest;
+}
+
+/**
+ * Makes the runtime of a contract process. Sets the time zone of the process to UTC: `Date` must
+ * not depend on the machine.
+ */
+export function createContractRuntime(options: ContractRuntimeOptions): ContractRuntime {
+  process.env['TZ'] = 'UTC';
+  return new Runtime(options);
+}
+
+/*
+ * At most one call is *running*: from its start or resumption until it has finished, or until
+ * nothing is left for it to do but wait. So the guest knows at every moment whose code runs. Other
+ * starts and resumptions queue. A finished call hands over at once; one that waits is noticed by a
+ * `soon` callback, before which all promise reactions have run.
+ */
+class Runtime implements ContractRuntime {
+  readonly #options: ContractRuntimeOptions;
+  readonly #installed = new Map<string, Installed>();
+  readonly #open = new Map<number, OpenCall>();
+  readonly #creators = new CreatorCache();
+  readonly #queue: (() => void)[] = [];
+  readonly #host: HostFunctions;
+  #running: OpenCall | undefined;
+  #last: OpenCall | undefined;
+  #checkIsDue = false;
+  #nextId = 1;
+  #nextTicket = 1;
+  #rows: AnswerRows = noRows;
+  #errorCode: ErrorCode = 'INTERNAL';
+  #errorMessage = '';
+
+  constructor(options: ContractRuntimeOptions) {
+    this.#options = options;
+    this.#host = this.#hostFunctions();
+  }
+
+  install(bundle: ContractBundle): void {
+    const guest = openRealm(bundle, this.#host);
+    this.#installed.set(bundle.name, { bundle, guest });
+  }
+
+  options(contract: string): ContractBundle['options'] | undefined {
+    return this.#installed.get(contract)?.bundle.options;
+  }
+
+  call(call: ContractCall, access: StateAccess): Promise<CallOutcome> {
+    return new Promise((settle, abort) => {
+      const open: OpenCall = {
+        id: this.#nextId++,
+        call,
+        contract: call.contract,
+        access,
+        parent: undefined,
+        settle,
+        abort,
+        waiting: 0,
+        event: undefined,
+        creator: undefined,
+        nestedFailure: undefined,
+      };
+      this.#begin(open);
+    });
+  }
+
+  #begin(open: OpenCall): void {
+    const installed = this.#installed.get(open.contract);
+    if (installed === undefined) {
+      open.settle({
+        ok: false,
+        code: 'CONTRACT_UNKNOWN',
+        message: `no contract ${open.contract} is installed`,
+      });
+      return;
+    }
+    this.#open.set(open.id, open);
+    this.#last = open;
+    if (this.#running === undefined) this.#start(open, installed.guest);
+    else this.#queue.push(() => this.#start(open, installed.guest));
+  }
+
+  #start(open: OpenCall, guest: Guest): void {
+    if (!this.#open.has(open.id)) {
+      this.#handOver();
+      return;
+    }
+    this.#run(open);
+    const { functionName, args, timestampMs } = open.call;
+    const texts = args.map((arg) => asBuffer(arg).utf8Slice());
+    guest.start(open.id, timestampMs, functionName, ...texts);
+  }
+
+  #run(open: OpenCall): void {
+    this.#running = open;
+    if (this.#checkIsDue) return;
+    this.#checkIsDue = true;
+    this.#options.timers.soon(this.#check);
+  }
+
+  /** All promise reactions have run: what still runs can only be waiting. */
+  readonly #check = (): void => {
+    this.#checkIsDue = false;
+    const open = this.#running;
+    if (open === undefined) return;
+    if (open.waiting > 0) {
+      this.#handOver();
+    } else {
+      this.#end(open, {
+        ok: false,
+        code: 'CONTRACT_REJECTED',
+        message: 'the contract never finishes: it awaits something that will not happen',
+      });
+    }
+  };
+
+  /** Lets the next start or resumption run. */
+  #handOver(): void {
+    this.#running = undefined;
+    // Not a loop: whatever it starts hands over again.
+    this.#queue.shift()?.();
+  }
+
+  #end(open: OpenCall, outcome: CallOutcome): void {
+    if (!this.#open.delete(open.id)) return;
+    if (this.#last === open) this.#last = undefined;
+    if (open.waiting > 0) this.#forgetChildren(open);
+    open.settle(outcome.ok && open.nestedFailure !== undefined ? open.nestedFailure : outcome);
+    this.#handOverFrom(open);
+  }
+
+  /** Ends a call and all that wait for it: the state refused to go on. */
+  #abort(open: OpenCall, error: unknown): void {
+    let outermost = open;
+    for (let at: OpenCall | undefined = open; at !== undefined; at = at.parent) {
+      this.#open.delete(at.id);
+      outermost = at;
+    }
+    this.#last = undefined;
+    this.#forgetChildren(outermost);
+    outermost.abort(error);
+    this.#handOverFrom(open);
+  }
+
+  /** Nested calls end with the call that made them. */
+  #forgetChildren(ended: OpenCall): void {
+    for (const open of this.#open.values()) {
+      for (let at = open.parent; at !== undefined; at = at.parent) {
+        if (at === ended) this.#open.delete(open.id);
+      }
+    }
+  }
+
+  #handOverFrom(open: OpenCall): void {
+    if (this.#running !== open) return;
+    this.#running = undefined;
+    if (this.#queue.length === 0) return;
+    // In a turn of its own: this one still has frames of the call's code on its stack.
+    void Promise.resolve().then(() => {
+      if (this.#running === undefined) this.#queue.shift()?.();
+    });
+  }
+
+  #find(id: number): OpenCall | undefined {
+    return this.#last?.id === id ? this.#last : this.#open.get(id);
+  }
+
+  #fail(code: ErrorCode, message: string): false {
+    this.#errorCode = code;
+    this.#errorMessage = message;
+    return false;
+  }
+
+  #ended(): false {
+    return this.#fail('CONTRACT_REJECTED', 'the transaction has already ended');
+  }
+
+  /** What the state threw: the contract's own mistake, or the end of the call. */
+  #refused(open: OpenCall, error: unknown): false {
+    if (isContractsOwn(error)) return this.#fail(error.code, error.message);
+    if (!isDaybookError(error)) {
+      const poisoned =
+        this.#options.onPoisoned ??
+        ((cause: unknown): void => {
+          this.#options.timers.soon(() => {
+            throw cause;
+          });
+        });
+      poisoned(error);
+    }
+    this.#abort(open, error);
+    return this.#fail('CONTRACT_REJECTED', 'the transaction was aborted');
+  }
+
+  /** Answers when a promise of the state does. `keep` puts the answer where the guest fetches it. */
+  #later<T>(
+    open: OpenCall,
+    promise: Promise<T>,
+    keep: (answer: T) => Bytestring | undefined,
+  ): number {
+    const ticket = this.#nextTicket++;
+    open.waiting++;
+    const guest = this.#installed.get(open.contract)?.guest;
+    const resume = (ok: boolean, value: () => Bytestring | undefined): void => {
+      open.waiting--;
+      if (!this.#open.has(open.id)) return;
+      const act = (): void => {
+        if (!this.#open.has(open.id)) {
+          if (this.#running === undefined) this.#handOver();
+          return;
+        }
+        this.#last = open;
+        this.#run(open);
+        guest?.resume(ticket, ok, value());
+      };
+      if (this.#running === undefined || this.#running === open) act();
+      else this.#queue.push(act);
+    };
+    promise.then(
+      (answer) => resume(true, () => keep(answer)),
+      (error: unknown) => {
+        if (!isContractsOwn(error)) {
+          open.waiting--;
+          if (this.#open.has(open.id)) this.#refused(open, error);
+          return;
+        }
+        resume(false, () => {
+          this.#fail(error.code, error.message);
+          return undefined;
+        });
+      },
+    );
+    return ticket;
+  }
+
+  /** One operation of the state whose answer are rows or nothing. */
+  #operate<T>(
+    id: number,
+    operation: (open: OpenCall) => T | Promise<T>,
+    keep: (answer: T) => void,
+  ): HostReply {
+    const open = this.#find(id);
+    if (open === undefined) return this.#ended();
+    let answer: T | Promise<T>;
+    try {
+      answer = operation(open);
+    } catch (error) {
+      return this.#refused(open, error);
+    }
+    if (answer instanceof Promise) {
+      return this.#later(open, answer, (late) => {
+        keep(late);
+        return undefined;
+      });
+    }
+    keep(answer);
+    return true;
+  }
+
+  #creator(id: number): CreatorFacts {
+    const open = this.#find(id);
+    if (open === undefined) return noCreator;
+    open.creator ??= this.#creators.facts(bytestringOf(open.call.creator));
+    return open.creator;
+  }
+
+  #invoke(id: number, contract: unknown, functionName: unknown, args: unknown[]): HostReply {
+    const open = this.#find(id);
+    if (open === undefined) return this.#ended();
+    // These came through code of the contract's realm: trust no type.
+    if (
+      typeof contract !== 'string' ||
+      typeof functionName !== 'string' ||
+      !args.every((arg): arg is string => typeof arg === 'string')
+    ) {
+      return this.#fail('CONTRACT_REJECTED', 'invokeChaincode takes texts');
+    }
+    let depth = 0;
+    for (let at: OpenCall | undefined = open; at !== undefined; at = at.parent) depth++;
+    if (depth > nestedCallsMax) {
+      return this.#fail('CONTRACT_REJECTED', `more than ${nestedCallsMax} nested calls`);
+    }
+    const outcome = new Promise<CallOutcome>((settle) => {
+      const nested: OpenCall = {
+        id: this.#nextId++,
+        call: {
+          ...open.call,
+          contract,
+          functionName,
+          args: args.map((arg) => Buffer.from(arg, 'latin1')),
+        },
+        contract,
+        access: open.access,
+        parent: open,
+        settle,
+        abort: (error) => this.#abort(open, error),
+        waiting: 0,
+        event: undefined,
+        creator: open.creator,
+        nestedFailure: undefined,
+      };
+      this.#begin(nested);
+    });
+    const answer = outcome.then((ended) => {
+      if (ended.ok) return ended.result;
+      open.nestedFailure = ended;
+      throw new DaybookError('INVALID_ARGUMENT', ended.message);
+    });
+    return this.#later(open, answer, (result) => result);
+  }
+
+  #hostFunctions(): HostFunctions {
+    const keepNothing = (): void => undefined;
+    const { latin1Write, latin1Slice, utf8Slice } = Buffer.prototype;
+    const { utf8Write } = Buffer.prototype as unknown as {
+      utf8Write: (this: Uint8Array, text: string, offset: number, length: number) => number;
+    };
+    return {
+      get: (id, key) => {
+        const open = this.#find(id);
+        if (open === undefined) return this.#ended();
+        try {
+          const found = open.access.get(open.contract, bytestringOfText(key));
+          if (typeof found === 'string' || found === undefined) return found;
+          return this.#later(open, found, (value) => value);
+        } catch (error) {
+          return this.#refused(open, error);
+        }
+      },
+      put: (id, key, value) => {
+        const open = this.#find(id);
+        if (open === undefined) return this.#ended();
+        try {
+          open.access.put(open.contract, bytestringOfText(key), value);
+          return true;
+        } catch (error) {
+          return this.#refused(open, error);
+        }
+      },
+      delete: (id, key) => {
+        const open = this.#find(id);
+        if (open === undefined) return this.#ended();
+        try {
+          open.access.delete(open.contract, bytestringOfText(key));
+          return true;
+        } catch (error) {
+          return this.#refused(open, error);
+        }
+      },
+      range: (id, start, startIsBytes, end, limit) =>
+        this.#operate(
+          id,
+          (open) =>
+            open.access.range(
+              open.contract,
+              startIsBytes ? start : bytestringOfText(start),
+              bytestringOfText(end),
+              limit,
+            ),
+          (rows) => {
+            this.#rows = stateRows(rows, '');
+          },
+        ),
+      query: (id, query, limit, bookmark) =>
+        this.#operate(
+          id,
+          (open) => open.access.query(open.contract, query, limit, bookmark),
+          (page) => {
+            this.#rows = stateRows(page.rows, page.bookmark);
+          },
+        ),
+      history: (id, key, limit, bookmark) =>
+        this.#operate(
+          id,
+          (open) => open.access.history(open.contract, bytestringOfText(key), limit, bookmark),
+          ({ rows, bookmark: next }) => {
+            this.#rows = {
+              keys: rows.map(() => ''),
+              values: rows.map((row) => row.value),
+              txIds: rows.map((row) => row.txId),
+              timestampsMs: rows.map((row) => row.timestampMs),
+              bookmark: next,
+            };
+          },
+        ),
+      updateRange: (id, start, end, query, update) =>
+        this.#operate(
+          id,
+          (open) =>
+            open.access.updateRange(
+              open.contract,
+              { start: bytestringOfText(start), end: bytestringOfText(end) },
+              query,
+              update,
+            ),
+          keepNothing,
+        ),
+      invoke: (id, contract, functionName, ...args) =>
+        this.#invoke(id, contract, functionName, args),
+
+      rowCount: () => this.#rows.keys.length,
+      rowKey: (index) => textOf(this.#rows.keys[index] ?? ''),
+      rowKeyBytes: (index) => this.#rows.keys[index] ?? '',
+      rowValue: (index) => this.#rows.values[index],
+      rowTxId: (index) => this.#rows.txIds[index] ?? '',
+      rowTimestampMs: (index) => this.#rows.timestampsMs[index] ?? 0,
+      rowBookmark: () => this.#rows.bookmark,
+
+      lastError: () => this.#errorMessage,
+      lastCode: () => this.#errorCode,
+
+      argument: (id, index) => {
+        const bytes = this.#find(id)?.call.args[index];
+        return bytes === undefined ? '' : bytestringOf(bytes);
+      },
+      binding: (id) => {
+        const call = this.#find(id)?.call;
+        if (call === undefined) return '';
+        // The last eight bytes are Fabric's epoch, always 0.
+        const hash = createHash('sha256').update(call.nonce).update(call.creator);
+        return hash.update(Buffer.alloc(8)).digest('hex');
+      },
+      nonce: (id) => bytestringOf(this.#find(id)?.call.nonce ?? new Uint8Array()),
+      channel: (id) => this.#find(id)?.call.channel ?? '',
+      txId: (id) => this.#find(id)?.call.txId ?? '',
+      mspId: (id) => this.#creator(id).identity.mspId,
+      certificate: (id) => this.#creator(id).identity.certificate,
+      clientIdentity: (id) => this.#creator(id).json,
+
+      setEvent: (id, name, payload) => {
+        const open = this.#find(id);
+        if (open !== undefined) open.event = { name, payload };
+      },
+      finished: (id, result, isText) => {
+        const open = this.#find(id);
+        if (open === undefined) return;
+        this.#end(open, {
+          ok: true,
+          result: isText ? bytestringOfText(result) : result,
+          event: open.event,
+        });
+      },
+      refused: (id, code, message) => {
+        const open = this.#find(id);
+        if (open === undefined) return;
+        const known = code in errorCatalog ? (code as ErrorCode) : 'CONTRACT_REJECTED';
+        this.#end(open, { ok: false, code: contractCode(known), message });
+      },
+      log: (id, level, text) => {
+        const open = this.#find(id);
+        this.#options.onLog?.(
+          open?.contract ?? '',
+          open?.call.txId ?? '',
+          level,
+          text.slice(0, logTextMax),
+        );
+      },
+
+      hash: (algorithm, data) =>
+        hashes.has(algorithm) ? createHash(algorithm).update(data, 'latin1').digest('hex') : '',
+
+      latin1Write: (target, text) => {
+        latin1Write.call(target, text, 0, text.length);
+      },
+      latin1Slice: (source) => latin1Slice.call(source),
+      utf8Write: (target, text) => {
+        utf8Write.call(target, text, 0, target.length);
+      },
+      utf8Slice: (source) => utf8Slice.call(source),
+      utf8Length: (text) => Buffer.byteLength(text, 'utf8'),
+    };
+  }
+}
+
+const hashes = new Set(['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'sha3-256']);
+
+/** Errors of the state that a contract lets through are its refusal; the sandbox's keep their code. */
+function contractCode(code: ErrorCode): ErrorCode {
+  return code.startsWith('CONTRACT_') || code === 'QUERY_INVALID' ? code : 'CONTRACT_REJECTED';
+}
+
+function stateRows(
+  rows: readonly { readonly key: Bytestring; readonly value: Bytestring }[],
+  bookmark: Bytestring,
+): AnswerRows {
+  return {
+    keys: rows.map((row) => row.key),
+    values: rows.map((row) => row.value),
+    txIds: [],
+    timestampsMs: [],
+    bookmark,
+  };
+}
