@@ -7,6 +7,7 @@ import {
   read as readCallback,
   readSync,
   writev as writevCallback,
+  writevSync,
 } from 'node:fs';
 import { mkdir, open as openHandle, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -21,6 +22,9 @@ const closeFd = promisify(closeCallback);
 const fdatasync = promisify(fdatasyncCallback);
 const fstat = promisify(fstatCallback);
 const ftruncate = promisify(ftruncateCallback);
+
+/** Copying this much to the page cache takes less time than a trip to the thread pool and back. */
+const blockingWriteBytesMax = 256 * 1024;
 
 /** The machine's file systems. */
 export function realDisk(): Disk {
@@ -184,6 +188,10 @@ class RealFile implements DiskFile {
   async write(parts: readonly Uint8Array[], offset: number): Promise<void> {
     let left = parts.filter((part) => part.length > 0);
     let at = offset;
+    if (left.reduce((sum, part) => sum + part.length, 0) <= blockingWriteBytesMax) {
+      this.#writeSync(left, at);
+      return;
+    }
     while (left.length > 0) {
       const written = await this.#writeSome(left, at);
       at += written;
@@ -215,6 +223,21 @@ class RealFile implements DiskFile {
         else resolve(count);
       });
     });
+  }
+
+  #writeSync(parts: readonly Uint8Array[], offset: number): void {
+    this.#assertOpen();
+    let left = [...parts];
+    let at = offset;
+    try {
+      while (left.length > 0) {
+        const written = writevSync(this.#fd, left, at);
+        at += written;
+        left = withoutFirst(left, written);
+      }
+    } catch (error) {
+      throw diskError(this.#path, error);
+    }
   }
 
   #writeSome(parts: readonly Uint8Array[], offset: number): Promise<number> {

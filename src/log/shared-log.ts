@@ -25,12 +25,14 @@ export interface SharedLog {
 
   /**
    * Writes one entry at `token.address`; resolves once it is durable. Writing the very same bytes
-   * again at the same address succeeds (an answer may have been lost).
+   * again at the same address succeeds (an answer may have been lost), whatever is sealed.
    *
-   * @param bytes - 1..entryBytesMax bytes.
+   * @param bytes - 1..entryBytesMax bytes. The log keeps them: they must not change any more.
    * @throws {DaybookError} `LOG_EPOCH_SEALED`: take a new token from the new sequencer.
    *   `LOG_ADDRESS_TAKEN`: someone filled the hole or wrote first; take a new token.
-   *   `LOG_TRIMMED`: final.
+   *   `LOG_TRIMMED`: final. `OVERLOADED`: too much under way, or too far ahead of a hole; again
+   *   later. `DISK_FULL`: not written; again later. `IO_FAILED`: whether it stands shows when the
+   *   log is opened again.
    * @see CORFU, NSDI 2012, §3 (write-once storage units).
    */
   write(token: Token, bytes: Uint8Array): Promise<void>;
@@ -51,11 +53,14 @@ export interface SharedLog {
 
   /**
    * Closes the hole at `address` with a junk entry, durably. Does nothing when the address is
-   * written or filled already.
+   * written, filled or trimmed already.
    */
   fill(address: Address): Promise<void>;
 
-  /** Allows the log to forget the addresses before `before`; they answer `LOG_TRIMMED` from then. */
+  /**
+   * Allows the log to forget the addresses before `before` (at most those before the tail); they
+   * answer `LOG_TRIMMED` from then.
+   */
   trim(before: Address): Promise<void>;
 
   /**
