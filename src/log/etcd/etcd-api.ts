@@ -47,9 +47,9 @@ export interface RangeResponse {
 }
 
 /** Numbers of `Compare.target`. */
-export const compareTarget = { create: 1, mod: 2 } as const;
+export const compareTarget = { create: 1, mod: 2, lease: 4 } as const;
 /** Numbers of `Compare.result`. */
-export const compareResult = { equal: 0, greater: 1 } as const;
+export const compareResult = { equal: 0 } as const;
 
 /** One condition of a transaction. */
 export interface Compare {
@@ -58,6 +58,7 @@ export interface Compare {
   readonly result: number;
   readonly create_revision?: number;
   readonly mod_revision?: number;
+  readonly lease?: string;
 }
 
 /** One operation of a transaction. */

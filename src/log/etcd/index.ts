@@ -1,6 +1,15 @@
 export type { EtcdLog } from './etcd-log.ts';
 export type { Layout, LayoutUnit, Segment } from './layout.ts';
+export {
+  type Candidate,
+  campaign,
+  currentLeader,
+  type Leader,
+  type Reign,
+  watchLeader,
+} from './leadership.ts';
 export { openEtcdLog } from './open.ts';
 export { type EtcdLogOptions, parseEtcdUrl, type TlsOptions, type UnitOptions } from './options.ts';
+export { listNodes, type NodeInfo, type Registration, register, watchNodes } from './registry.ts';
 export type { SpaceUse } from './space.ts';
 export type { EtcdIo } from './unit-client.ts';

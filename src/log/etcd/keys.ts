@@ -11,6 +11,8 @@ export interface Keys {
   readonly ballast: Buffer;
   /** Who leads: see leadership.ts. */
   readonly leader: Buffer;
+  /** Who is to lead next: the others hold back while it exists. */
+  readonly successor: Buffer;
   /** Registered nodes: see registry.ts. */
   readonly nodes: Buffer;
   readonly entriesEnd: Buffer;
@@ -34,6 +36,7 @@ export function keysOf(prefix: string): Keys {
     fence: key('fence'),
     ballast: key('ballast'),
     leader: key('leader'),
+    successor: key('successor'),
     nodes: key('node/'),
     entriesEnd: key('e0'),
     watchedEnd: key('fencf'),

@@ -155,6 +155,37 @@ export class UnitClient {
     return stream;
   }
 
+  /**
+   * Prolongs a lease; returns its time to live in seconds, 0 when it has expired. One attempt.
+   *
+   * @throws when no member answers within `timeoutMs`; the next attempt goes to another.
+   */
+  async keepAlive(lease: string, timeoutMs: number): Promise<number> {
+    const member = this.#preferred;
+    const stream = await this.stream('Lease', 'leaseKeepAlive');
+    try {
+      return await new Promise((resolve, reject) => {
+        const timer = this.#io.timers.after(timeoutMs, () => reject(new Error('no answer')));
+        const fail = (error?: Error): void => {
+          timer.cancel();
+          reject(error ?? new Error('the stream ended'));
+        };
+        stream.on('error', fail);
+        stream.on('end', fail);
+        stream.on('data', (answer: { TTL: string }) => {
+          timer.cancel();
+          resolve(Number(answer.TTL));
+        });
+        stream.write({ ID: lease });
+      });
+    } catch (error) {
+      this.#leave(member);
+      throw error;
+    } finally {
+      stream.cancel();
+    }
+  }
+
   /** Every member's status; `undefined` for one that does not answer within `timeoutMs`. */
   statuses(timeoutMs: number): Promise<(StatusResponse | undefined)[]> {
     return Promise.all(

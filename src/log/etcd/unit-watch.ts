@@ -14,6 +14,8 @@ export interface WatchOptions {
   /** The watch ends after so long without a message. */
   readonly silenceMs: number;
   readonly signal: AbortSignal;
+  /** Deletions are reported too, as keys with a `create_revision` of 0. */
+  readonly deletes?: boolean;
   /** Puts of one or more revisions, in order of revision; return false to end the watch. */
   readonly onKeys: (kvs: readonly KeyValue[]) => boolean;
 }
@@ -21,7 +23,7 @@ export interface WatchOptions {
 const noDeletes = 1;
 
 /**
- * Reports puts to a range of keys; resolves when the watch ends, for whatever reason. A member that
+ * Reports changes in a range of keys; resolves when the watch ends, for whatever reason. A member that
  * was paused or cut off falls silent without an error, so silence is one of the reasons.
  */
 export async function watchUnit(options: WatchOptions): Promise<void> {
@@ -57,7 +59,7 @@ export async function watchUnit(options: WatchOptions): Promise<void> {
         key: options.key,
         range_end: options.end,
         start_revision: options.revision,
-        filters: [noDeletes],
+        filters: options.deletes ? [] : [noDeletes],
       },
     });
   });
