@@ -77,7 +77,7 @@ async function runOnGateway(options: Options, data: BankData): Promise<RunResult
   const signer = signerFromPem({ mspId: options.msp, certificate }, key);
   const client = await connect({ gateways: options.gateway, channel: options.channel, signer });
   // The ledger may hold accounts of an earlier run.
-  const prefix = `run-${randomBytes(6).toString('hex')}/`;
+  const prefix = `run-${randomBytes(6).toString('hex')}-`;
   return withBank(client, (bank) =>
     runStandingOrders(bank, data, { months: options.months, prefix, onProgress: progress }),
   );

@@ -38,10 +38,13 @@ export interface Refusal {
 /** How to run. */
 export interface RunOptions {
   readonly months: number;
-  /** Put before every account id, so that a ledger can be used more than once. */
+  /** Put before every account id (letters, digits, `-`), so that a ledger can be used more than once. */
   readonly prefix: string;
   readonly onProgress: (line: string) => void;
 }
+
+/** What of the SDK is used. */
+export type BankClient = Pick<Client, 'submit' | 'evaluate'>;
 
 const contract = 'bank';
 /** Calls that wait for their answers at a time. */
@@ -50,7 +53,7 @@ const balancesPerPage = 1_000;
 
 /** Opens the accounts, executes the orders `months` times, and adds everything up. */
 export async function runStandingOrders(
-  client: Client,
+  client: BankClient,
   { accounts, orders }: BankData,
   { months, prefix, onProgress }: RunOptions,
 ): Promise<RunResult> {
@@ -65,14 +68,19 @@ export async function runStandingOrders(
 
   let committed = 0;
   const refusals = new Map<string, { account: string; times: number; reason: string }>();
-  const execute = async (order: StandingOrder): Promise<void> => {
-    const { id, account, payeeBank, payeeAccount, amount, purpose } = order;
-    const payee = `${payeeBank}/${payeeAccount}`;
+  const execute = async (order: StandingOrder, month: number): Promise<void> => {
+    const { id, account, payeeBank, payeeAccount, amount } = order;
     try {
       await client.submit(
         contract,
         'pay',
-        [id, prefix + account, prefix + payee, formatAmount(amount), purpose],
+        [
+          `${id}-${month}`,
+          prefix + account,
+          prefix + payeeBank,
+          payeeAccount,
+          formatAmount(amount),
+        ],
         // What an account can still pay depends on what it paid before.
         { orderingKey: account },
       );
@@ -87,7 +95,7 @@ export async function runStandingOrders(
   for (let month = 1; month <= months; month++) {
     const monthStartedMs = performance.now();
     const before = committed;
-    await inChunks(orders, execute);
+    await inChunks(orders, (order) => execute(order, month));
     const paid = committed - before;
     const perSecond = Math.round((orders.length / (performance.now() - monthStartedMs)) * 1000);
     onProgress(
@@ -123,23 +131,37 @@ async function inChunks<T>(items: readonly T[], work: (item: T) => Promise<void>
 }
 
 interface BalancePage {
-  readonly balances: readonly { readonly account: string; readonly balance: string }[];
-  readonly bookmark: string;
+  readonly rows: readonly { readonly key: string; readonly balance: string }[];
+  /** Where the next page starts; empty at the end. */
+  readonly next: string;
 }
 
-async function addUp(client: Client, prefix: string): Promise<{ total: bigint; digest: string }> {
+/** Reads every balance, the payees' at other banks too, in the order of their keys. */
+async function addUp(
+  client: BankClient,
+  prefix: string,
+): Promise<{ total: bigint; digest: string }> {
   const hash = createHash('sha256');
   let total = 0n;
-  let bookmark = '';
-  do {
-    const args = [prefix, String(balancesPerPage), bookmark];
-    const page = (await client.evaluate(contract, 'balances', args)).json<BalancePage>();
-    for (const { account, balance } of page.balances) {
-      const exact = parseAmount(balance);
-      total += exact;
-      hash.update(`${account.slice(prefix.length)}\t${formatAmount(exact)}\n`);
+  for (const kind of ['account', 'external']) {
+    const end = endOfPrefix(`${kind}/${prefix}`);
+    for (let start = `${kind}/${prefix}`; start !== ''; ) {
+      const args = [start, end, String(balancesPerPage)];
+      const page = (await client.evaluate(contract, 'list', args)).json<BalancePage>();
+      for (const { key, balance } of page.rows) {
+        const exact = parseAmount(balance);
+        total += exact;
+        hash.update(
+          `${kind}/${key.slice(kind.length + 1 + prefix.length)}\t${formatAmount(exact)}\n`,
+        );
+      }
+      start = page.next;
     }
-    bookmark = page.bookmark;
-  } while (bookmark !== '');
+  }
   return { total, digest: hash.digest('hex') };
+}
+
+/** The first key behind all keys with this prefix. */
+function endOfPrefix(prefix: string): string {
+  return prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
 }
