@@ -1,0 +1,323 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { realIo } from '../io/index.ts';
+import {
+  type Address,
+  asAddress,
+  encodeEntry,
+  type MspConfig,
+  type NamespaceSet,
+  positionOf,
+  type RecordsEntry,
+  type Signer,
+  stateKey,
+  verdicts,
+} from '../model/index.ts';
+import { MemoryStore, openState, type State } from '../state/index.ts';
+import { Replay, type Replayed } from './replay.ts';
+import {
+  configEntry,
+  deployRecord,
+  entryOfRecords,
+  recordsEntry,
+  type TestRecord,
+  testBatch,
+  testConfig,
+  testMember,
+} from './testing/ledger.ts';
+
+const io = realIo();
+let org: { msp: MspConfig; signer: Signer };
+let stranger: { msp: MspConfig; signer: Signer };
+let directory: string;
+
+beforeAll(async () => {
+  org = await testMember('Org1');
+  stranger = await testMember('Org2');
+  directory = await mkdtemp(join(tmpdir(), 'daybook-replay-'));
+});
+
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+class Ledger {
+  readonly state: State;
+  replay: Replay;
+
+  constructor(state: State) {
+    this.state = state;
+    this.replay = new Replay(state);
+  }
+
+  put(bytes: Uint8Array | undefined): Replayed & { address: Address } {
+    const address = this.state.nextAddress;
+    const replayed = this.replay.next({
+      address,
+      kind: bytes === undefined ? 'fill' : 'data',
+      epoch: 0,
+      bytes: bytes ?? new Uint8Array(),
+    });
+    this.state.apply(replayed.change);
+    return { ...replayed, address };
+  }
+
+  verdicts(bytes: Uint8Array): number[] {
+    return this.put(bytes).applied.records.map(({ verdict }) => verdict);
+  }
+}
+
+let ledger: Ledger;
+let run = 0;
+
+beforeEach(async () => {
+  const own = join(directory, String(run++));
+  const state = await openState({ io, directory: own, store: new MemoryStore() });
+  ledger = new Ledger(state);
+  ledger.put(configEntry(testConfig([org.msp], { transactionLifetimeMs: 1000 }), 1000));
+  expect(
+    ledger.verdicts(entryOfRecords(org.signer, [deployRecord('money', '1', 1, 1000)], 1000)),
+  ).toEqual([0]);
+});
+
+const write = (key: string, value: string | undefined): TestRecord =>
+  set({ writes: [{ key, value }] });
+const set = (part: Partial<NamespaceSet>, timestampMs = 1000): TestRecord => ({
+  timestampMs,
+  sets: [{ namespace: 'money', ...part }],
+});
+const signed = (...records: TestRecord[]): Buffer => entryOfRecords(org.signer, records, 1000);
+
+describe('replay', () => {
+  it('applies valid records; later ones in the entry see earlier ones', () => {
+    const found = ledger.verdicts(
+      signed(
+        set({ reads: [{ key: 'a', version: undefined }], writes: [{ key: 'a', value: '1' }] }),
+        set({ reads: [{ key: 'a', version: { index: 0 } }], writes: [{ key: 'a', value: '2' }] }),
+        set({ reads: [{ key: 'a', version: { index: 0 } }], writes: [{ key: 'a', value: '3' }] }),
+        set({ reads: [{ key: 'a', version: undefined }] }),
+      ),
+    );
+    expect(found).toEqual([0, 0, verdicts.readConflict, verdicts.readConflict]);
+    expect(ledger.state.get(stateKey('money', 'a'))).toMatchObject({
+      value: '2',
+      version: positionOf(asAddress(2), 1),
+    });
+  });
+
+  it('keeps the gaps that refused records leave', () => {
+    const found = ledger.put(
+      signed(
+        { ...write('a', '1'), index: 3 },
+        { ...set({ reads: [{ key: 'a', version: { index: 3 } }] }), index: 9 },
+      ),
+    );
+    expect(found.applied.records.map(({ position, verdict }) => [position, verdict])).toEqual([
+      [positionOf(asAddress(2), 3), 0],
+      [positionOf(asAddress(2), 9), 0],
+    ]);
+  });
+
+  it('compares ranges by key and version', () => {
+    const { address } = ledger.put(signed(write('b', '1'), write('d', '1'), write('f', '1')));
+    const version = (index: number) => positionOf(address, index);
+    const range = (
+      start: string,
+      end: string,
+      exhausted: boolean,
+      rows: [string, number][],
+    ): TestRecord =>
+      set({
+        ranges: [
+          {
+            start,
+            end,
+            exhausted,
+            rows: rows.map(([key, index]) => ({ key, version: version(index) })),
+          },
+        ],
+      });
+    const phantom = verdicts.phantomReadConflict;
+    expect(
+      ledger.verdicts(
+        signed(
+          range('a', 'e', true, [
+            ['b', 0],
+            ['d', 1],
+          ]),
+          range('a', '', true, [
+            ['b', 0],
+            ['d', 1],
+            ['f', 2],
+          ]),
+          range('a', '', false, [['b', 0]]),
+          range('a', '', true, [['b', 0]]),
+          range('a', 'e', true, [
+            ['b', 0],
+            ['d', 2],
+          ]),
+          range('a', 'e', true, [
+            ['b', 0],
+            ['c', 1],
+          ]),
+          range('a', 'e', true, []),
+          range('a', 'e', false, []),
+          range('g', '', true, []),
+          write('e', '1'),
+          range('a', '', false, [
+            ['b', 0],
+            ['d', 1],
+          ]),
+          range('a', '', false, [
+            ['b', 0],
+            ['d', 1],
+            ['f', 2],
+          ]),
+        ),
+      ),
+    ).toEqual([0, 0, 0, phantom, phantom, phantom, phantom, 0, 0, 0, 0, phantom]);
+  });
+
+  it('lets a transaction take effect once', () => {
+    const again = { ...write('a', '1'), nonce: Buffer.alloc(24, 7) };
+    const duplicate = verdicts.duplicateTransactionId;
+    expect(ledger.verdicts(signed(again, again))).toEqual([0, duplicate]);
+    expect(ledger.verdicts(signed(again))).toEqual([duplicate]);
+  });
+
+  it('lets a transaction that conflicted come again', () => {
+    const nonce = Buffer.alloc(24, 7);
+    const version = positionOf(asAddress(0), 0);
+    const conflicting = { ...set({ reads: [{ key: 'x', version }] }), nonce };
+    expect(ledger.verdicts(signed(conflicting))).toEqual([verdicts.readConflict]);
+    expect(ledger.verdicts(signed({ ...write('x', '1'), nonce }))).toEqual([0]);
+  });
+
+  it('refuses transactions out of their lifetime, by log time', () => {
+    const at = (timestampMs: number): TestRecord => set({}, timestampMs);
+    const entry = (logTimeMs: number, ...times: number[]): Buffer =>
+      entryOfRecords(org.signer, times.map(at), logTimeMs);
+    const { expired } = verdicts;
+    expect(ledger.verdicts(entry(5000, 3999, 4000, 6000, 6001))).toEqual([expired, 0, 0, expired]);
+    // Log time never goes back.
+    expect(ledger.verdicts(entry(1000, 3999, 4000))).toEqual([expired, 0]);
+  });
+
+  it('does not let expired transactions back in when the lifetime grows', () => {
+    ledger.put(entryOfRecords(org.signer, [set({}, 5000)], 5000));
+    const config = testConfig([org.msp], { sequence: 1, transactionLifetimeMs: 100_000 });
+    expect(ledger.put(configEntry(config, 5000, org.signer)).applied.configVerdict).toBe(0);
+    const found = ledger.verdicts(entryOfRecords(org.signer, [set({}, 3999), set({}, 4000)], 5000));
+    expect(found).toEqual([verdicts.expired, 0]);
+  });
+
+  it('demands the creator’s signature', () => {
+    const bad = verdicts.badCreatorSignature;
+    expect(ledger.verdicts(entryOfRecords(stranger.signer, [write('a', '1')], 1000))).toEqual([
+      bad,
+    ]);
+    const entry = recordsEntry([testBatch(org.signer, [write('a', '1'), write('b', '1')])], 1000);
+    const proof = entry.batches[0] as RecordsEntry['batches'][number];
+    const broken = (changes: object): number[] =>
+      ledger.verdicts(encodeEntry({ ...entry, batches: [{ ...proof, ...changes }] }));
+    expect(broken({ signatures: [Buffer.alloc(70)] })).toEqual([bad, bad]);
+    expect(broken({ signatures: [] })).toEqual([bad, bad]);
+    expect(broken({ size: 3 })).toEqual([bad, bad]);
+    expect(broken({ proof: [Buffer.alloc(32)] })).toEqual([bad, bad]);
+    expect(broken({ batchId: Buffer.alloc(16) })).toEqual([bad, bad]);
+    expect(broken({})).toEqual([0, 0]);
+  });
+
+  it('accepts part of a batch, and transactions signed one by one', () => {
+    const records = [write('a', '1'), { ...write('b', '1'), absent: true }, write('c', '1')];
+    expect(ledger.verdicts(signed(...records))).toEqual([0, 0]);
+    const single = entryOfRecords(org.signer, records, 1000, 'single');
+    expect(ledger.verdicts(single)).toEqual([0, 0]);
+  });
+
+  it('gives the same verdicts for batches that were verified before', () => {
+    const make = (changes: object, trust: boolean): number[] => {
+      const batch = testBatch(org.signer, [write('a', '1'), write('b', '1'), write('c', '1')]);
+      if (trust) ledger.replay.trustBatch(batch.batch);
+      const entry = recordsEntry([batch], 1000);
+      const batches = entry.batches.map((proof) => ({ ...proof, ...changes }));
+      return ledger.verdicts(encodeEntry({ ...entry, batches }));
+    };
+    for (const changes of [{}, { signatures: [Buffer.alloc(70)] }, { size: 4 }]) {
+      expect(make(changes, true)).toEqual(make(changes, false));
+    }
+  });
+
+  it('knows contracts and their versions', () => {
+    const { contractVersion, invalidTransaction, readConflict } = verdicts;
+    const other = { ...write('a', '1'), contract: 'other' };
+    const old = { ...write('a', '1'), contractVersion: '0' };
+    const foreign = {
+      ...write('a', '1'),
+      sets: [{ namespace: '_config', writes: [{ key: 'channel', value: '' }] }],
+    };
+    expect(ledger.verdicts(signed(other, old, foreign))).toEqual([
+      contractVersion,
+      contractVersion,
+      invalidTransaction,
+    ]);
+    const found = ledger.verdicts(
+      signed(
+        deployRecord('money', '2', 1, 1000),
+        deployRecord('money', '2', 2, 1000),
+        write('a', '1'),
+        { ...write('a', '1'), contractVersion: '2' },
+        {
+          ...deployRecord('evil', '1', 1, 1000),
+          args: deployRecord('good', '1', 1, 1000).args ?? [],
+        },
+      ),
+    );
+    expect(found).toEqual([readConflict, 0, contractVersion, 0, invalidTransaction]);
+    expect(new Replay(ledger.state).contracts).toEqual(ledger.replay.contracts);
+  });
+
+  it('keeps to the channel’s access rules', () => {
+    const access = { submit: ['Org2'], deploy: [], administer: ['Org1'] };
+    const config = testConfig([org.msp, stranger.msp], { sequence: 1, access });
+    ledger.put(configEntry(config, 1000, org.signer));
+    const bad = verdicts.badCreatorSignature;
+    expect(ledger.verdicts(signed(write('a', '1'), deployRecord('money', '2', 2, 1000)))).toEqual([
+      bad,
+      bad,
+    ]);
+    expect(ledger.verdicts(entryOfRecords(stranger.signer, [write('a', '1')], 1000))).toEqual([0]);
+  });
+
+  it('takes configurations from administrators only, in sequence', () => {
+    const next = (sequence: number, signer?: Signer): number | undefined =>
+      ledger.put(configEntry(testConfig([org.msp], { sequence }), 1000, signer)).applied
+        .configVerdict;
+    const bad = verdicts.badCreatorSignature;
+    expect(next(1)).toBe(bad);
+    expect(next(1, stranger.signer)).toBe(bad);
+    expect(next(2, org.signer)).toBe(bad);
+    expect(next(1, org.signer)).toBe(0);
+    expect(new Replay(ledger.state).config).toEqual(ledger.replay.config);
+    expect(ledger.replay.config?.sequence).toBe(1);
+    expect(ledger.state.entry(asAddress(2))?.verdicts).toEqual([bad]);
+  });
+
+  it('judges damaged bytes without failing', () => {
+    expect(ledger.put(undefined).applied.entry).toBeUndefined();
+    expect(ledger.put(Buffer.from('no entry')).applied.entry).toBeUndefined();
+    const entry = recordsEntry([testBatch(org.signer, [write('a', '1')])], 1000);
+    const record = Buffer.from(entry.records[0]?.bytes ?? []);
+    const withRecord = (bytes: Uint8Array): Uint8Array =>
+      encodeEntry({ ...entry, records: [{ index: 0, bytes }] });
+    for (let at = 0; at < record.length; at++) {
+      const damaged = Buffer.from(record);
+      damaged[at] = (damaged[at] as number) ^ 0x41;
+      const before = ledger.state.nextAddress;
+      const { applied } = ledger.put(withRecord(damaged));
+      expect(ledger.state.nextAddress).toBe(before + 1);
+      // Only what the creator did not sign (reads, writes, result) may differ and still hold.
+      expect(applied.records.length).toBeLessThanOrEqual(1);
+    }
+  });
+});
