@@ -143,12 +143,18 @@ export function signBlock(
     identityBytes(signer.identity),
     headerHash(header).subarray(0, 24),
   );
-  return { signatureHeader, signature: signer.sign(blockSigningBytes(value, signatureHeader, header)) };
+  return {
+    signatureHeader,
+    signature: signer.sign(blockSigningBytes(value, signatureHeader, header)),
+  };
 }
 
 /** `common.SignatureHeader{1: creator, 2: nonce}`. */
 export function encodeSignatureHeader(creator: Uint8Array, nonce: Uint8Array): Buffer {
-  return new ProtoWriter(creator.length + nonce.length + 16).bytes(2, nonce).bytes(1, creator).finish();
+  return new ProtoWriter(creator.length + nonce.length + 16)
+    .bytes(2, nonce)
+    .bytes(1, creator)
+    .finish();
 }
 
 /** The creator (serialised identity) and nonce of a `common.SignatureHeader`. */

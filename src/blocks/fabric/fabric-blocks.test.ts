@@ -1,6 +1,6 @@
+import { verify, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { X509Certificate, verify } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { identityFromBytes, sha256, sha256Hex } from '../../model/index.ts';
 import {
@@ -29,7 +29,9 @@ if (!present) console.warn('skipped: real Fabric blocks (set DAYBOOK_DATA to the
 
 describe.skipIf(!present)('blocks of a real Fabric network', () => {
   const read = (number: number): Buffer => readFileSync(join(folder, `blocks/block${number}.pb`));
-  const blocks = present ? Array.from({ length: 16 }, (_, number) => decodeBlock(read(number))) : [];
+  const blocks = present
+    ? Array.from({ length: 16 }, (_, number) => decodeBlock(read(number)))
+    : [];
 
   test('are encoded again to the same bytes', () => {
     for (const [number, block] of blocks.entries()) {
@@ -87,7 +89,8 @@ describe.skipIf(!present)('blocks of a real Fabric network', () => {
       }
       const sorted = [...last.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, w]) => w);
       previous = commitHash(flags, sorted, previous);
-      const stored = decodeSignedMetadata(metadata[metadataIndex.commitHash] as Buffer).value as Buffer;
+      const stored = decodeSignedMetadata(metadata[metadataIndex.commitHash] as Buffer)
+        .value as Buffer;
       // Block 1 also writes hashes of a private collection, which Daybook does not have.
       if (header.number > 1) expect(previous.equals(stored), `block ${header.number}`).toBe(true);
       previous = stored;

@@ -23,6 +23,8 @@ export interface SigningProof {
   readonly leaf: number;
   /** Hashes beside its path in the batch's Merkle tree, left to right; empty in mode `single`. */
   readonly path: readonly Buffer[];
+  /** The signed transaction's bytes, when they cannot be made from the envelope; else empty. */
+  readonly transactionBytes: Buffer;
 }
 
 /** `common.Envelope`, up to its header. Byte fields are views. */
@@ -75,6 +77,7 @@ function readSigningProof(bytes: Buffer): SigningProof {
     size: proof.number(3),
     leaf: proof.number(4),
     path: proof.repeated(5),
+    transactionBytes: proof.bytes(6),
   };
 }
 
@@ -100,7 +103,10 @@ export interface EndorserTransaction {
 /** Reads and writes in one namespace. */
 export interface EnvelopeSet {
   readonly namespace: string;
-  readonly reads: readonly { readonly key: Bytestring; readonly version: BlockVersion | undefined }[];
+  readonly reads: readonly {
+    readonly key: Bytestring;
+    readonly version: BlockVersion | undefined;
+  }[];
   readonly ranges: number;
   readonly writes: readonly { readonly key: Bytestring; readonly value: Bytestring | undefined }[];
 }
@@ -134,8 +140,7 @@ export function readEndorserTransaction(data: Uint8Array): EndorserTransaction {
     }),
     status: answer.number(1),
     result: answer.bytes(3),
-    event:
-      event.fields.length === 0 ? undefined : { name: event.text(3), payload: event.bytes(4) },
+    event: event.fields.length === 0 ? undefined : { name: event.text(3), payload: event.bytes(4) },
     sets: result.message(1, 'results').repeated(2).map(readSet),
   };
 }

@@ -4,8 +4,8 @@ import type {
   CommitRecord,
   KeyRead,
   NamespaceSet,
-  ReadVersion,
   RangeRead,
+  ReadVersion,
   Transaction,
 } from '../../model/index.ts';
 import { ProtoWriter } from './proto-writer.ts';
@@ -155,7 +155,8 @@ export class EnvelopeWriter {
     }
     const resultsEnd = writer.length;
     const { sets } = record;
-    for (let at = sets.length - 1; at >= 0; at--) writeSet(writer, sets[at] as NamespaceSet, source);
+    for (let at = sets.length - 1; at >= 0; at--)
+      writeSet(writer, sets[at] as NamespaceSet, source);
     writer.message(1, resultsEnd).message(2, end);
   }
 }
@@ -169,9 +170,14 @@ function writeEndorsement(writer: ProtoWriter, executor: string): void {
 
 function writeSigningProof(writer: ProtoWriter, source: EnvelopeSource): void {
   const end = writer.length;
-  const { path } = source;
+  const { path, record, transaction } = source;
+  // Text that is not UTF-8 reads as U+FFFD: the signed bytes cannot be made from what was read.
+  const { channel, contract, contractVersion, functionName } = transaction;
+  if (`${channel}${contract}${contractVersion}${functionName}`.includes('\ufffd')) {
+    writer.bytes(6, record.transactionBytes);
+  }
   for (let at = path.length - 1; at >= 0; at--) writer.bytes(5, path[at] as Uint8Array);
-  writer.varint(4, source.record.leaf).varint(3, source.batchSize).bytes(2, source.batchId);
+  writer.varint(4, record.leaf).varint(3, source.batchSize).bytes(2, source.batchId);
   writer.varint(1, source.mode === 'batch' ? 0 : 1).message(signingProofField, end);
 }
 
@@ -209,11 +215,7 @@ function writeRange(writer: ProtoWriter, range: RangeRead, source: EnvelopeSourc
   writer.bytestring(1, range.start === '' ? '\u0001' : range.start).message(2, end);
 }
 
-function writeReads(
-  writer: ProtoWriter,
-  reads: readonly KeyRead[],
-  source: EnvelopeSource,
-): void {
+function writeReads(writer: ProtoWriter, reads: readonly KeyRead[], source: EnvelopeSource): void {
   for (let at = reads.length - 1; at >= 0; at--) {
     const { key, version } = reads[at] as KeyRead;
     const end = writer.length;

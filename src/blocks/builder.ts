@@ -1,0 +1,348 @@
+import { hash } from 'node:crypto';
+import { asBuffer, assert, type Bytestring, bytestringOfText } from '../base/index.ts';
+import {
+  addressOf,
+  type ChannelConfig,
+  decodeChannelConfig,
+  decodeTransaction,
+  type Position,
+  positionOf,
+  type Signer,
+  stateKey,
+  type Transaction,
+  verdicts,
+} from '../model/index.ts';
+import { configKey, configNamespace } from '../replica/index.ts';
+import type { StateTree, StateWrite } from '../state/index.ts';
+import { type RecordSigning, recordSignings } from './batch-paths.ts';
+import { encodeBlockProof } from './block-proof.ts';
+import type { BlockCut, BlockRecord } from './cutter.ts';
+import {
+  type BlockHeader,
+  type CommittedWrite,
+  commitHash,
+  encodeBlock,
+  encodeOrdererMetadata,
+  encodeSignedMetadata,
+  headerHash,
+  type MetadataSignature,
+  signBlock,
+} from './fabric/block.ts';
+import { encodeConfigEnvelope } from './fabric/config-envelope.ts';
+import type { BlockVersion } from './fabric/read-envelope.ts';
+import { EnvelopeWriter } from './fabric/write-envelope.ts';
+import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
+
+/** Where a chain stands between two blocks: all that the next block depends on, but the state. */
+export interface ChainPoint {
+  /** Blocks so far, which is the number of the next one. */
+  readonly height: number;
+  /** Where the next block begins. */
+  readonly position: Position;
+  /** Of the last block's header; empty at height 0. */
+  readonly hash: Uint8Array;
+  /** Fabric's commit hash of the last block; empty at heights 0 and 1. */
+  readonly commitHash: Uint8Array;
+  readonly historySize: number;
+  readonly historyEdge: readonly Uint8Array[];
+  /** Number of the last configuration block. */
+  readonly lastConfig: number;
+  /** The configuration in force, as JSON; empty at height 0. */
+  readonly configJson: string;
+}
+
+/** Where every chain begins. */
+export const chainStart: ChainPoint = {
+  height: 0,
+  position: positionOf(addressOf(0 as Position), 0),
+  hash: Buffer.alloc(0),
+  commitHash: Buffer.alloc(0),
+  historySize: 0,
+  historyEdge: [],
+  lastConfig: 0,
+  configJson: '',
+};
+
+/** A block without signatures: the same bytes at every generator. */
+export interface BuiltBlock {
+  readonly header: BlockHeader;
+  readonly envelopes: readonly Buffer[];
+  /** `OrdererBlockMetadata` with the `BlockProof` in it: what signatures cover, with the header. */
+  readonly metadataValue: Buffer;
+  readonly transactionsFilter: Buffer;
+  readonly commitHash: Buffer;
+  readonly stateRoot: Buffer;
+  readonly positions: readonly Position[];
+  /** Transaction ids, 32 bytes each; zeros for a configuration. */
+  readonly txIds: readonly Uint8Array[];
+  /** Hashes that the block completes on the kept levels of the history tree, in order. */
+  readonly historyHashes: readonly { readonly level: number; readonly hash: Buffer }[];
+  readonly records: number;
+}
+
+/**
+ * Turns cuts into blocks, one after the other: envelopes, hashes, state root, history root. Pure
+ * and synchronous; the same cuts give the same bytes everywhere.
+ */
+export class BlockBuilder {
+  readonly #tree: StateTree;
+  readonly #history: HistoryFrontier;
+  readonly #writer = new EnvelopeWriter();
+  readonly #signings = new WeakMap<object, RecordSigning[]>();
+  #point: ChainPoint;
+  #channel: string;
+  #data = Buffer.allocUnsafeSlow(1 << 20);
+
+  /** @param tree - the state tree at `point`; the builder updates it. */
+  constructor(point: ChainPoint, tree: StateTree) {
+    this.#point = point;
+    this.#tree = tree;
+    this.#history = new HistoryFrontier(point.historySize, point.historyEdge);
+    this.#channel = point.configJson === '' ? '' : decodeChannelConfig(point.configJson).channel;
+  }
+
+  /** Where the chain stands after the blocks built so far. */
+  get point(): ChainPoint {
+    return this.#point;
+  }
+
+  /**
+   * @param versionOf - block and transaction of a position in an earlier block; positions that
+   *   name no record get an answer, too, but always the same one.
+   */
+  build(cut: BlockCut, versionOf: (position: Position) => BlockVersion): BuiltBlock {
+    assert(cut.first === this.#point.position, 'a cut that does not follow the last block');
+    const number = this.#point.height;
+    const { content } = cut;
+    const records = content.kind === 'records' ? content.records : [];
+    const positions = content.kind === 'records' ? records.map((one) => one.position) : [cut.first];
+    const filter = Buffer.alloc(positions.length);
+    const writes = new Map<Bytestring, CommittedWrite & { readonly version: Position }>();
+    const txIds: Uint8Array[] = [];
+    const ends: number[] = [];
+    let end = 0;
+    const resolve = resolver(number, positions, versionOf);
+    if (content.kind === 'config') {
+      this.#channel = content.config.channel;
+      end = this.#put(
+        encodeConfigEnvelope({
+          config: content.config,
+          configJson: content.entry.config,
+          timestampMs: content.entry.timestampMs,
+          creator: content.entry.creator,
+          signature: content.entry.signature,
+        }),
+        0,
+      );
+      ends.push(end);
+      txIds.push(noTxId);
+      writes.set(stateKey(configNamespace, configKey), {
+        namespace: configNamespace,
+        key: configKey,
+        value: bytestringOfText(content.entry.config),
+        block: number,
+        transaction: 0,
+        version: cut.first,
+      });
+    }
+    for (const [transaction, one] of records.entries()) {
+      end = this.#put(this.#envelope(one, resolve), end);
+      ends.push(end);
+      txIds.push(one.record.txId);
+      filter[transaction] = one.verdict;
+      if (one.verdict === verdicts.valid) collectWrites(one, number, transaction, writes);
+    }
+    const envelopes = ends.map((stop, at) => this.#data.subarray(ends[at - 1] ?? 0, stop));
+    return this.#seal(cut, { positions, filter, writes, txIds, envelopes, end });
+  }
+
+  #seal(cut: BlockCut, parts: BlockContents): BuiltBlock {
+    const { height: number, hash: previousHash, commitHash: previousCommit } = this.#point;
+    const { positions, filter, writes, txIds, envelopes } = parts;
+    const historyHashes: { level: number; hash: Buffer }[] = [];
+    for (const [at, envelope] of envelopes.entries()) {
+      const leaf = historyLeafHash({
+        position: positions[at] as Position,
+        verdict: filter[at] as number,
+        txId: txIds[at] as Uint8Array,
+        envelopeHash: sha256Fast(envelope),
+      });
+      this.#history.append(leaf, (level, node) => historyHashes.push({ level, hash: node }));
+    }
+    const sorted = [...writes.keys()].sort().map((key) => {
+      return writes.get(key) as CommittedWrite & { version: Position };
+    });
+    this.#tree.update(
+      [...writes].map(([key, { value, version }]): StateWrite => ({ key, value, version })),
+    );
+    const stateRoot = this.#tree.stateRoot();
+    const header: BlockHeader = {
+      number,
+      previousHash,
+      dataHash: sha256Fast(this.#data.subarray(0, parts.end)),
+    };
+    const isConfig = cut.content.kind === 'config';
+    const lastConfig = isConfig ? number : this.#point.lastConfig;
+    const proof = encodeBlockProof({
+      stateRoot,
+      historyRoot: this.#history.root(),
+      historySize: this.#history.size,
+      first: cut.first,
+      end: cut.end,
+      positions,
+      logTimeMs: cut.logTimeMs,
+    });
+    const commit = number === 0 ? Buffer.alloc(0) : commitHash(filter, sorted, previousCommit);
+    this.#point = {
+      height: number + 1,
+      position: cut.end,
+      hash: headerHash(header),
+      commitHash: commit,
+      historySize: this.#history.size,
+      historyEdge: [...this.#history.edge],
+      lastConfig,
+      configJson: cut.content.kind === 'config' ? cut.content.entry.config : this.#point.configJson,
+    };
+    return {
+      header,
+      envelopes,
+      metadataValue: encodeOrdererMetadata(lastConfig, proof),
+      transactionsFilter: filter,
+      commitHash: commit,
+      stateRoot,
+      positions,
+      txIds,
+      historyHashes,
+      records: envelopes.length,
+    };
+  }
+
+  #envelope(one: BlockRecord, resolve: Resolver): Buffer {
+    const { record, applied, place } = one;
+    const proof = applied.entry.batches[record.batch];
+    const transaction = readTransaction(record.transactionBytes);
+    if (proof === undefined || transaction === undefined) {
+      const txId = asBuffer(record.txId).toString('hex');
+      return this.#writer.writeOpaque(this.#channel, txId, record.transactionBytes);
+    }
+    let signings = this.#signings.get(applied);
+    if (signings === undefined) {
+      signings = recordSignings(applied);
+      this.#signings.set(applied, signings);
+    }
+    const signing = signings[place] as RecordSigning;
+    return this.#writer.write({
+      record,
+      transaction,
+      creator: applied.entry.identities[proof.creator] as Uint8Array,
+      signature: signing.signature,
+      mode: proof.mode,
+      batchId: proof.batchId,
+      batchSize: proof.size,
+      path: signing.path,
+      executor: applied.entry.writer,
+      versionOf: (version) =>
+        resolve(typeof version === 'object' ? positionOf(applied.address, version.index) : version),
+    });
+  }
+
+  /** Appends an envelope to the block's data; returns where it ends. */
+  #put(envelope: Buffer, at: number): number {
+    const end = at + envelope.length;
+    if (end > this.#data.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(this.#data.length * 2, end));
+      this.#data.copy(grown, 0, 0, at);
+      this.#data = grown;
+    }
+    envelope.copy(this.#data, at);
+    return end;
+  }
+}
+
+interface BlockContents {
+  readonly positions: readonly Position[];
+  readonly filter: Buffer;
+  readonly writes: ReadonlyMap<Bytestring, CommittedWrite & { readonly version: Position }>;
+  readonly txIds: readonly Uint8Array[];
+  readonly envelopes: readonly Buffer[];
+  readonly end: number;
+}
+
+type Resolver = (position: Position) => BlockVersion;
+
+const noTxId = Buffer.alloc(32);
+
+/** The bytes of a block with these signatures. */
+export function encodeBuiltBlock(
+  built: BuiltBlock,
+  signatures: readonly MetadataSignature[],
+): Buffer {
+  const { header, envelopes, metadataValue, transactionsFilter } = built;
+  const nothing = Buffer.alloc(0);
+  return encodeBlock({
+    header,
+    envelopes,
+    metadata: [
+      encodeSignedMetadata({ value: metadataValue, signatures }),
+      nothing,
+      transactionsFilter,
+      nothing,
+      header.number === 0
+        ? nothing
+        : encodeSignedMetadata({ value: built.commitHash, signatures: [] }),
+    ],
+  });
+}
+
+/** A generator's signature over a block. */
+export function signBuiltBlock(built: BuiltBlock, signer: Signer): MetadataSignature {
+  return signBlock(signer, built.metadataValue, built.header);
+}
+
+/** The channel configuration in force at a point of the chain. */
+export function configAt(point: ChainPoint): ChannelConfig | undefined {
+  return point.configJson === '' ? undefined : decodeChannelConfig(point.configJson);
+}
+
+function resolver(block: number, positions: readonly Position[], versionOf: Resolver): Resolver {
+  const [first] = positions;
+  assert(first !== undefined, 'an empty block');
+  return (position) => {
+    if (position < first) return versionOf(position);
+    // A read of this very block: only an invalid record, or one cut without `cutBeforeReads`.
+    let low = 0;
+    let high = positions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((positions[middle] as Position) < position) low = middle + 1;
+      else high = middle;
+    }
+    return { block, transaction: positions[low] === position ? low : positions.length };
+  };
+}
+
+function collectWrites(
+  { record, position }: BlockRecord,
+  block: number,
+  transaction: number,
+  writes: Map<Bytestring, CommittedWrite & { readonly version: Position }>,
+): void {
+  for (const { namespace, writes: rows } of record.sets) {
+    for (const { key, value } of rows) {
+      const version = position;
+      writes.set(stateKey(namespace, key), { namespace, key, value, block, transaction, version });
+    }
+  }
+}
+
+function readTransaction(bytes: Uint8Array): Transaction | undefined {
+  try {
+    return decodeTransaction(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function sha256Fast(bytes: Buffer): Buffer {
+  return Buffer.from(hash('sha256', bytes, 'binary'), 'latin1');
+}
