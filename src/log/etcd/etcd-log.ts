@@ -41,7 +41,7 @@ export class EtcdLog implements SharedLog {
     this.#tail = new TailFinder(units);
     this.#recovery = new Recovery(units, this.#tail);
     this.#writer = new Writer(units, this.#tail, this.#recovery);
-    this.#trimmer = new Trimmer(units, this.#recovery);
+    this.#trimmer = new Trimmer(units, this.#tail, this.#recovery);
   }
 
   async tail(): Promise<Address> {

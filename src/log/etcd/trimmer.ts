@@ -3,6 +3,7 @@ import { type Address, asAddress } from '../../model/index.ts';
 import { isCompacted } from './grpc-errors.ts';
 import type { Recovery } from './reconfigure.ts';
 import { spaceUse } from './space.ts';
+import type { TailFinder } from './tail.ts';
 import { absent, type Unit } from './unit.ts';
 import type { Units } from './units.ts';
 
@@ -16,15 +17,18 @@ const noSpace = 1;
 /** Moves the trim point, and gives the space back. */
 export class Trimmer {
   readonly #units: Units;
+  readonly #tail: TailFinder;
   readonly #recovery: Recovery;
 
-  constructor(units: Units, recovery: Recovery) {
+  constructor(units: Units, tail: TailFinder, recovery: Recovery) {
     this.#units = units;
+    this.#tail = tail;
     this.#recovery = recovery;
   }
 
   /** See `SharedLog.trim`. */
-  async trim(before: Address): Promise<void> {
+  async trim(wanted: Address): Promise<void> {
+    const before = asAddress(Math.min(wanted, await this.#tail.find()));
     await this.#units.refresh();
     for (const unit of this.#units.all) {
       const old = await unit.readFence();

@@ -1,4 +1,4 @@
-import { checkLimit, DaybookError, limits } from '../../base/index.ts';
+import { checkLimit, DaybookError, isDaybookError, limits } from '../../base/index.ts';
 import type { Address } from '../../model/index.ts';
 import type { Token } from '../shared-log.ts';
 import type { KnownFence } from './fence.ts';
@@ -58,7 +58,11 @@ export class Writer {
 
   /** See `SharedLog.fill`. */
   async fill(address: Address): Promise<void> {
-    await this.#put({ address, epoch: undefined, bytes: nothing });
+    try {
+      await this.#put({ address, epoch: undefined, bytes: nothing });
+    } catch (error) {
+      if (!isDaybookError(error, 'LOG_TRIMMED')) throw error;
+    }
   }
 
   async #put(job: Job): Promise<void> {
@@ -134,6 +138,7 @@ export class Writer {
     const stored = await readStored(this.#units, unit, job.address);
     if (stored !== undefined && sameBytes(stored, job)) return true;
     await this.#dropParts(job, unit, stored);
+    if (stored !== undefined) throw taken(job.address);
     throw new DaybookError('LOG_EPOCH_SEALED', `epoch ${job.epoch} is sealed`, {
       details: { epoch: fence.epoch, address: job.address },
     });
