@@ -1,0 +1,137 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { realIo } from '../io/index.ts';
+import type { CliContext } from './context.ts';
+import { exitCodes } from './exit-codes.ts';
+import { writeNetworkFile } from './network-file.ts';
+import { createProgram, runCli } from './run.ts';
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'daybook-cli-'));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function daybook(...args: string[]): Promise<Ran> {
+  let [out, err] = ['', ''];
+  const terminal = {
+    out: (text: string) => {
+      out += text;
+    },
+    err: (text: string) => {
+      err += text;
+    },
+    interrupted: new Promise<void>(() => undefined),
+  };
+  const code = await runCli(args, { io: realIo(), terminal, workingDirectory: directory });
+  return { code, out, err };
+}
+
+test('help lists every exit code and goes to stdout', async () => {
+  const { code, out, err } = await daybook('--help');
+  expect({ code, err }).toEqual({ code: 0, err: '' });
+  for (const exitCode of Object.values(exitCodes)) {
+    expect(out).toMatch(new RegExp(`^ *${exitCode}  \\w`, 'm'));
+  }
+});
+
+test('every command has help with examples, and --json', async () => {
+  const program = createProgram({ terminal: { out: () => undefined } } as unknown as CliContext);
+  const leaves = program.commands.flatMap((command) =>
+    command.commands.length > 0
+      ? command.commands.map((leaf) => [command.name(), leaf.name()])
+      : [[command.name()]],
+  );
+  expect(leaves.length).toBeGreaterThan(12);
+  for (const leaf of leaves) {
+    const { code, out } = await daybook(...leaf, '--help');
+    expect({ leaf, code }).toEqual({ leaf, code: 0 });
+    expect(out).toContain(`$ daybook ${leaf.join(' ')}`);
+    expect(out).toContain('--json');
+  }
+});
+
+test.each([
+  ['unknown-command'],
+  ['submit', 'bank'],
+  ['up', '--executors', 'many'],
+  ['up', '--executors', '0'],
+  ['log', 'tail', '--from', '-1'],
+  ['status', '--timeout', 'soon'],
+  ['identity', 'create', 'alice', '--role', 'king'],
+  ['identity', 'create', 'alice', '--attribute', 'nonsense'],
+])('wrong usage: %s %s %s %s', async (...args) => {
+  const { code, out, err } = await daybook(...args);
+  expect({ code, out }).toEqual({ code: exitCodes.usage, out: '' });
+  expect(err).toMatch(/^USAGE: /);
+  const json = await daybook(...args, '--json');
+  expect(JSON.parse(json.err)).toMatchObject({ error: { code: 'USAGE', remedy: 'See `--help`.' } });
+});
+
+test('without a network the error says how to get one', async () => {
+  const { code, err } = await daybook('status');
+  expect(code).toBe(exitCodes.usage);
+  expect(err).toMatch(/^NOT_FOUND: no network in .*daybook up/);
+});
+
+test('identities are made, listed and shown; of another MSP, too', async () => {
+  expect(await daybook('identity', 'list')).toMatchObject({ code: 0 });
+  const made = await daybook('identity', 'create', 'alice', '--role', 'admin', '--json');
+  const alice = JSON.parse(made.out);
+  expect(alice).toMatchObject({ name: 'alice', mspId: 'Org1MSP' });
+  expect(alice.subject).toBe('CN=alice, O=Org1MSP, OU=admin');
+  expect((await stat(alice.keyFile)).mode & 0o777).toBe(0o600);
+
+  await daybook('identity', 'create', 'bob', '--msp', 'Org2MSP');
+  const list = JSON.parse((await daybook('identity', 'list', '--json')).out);
+  expect(list.map((one: { name: string }) => one.name)).toEqual(['alice', 'Org2MSP/bob']);
+  const shown = await daybook('identity', 'show', 'Org2MSP/bob');
+  expect(shown.out).toContain('CN=bob, O=Org2MSP, OU=client');
+
+  expect(await daybook('identity', 'create', 'alice')).toMatchObject({ code: exitCodes.usage });
+  expect(await daybook('identity', 'show', 'nobody')).toMatchObject({ code: exitCodes.usage });
+  expect(await daybook('identity', 'show', '../x')).toMatchObject({ code: exitCodes.usage });
+});
+
+test('a network that does not answer is unreachable', async () => {
+  await daybook('identity', 'create', 'alice');
+  await writeNetworkFile(realIo(), join(directory, '.daybook'), {
+    version: 1,
+    channel: 'main',
+    mspId: 'Org1MSP',
+    // Port 1 is never served.
+    gateways: ['http://127.0.0.1:1'],
+    identity: 'alice',
+  });
+  for (const command of [['status'], ['contract', 'list'], ['log', 'tail'], ['tx', 'ab']]) {
+    const { code, err } = await daybook(...command);
+    expect({ command, code }).toEqual({ command, code: exitCodes.unreachable });
+    expect(err).toMatch(/^PEER_UNREACHABLE: /);
+  }
+});
+
+test('a damaged network.json is named', async () => {
+  const io = realIo();
+  const path = join(directory, '.daybook', 'network.json');
+  await io.disk.makeDirectory(join(directory, '.daybook'));
+  for (const text of ['{', '{"version":2}', '{"version":1,"gateways":[1]}', 'null']) {
+    await io.disk.writeFile(path, Buffer.from(text));
+    const { code, err } = await daybook('status');
+    expect({ text, code }).toEqual({ text, code: exitCodes.usage });
+    expect(err).toMatch(/^CONFIG_INVALID: .*network\.json/);
+  }
+});
+
+test('the bench belongs to the source checkout or runs there', async () => {
+  const { code, out } = await daybook('bench', '--help');
+  expect(code).toBe(0);
+  expect(out).toContain('daybook bench commit');
+});
