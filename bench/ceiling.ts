@@ -10,7 +10,11 @@ import { join } from 'node:path';
  *
  * @returns transactions per second.
  */
-export async function ceilingTps(directory: string, keys: number, seconds: number): Promise<number> {
+export async function ceilingTps(
+  directory: string,
+  keys: number,
+  seconds: number,
+): Promise<number> {
   const file = join(directory, 'ceiling.dat');
   const groupRecords = 1000;
   const state = new Map<string, { value: number; version: number }>();

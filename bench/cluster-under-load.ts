@@ -23,7 +23,7 @@ export interface BenchNetwork {
 export async function startBenchNetwork(
   options: Omit<Partial<NetworkOptions>, 'directory'>,
 ): Promise<BenchNetwork> {
-  const directory = mkdtempSync(join(process.env['DAYBOOK_BENCH_DIR'] ?? tmpdir(), 'daybook-bench-'));
+  const directory = mkdtempSync(join(process.env.DAYBOOK_BENCH_DIR ?? tmpdir(), 'daybook-bench-'));
   const start = (): Promise<Network> =>
     startNetwork({ executors: 1, ...options, directory, httpPort: 0 });
   let network = await start();

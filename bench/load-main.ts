@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { connect } from '../src/client/index.ts';
 import { isDaybookError, toDaybookError } from '../src/base/index.ts';
+import { connect } from '../src/client/index.ts';
 import { signerFromPem } from '../src/model/index.ts';
 import { percentile } from './ceiling.ts';
 
@@ -61,7 +61,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
     if (options.work === 'fill') {
       const first = (begun - 1) * fillRowsPerCall;
       const rows = Math.min(fillRowsPerCall, options.keys - first);
-      return client.submit('bench', 'fill', [String(first), String(rows)]);
+      return client.submit('bench', 'fill', ['account', String(first), String(rows)]);
     }
     const from = account();
     let to = account();

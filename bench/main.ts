@@ -1,0 +1,73 @@
+import { execFileSync } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { pathToFileURL } from 'node:url';
+import { DaybookError } from '../src/base/index.ts';
+import { repositoryPath } from './cluster-under-load.ts';
+import { commitBench, commitBenchDefaults } from './commit.ts';
+import { soakBench, soakBenchDefaults } from './soak.ts';
+
+/** Runs with settings and returns what is printed as JSON. */
+type Bench = (settings: never, progress: (text: string) => void) => Promise<object>;
+
+const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults: object }>> = {
+  commit: { run: commitBench as Bench, defaults: commitBenchDefaults },
+  soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
+};
+
+/**
+ * `npm run bench -- NAME [--json] [--SETTING VALUE …]`: runs a bench, prints its result and appends
+ * it to `bench/results.ndjson` with commit and machine.
+ *
+ * @throws {DaybookError} `USAGE`
+ */
+export async function runBench(args: readonly string[]): Promise<void> {
+  const [name, ...rest] = args;
+  const bench = benches[name ?? ''];
+  const usage = `benches: ${Object.keys(benches).join(', ')}`;
+  if (bench === undefined) throw new DaybookError('USAGE', usage);
+  const settings: Record<string, unknown> = { ...bench.defaults };
+  let json = false;
+  for (let at = 0; at < rest.length; at++) {
+    const option = rest[at] ?? '';
+    if (option === '--json') {
+      json = true;
+      continue;
+    }
+    const key = option.replace(/^--/, '');
+    const value = Number(rest[++at]);
+    if (!(key in settings) || !Number.isFinite(value)) {
+      throw new DaybookError(
+        'USAGE',
+        `${name} takes --json and numbers for: ${Object.keys(settings).join(', ')}`,
+      );
+    }
+    settings[key] = value;
+  }
+  const result = await bench.run(settings as never, (text) => {
+    process.stderr.write(`${name}: ${text}\n`);
+  });
+  process.stdout.write(`${JSON.stringify(result, undefined, json ? undefined : 2)}\n`);
+  const line = { bench: name, at: new Date().toISOString(), ...provenance(), ...result };
+  appendFileSync(repositoryPath('bench/results.ndjson'), `${JSON.stringify(line)}\n`);
+}
+
+function provenance(): { commit: string; machine: string } {
+  let commit = 'unknown';
+  try {
+    commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  } catch {
+    // A copy without its history still runs benches.
+  }
+  return { commit, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}` };
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  try {
+    await runBench(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof DaybookError && error.code === 'USAGE')) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 2;
+  }
+}

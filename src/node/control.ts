@@ -1,0 +1,31 @@
+import type { ExecutorNodeStatus } from './executor-node.ts';
+
+/* What a supervisor and an executor process say to each other beside log and sequencer. */
+
+/** Arguments of the executor process, as JSON in its first argument. */
+export interface ExecutorProcessOptions {
+  readonly name: string;
+  readonly directory: string;
+  readonly channel: string;
+  readonly sequencer: boolean;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** First words of an executor process: where it listens, or the `ErrorJson` of why it does not. */
+export type Started =
+  | { readonly url: string; readonly port: number }
+  | { readonly error: { readonly code: string; readonly message: string } };
+
+/** RPC methods. `started` and `event` are called by the executor, the others by the supervisor. */
+export const controlMethods = { started: 200, event: 201, status: 202, stop: 203 } as const;
+
+/** JSON as an RPC payload. */
+export function toPayload(value: Started | ExecutorNodeStatus | string): Uint8Array[] {
+  return [Buffer.from(JSON.stringify(value))];
+}
+
+/** Reads {@link toPayload}. */
+export function fromPayload<T>(payload: Buffer): T {
+  return JSON.parse(payload.toString('utf8')) as T;
+}

@@ -1,0 +1,173 @@
+import { join } from 'node:path';
+import { assert } from '../base/index.ts';
+import { type Io, realIo } from '../io/index.ts';
+import { openEmbeddedLog, type SharedLog } from '../log/index.ts';
+import { channelConfigDefaults, type ExclusiveControl, type Signer } from '../model/index.ts';
+import { type LocalSequencer, type SequencerMetrics, startSequencer } from '../sequencer/index.ts';
+import type { ExecutorNodeStatus } from './executor-node.ts';
+import { foundChannel } from './found-channel.ts';
+import { openIdentities } from './identities.ts';
+import { type SupervisedExecutor, superviseExecutor } from './supervisor.ts';
+
+/** Settings of {@link startNetwork}. */
+export interface NetworkOptions {
+  /** Absolute path; everything of the network lies in it. */
+  readonly directory: string;
+  /** Executor processes, 1 or more. */
+  readonly executors: number;
+  /** Port of the first gateway; the next executors take the next ports. 0: any free ones. */
+  readonly httpPort: number;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default `main`. */
+  readonly channel?: string;
+  /** MSP of the development identities. Default `Org1MSP`. */
+  readonly mspId?: string;
+  /** False: executors append at the log's tail by themselves. Default true. */
+  readonly sequencer?: boolean;
+  /** For a new channel only. */
+  readonly exclusiveControl?: ExclusiveControl;
+  /** For a new channel only. */
+  readonly transactionLifetimeMs?: number;
+  /** Hears what happens: starts, restarts, alarms. */
+  readonly onEvent?: (text: string) => void;
+  readonly io?: Io;
+}
+
+/** A network on this machine: log and sequencer in this process, executors in their own. */
+export interface Network {
+  readonly channel: string;
+  /** URLs of the executors' gateways. */
+  readonly gateways: readonly string[];
+  /** The development administrator. */
+  readonly signer: Signer;
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  status(): Promise<NetworkStatus>;
+  /** Stops executors, sequencer and log, in this order; nothing acknowledged is lost. */
+  close(): Promise<void>;
+}
+
+/** See {@link Network.status}. */
+export interface NetworkStatus {
+  readonly channel: string;
+  /** The log's first address behind everything written. */
+  readonly tail: number;
+  readonly sequencer: SequencerMetrics | undefined;
+  readonly executors: readonly {
+    readonly name: string;
+    readonly url: string;
+    readonly pid: number | undefined;
+    readonly restarts: number;
+    /** `undefined` while the process is not there. */
+    readonly status: ExecutorNodeStatus | undefined;
+  }[];
+}
+
+const adminName = 'admin';
+
+/**
+ * Starts a network on this machine, or opens the one that lies in the directory: embedded log,
+ * sequencer, executor processes with their gateways. A new network gets a development authority, an
+ * administrator's identity and a channel that trusts them.
+ *
+ * @throws {DaybookError} `LOG_LOCKED` when it runs already, `LOG_DAMAGED`, `CONFIG_INVALID`,
+ *   `IO_FAILED` when a port cannot be had.
+ */
+export async function startNetwork(options: NetworkOptions): Promise<Network> {
+  const { directory, io = realIo(), onEvent = () => undefined } = options;
+  assert(options.executors >= 1, 'a network has an executor');
+  await io.disk.makeDirectory(directory);
+  const log = await openEmbeddedLog({ io, directory: join(directory, 'log') });
+  try {
+    return await startOnLog(options, io, log, onEvent);
+  } catch (error) {
+    await log.close();
+    throw error;
+  }
+}
+
+async function startOnLog(
+  options: NetworkOptions,
+  io: Io,
+  log: SharedLog,
+  onEvent: (text: string) => void,
+): Promise<Network> {
+  const { directory, channel = 'main', mspId = 'Org1MSP', host = '127.0.0.1' } = options;
+  const identities = await openIdentities(io, join(directory, 'identities'), mspId);
+  const known = (await identities.list()).includes(adminName);
+  const signer = known
+    ? await identities.load(adminName)
+    : await identities.create(adminName, { role: 'admin' });
+  await foundChannel(
+    log,
+    {
+      ...channelConfigDefaults,
+      channel,
+      msps: [identities.ca.mspConfig],
+      access: { submit: [mspId], deploy: [mspId], administer: [mspId] },
+      ...(options.exclusiveControl === undefined
+        ? {}
+        : { exclusiveControl: options.exclusiveControl }),
+      ...(options.transactionLifetimeMs === undefined
+        ? {}
+        : { transactionLifetimeMs: options.transactionLifetimeMs }),
+    },
+    'network',
+    io.clock.nowMs(),
+  );
+  const sequencer: LocalSequencer | undefined =
+    (options.sequencer ?? true) ? await startSequencer({ log }) : undefined;
+  const executors: SupervisedExecutor[] = [];
+  const closeExecutors = async (): Promise<void> => {
+    await Promise.all(executors.map((executor) => executor.close()));
+  };
+  try {
+    for (let number = 1; number <= options.executors; number++) {
+      const name = `executor-${number}`;
+      const executor = await superviseExecutor({
+        io,
+        log,
+        sequencer,
+        onEvent,
+        executor: {
+          name,
+          directory: join(directory, name),
+          channel,
+          sequencer: sequencer !== undefined,
+          host,
+          port: options.httpPort === 0 ? 0 : options.httpPort + number - 1,
+        },
+      });
+      executors.push(executor);
+      onEvent(`${name} serves ${executor.url}`);
+    }
+  } catch (error) {
+    await closeExecutors();
+    throw error;
+  }
+  return {
+    channel,
+    gateways: executors.map(({ url }) => url),
+    signer,
+    ...identities.files(adminName),
+    status: async () => ({
+      channel,
+      tail: await log.tail(),
+      sequencer: sequencer?.metrics(),
+      executors: await Promise.all(
+        executors.map(async (executor) => ({
+          name: executor.name,
+          url: executor.url,
+          pid: executor.pid(),
+          restarts: executor.restarts(),
+          status: await executor.status(),
+        })),
+      ),
+    }),
+    close: async () => {
+      await closeExecutors();
+      await log.close();
+    },
+  };
+}

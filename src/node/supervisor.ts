@@ -1,0 +1,147 @@
+import { DaybookError } from '../base/index.ts';
+import { type Child, type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
+import { type SharedLog, serveLog } from '../log/index.ts';
+import { type Sequencer, serveSequencer } from '../sequencer/index.ts';
+import {
+  controlMethods,
+  type ExecutorProcessOptions,
+  fromPayload,
+  type Started,
+} from './control.ts';
+import type { ExecutorNodeStatus } from './executor-node.ts';
+
+/** Settings of {@link superviseExecutor}. */
+export interface SupervisorOptions {
+  readonly io: Io;
+  readonly log: SharedLog;
+  readonly sequencer: Sequencer | undefined;
+  readonly executor: ExecutorProcessOptions;
+  readonly onEvent: (text: string) => void;
+}
+
+/** An executor process that is started again whenever it ends. */
+export interface SupervisedExecutor {
+  readonly name: string;
+  /** The same after every restart. */
+  readonly url: string;
+  /** Of the running process; `undefined` between two. */
+  pid(): number | undefined;
+  readonly restarts: () => number;
+  /** `undefined` while the process is not there. */
+  status(): Promise<ExecutorNodeStatus | undefined>;
+  close(): Promise<void>;
+}
+
+const restartDelayMinMs = 100;
+const restartDelayMaxMs = 5_000;
+/** A process that lived so long starts over with the shortest delay. */
+const stableMs = 30_000;
+const stopTimeoutMs = 15_000;
+
+/**
+ * Starts an executor process and keeps it running.
+ *
+ * @throws {DaybookError} what kept the first process from starting.
+ */
+export async function superviseExecutor(options: SupervisorOptions): Promise<SupervisedExecutor> {
+  const { io, log, sequencer, onEvent } = options;
+  const { name } = options.executor;
+  let executor = options.executor;
+  let child: Child | undefined;
+  let peer: RpcPeer | undefined;
+  let restarts = 0;
+  let delayMs = restartDelayMinMs;
+  let closing = false;
+  let ended: () => void = () => undefined;
+
+  const launch = async (): Promise<Started> => {
+    const startedMs = io.clock.monotonicMs();
+    const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const process = io.processes.spawn(new URL(`./executor-main.${suffix}`, import.meta.url), {
+      args: [JSON.stringify(executor)],
+    });
+    const connection = rpcPeer(process.connection);
+    serveLog(log, connection);
+    if (sequencer !== undefined) serveSequencer(sequencer, connection);
+    connection.onPush(controlMethods.event, (text) => {
+      onEvent(`${name}: ${fromPayload<string>(text)}`);
+    });
+    child = process;
+    peer = connection;
+    return new Promise((resolve) => {
+      connection.handle(controlMethods.started, (payload) => {
+        resolve(fromPayload<Started>(payload));
+        return [];
+      });
+      process.onExit((reason) => {
+        child = undefined;
+        peer = undefined;
+        resolve({ error: { code: 'IO_FAILED', message: `${name} ended: ${reason}` } });
+        ended();
+        if (closing) return;
+        onEvent(`${name} ended: ${reason}`);
+        if (io.clock.monotonicMs() - startedMs > stableMs) delayMs = restartDelayMinMs;
+      });
+    });
+  };
+  const restart = (): void => {
+    if (closing) return;
+    io.timers.after(delayMs, () => {
+      if (closing) return;
+      restarts++;
+      void run();
+    });
+    delayMs = Math.min(delayMs * 2, restartDelayMaxMs);
+  };
+  const run = async (): Promise<Started> => {
+    const started = await launch();
+    if ('error' in started) {
+      if (restarts > 0) {
+        onEvent(`${name} does not start: ${started.error.message}`);
+        child?.kill();
+        restart();
+      }
+      return started;
+    }
+    // The next process takes the same port, so that clients find it again.
+    executor = { ...executor, port: started.port };
+    const process = child;
+    if (process === undefined) restart();
+    else process.onExit(restart);
+    return started;
+  };
+
+  const first = await run();
+  if ('error' in first) {
+    closing = true;
+    (child as Child | undefined)?.kill();
+    throw DaybookError.fromJSON(first.error);
+  }
+  return {
+    name,
+    url: first.url,
+    pid: () => child?.pid,
+    restarts: () => restarts,
+    status: async () => {
+      try {
+        const answer = await peer?.call(controlMethods.status, []);
+        return answer === undefined ? undefined : fromPayload<ExecutorNodeStatus>(answer);
+      } catch {
+        return undefined;
+      }
+    },
+    close: async () => {
+      closing = true;
+      const process = child;
+      if (process === undefined) return;
+      const exited = new Promise<void>((resolve) => {
+        ended = resolve;
+      });
+      const timer = io.timers.after(stopTimeoutMs, () => process.kill());
+      await peer?.call(controlMethods.stop, []).catch(() => undefined);
+      process.kill();
+      await exited;
+      timer.cancel();
+    },
+  };
+}
