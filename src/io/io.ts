@@ -100,9 +100,17 @@ export interface Listener {
  * `frameBytesMax` closes the connection.
  */
 export interface Connection {
-  /** Sends one frame made of the parts; returns false when the send buffer is over its mark. */
+  /**
+   * Sends one frame made of the parts, which are copied; returns false when the send buffer is over
+   * its mark. After the connection closed nothing is sent.
+   *
+   * @throws {DaybookError} `LIMIT_EXCEEDED` (`frameBytesMax`)
+   */
   send(parts: readonly Uint8Array[]): boolean;
-  /** The receiver of frames, in order; a frame is valid during the call only unless copied. */
+  /**
+   * The receiver of frames, in order. A frame is a view that stays valid, but keeps all the bytes
+   * that arrived with it in memory.
+   */
   onFrame(listener: (frame: Buffer) => void): void;
   /** Called once. */
   onClose(listener: (cause: Error | undefined) => void): void;

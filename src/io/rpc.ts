@@ -70,12 +70,11 @@ export function rpcPeer(connection: Connection): RpcPeer {
         send(kinds.answer, id, 0, result);
         return;
       }
-      result.then(
-        (parts) => {
+      result
+        .then((parts) => {
           if (closed === undefined) send(kinds.answer, id, 0, parts);
-        },
-        (error: unknown) => sendError(id, error),
-      );
+        })
+        .catch((error: unknown) => sendError(id, error));
     } catch (error) {
       sendError(id, error);
     }
@@ -100,7 +99,7 @@ export function rpcPeer(connection: Connection): RpcPeer {
         const call = pending.get(id);
         pending.delete(id);
         if (frame[0] === kinds.answer) call?.resolve(payload);
-        else call?.reject(DaybookError.fromJSON(JSON.parse(payload.toString('utf8')) as ErrorJson));
+        else call?.reject(errorOf(payload));
       }
     }
   });
@@ -131,8 +130,8 @@ export function rpcPeer(connection: Connection): RpcPeer {
         }
         const id = nextId;
         nextId = nextId === 0xffff_ffff ? 1 : nextId + 1;
-        pending.set(id, { resolve, reject });
         send(kinds.call, id, method, payload);
+        pending.set(id, { resolve, reject });
       }),
     handle: (method, handler) => {
       handlers.set(method, handler);
@@ -150,6 +149,14 @@ export function rpcPeer(connection: Connection): RpcPeer {
     },
     close: () => connection.close(),
   };
+}
+
+function errorOf(payload: Buffer): DaybookError {
+  try {
+    return DaybookError.fromJSON(JSON.parse(payload.toString('utf8')) as ErrorJson);
+  } catch (cause) {
+    return new DaybookError('MALFORMED', 'an error answer that is not JSON', { cause });
+  }
 }
 
 interface PendingCall {
