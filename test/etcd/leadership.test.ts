@@ -1,0 +1,118 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  campaign,
+  currentLeader,
+  type EtcdLog,
+  listNodes,
+  type NodeInfo,
+  register,
+  watchLeader,
+  watchNodes,
+} from '../../src/log/etcd/index.ts';
+import { type Cluster, etcdAvailable, pause, startCluster } from './cluster.ts';
+import { openLogs } from './load.ts';
+
+describe.skipIf(!etcdAvailable())('leases on etcd', { timeout: 40_000 }, () => {
+  let cluster: Cluster;
+  let logs: [EtcdLog, EtcdLog];
+
+  beforeAll(async () => {
+    cluster = await startCluster();
+  }, 30_000);
+  afterAll(() => cluster.stop());
+
+  async function open(prefix: string): Promise<void> {
+    logs = (await openLogs(2, [cluster.endpoints], `${prefix}/`)) as [EtcdLog, EtcdLog];
+  }
+  const one = { node: 'one', address: 'one:1' };
+  const two = { node: 'two', address: 'two:2' };
+
+  test('one leads at a time; each reign has a higher epoch; a leader that dies is replaced', async () => {
+    await open('reign');
+    const first = await campaign(logs[0], one);
+    expect(first).toMatchObject({ epoch: 1, tail: 0 });
+    expect(await currentLeader(logs[1])).toEqual({ ...one, epoch: 1 });
+    const seen: (string | undefined)[] = [];
+    const stop = new AbortController();
+    const watching = (async () => {
+      for await (const leader of watchLeader(logs[1], stop.signal)) seen.push(leader?.node);
+    })();
+    let second: Awaited<ReturnType<typeof campaign>> | undefined;
+    const campaigning = campaign(logs[1], two).then((reign) => {
+      second = reign;
+    });
+    await pause(3000);
+    expect(second).toBeUndefined();
+    expect(first.lost.aborted).toBe(false);
+    // As if the process had died: nobody renews the lease any more.
+    const diedMs = performance.now();
+    await logs[0].close();
+    await campaigning;
+    expect(performance.now() - diedMs).toBeLessThan(4500);
+    expect(second?.epoch).toBe(2);
+    expect(first.lost.aborted).toBe(true);
+    await pause(100);
+    expect(seen).toEqual(['one', undefined, 'two']);
+    stop.abort();
+    await watching;
+    await logs[1].close();
+  });
+
+  test('a leader hands over at once, and to whom it names', async () => {
+    await open('move');
+    let reign = await campaign(logs[0], one);
+    const stop = new AbortController();
+    const third = campaign(logs[0], { node: 'three', address: 'three:3' }, stop.signal);
+    third.catch(() => undefined);
+    const next = campaign(logs[1], two);
+    await pause(300);
+    const startMs = performance.now();
+    await reign.resign('two');
+    reign = await next;
+    expect(performance.now() - startMs).toBeLessThan(1500);
+    expect(await currentLeader(logs[0])).toMatchObject({ node: 'two', epoch: 2 });
+    stop.abort();
+    await expect(third).rejects.toMatchObject({ code: 'CLOSED' });
+    await reign.resign();
+    expect(await currentLeader(logs[0])).toBeUndefined();
+    for (const log of logs) await log.close();
+  });
+
+  test('a leader outlives the members of etcd that it talks to', async () => {
+    await open('outlive');
+    const reign = await campaign(logs[0], { ...one, leaseMs: 5000 });
+    for (const member of [0, 1, 2]) {
+      await cluster.kill(member);
+      await pause(1500);
+      cluster.start(member);
+      await pause(500);
+    }
+    expect(reign.lost.aborted).toBe(false);
+    await reign.resign();
+    for (const log of logs) await log.close();
+  });
+
+  test('nodes see one another come, change and go', async () => {
+    await open('nodes');
+    const seen: (readonly NodeInfo[])[] = [];
+    const stop = new AbortController();
+    const watching = (async () => {
+      for await (const nodes of watchNodes(logs[0], stop.signal)) seen.push(nodes);
+    })();
+    const a = await register(logs[0], { name: 'a', roles: ['executor'] });
+    const b = await register(logs[1], { name: 'b', load: 1 });
+    await b.update({ name: 'b', load: 2 });
+    expect(await listNodes(logs[1])).toEqual([
+      { name: 'a', roles: ['executor'] },
+      { name: 'b', load: 2 },
+    ]);
+    await a.close();
+    await pause(300);
+    expect(await listNodes(logs[1])).toEqual([{ name: 'b', load: 2 }]);
+    expect(seen.at(-1)).toEqual([{ name: 'b', load: 2 }]);
+    stop.abort();
+    await watching;
+    await b.close();
+    for (const log of logs) await log.close();
+  });
+});
