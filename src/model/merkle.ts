@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { assert, DaybookError } from '../base/index.ts';
 import { sha256 } from './hash.ts';
 
@@ -8,6 +9,7 @@ import { sha256 } from './hash.ts';
  * leaf, from left to right. Holding all leaves needs no hashes, one leaf needs its audit path.
  */
 
+const hashBytes = 32;
 const leafPrefix = Buffer.of(0);
 const nodePrefix = Buffer.of(1);
 
@@ -79,10 +81,29 @@ export function merkleRootFromSubset(
   return Buffer.from(root);
 }
 
+/*
+ * Level by level: pairing neighbours and handing an odd last one up splits at the same places as
+ * the recursive definition. All happens in one buffer: each pair is hashed together with the byte
+ * before it, which belongs to a pair already done and so can hold the prefix.
+ */
 function subtree(leaves: readonly Uint8Array[], start: number, end: number): Buffer {
-  if (end - start === 1) return Buffer.from(leaves[start] as Uint8Array);
-  const middle = start + largestPowerOfTwoBelow(end - start);
-  return merkleNodeHash(subtree(leaves, start, middle), subtree(leaves, middle, end));
+  let count = end - start;
+  const work = Buffer.allocUnsafe(1 + hashBytes * count);
+  for (let at = 0; at < count; at++) {
+    work.set(leaves[start + at] as Uint8Array, 1 + hashBytes * at);
+  }
+  while (count > 1) {
+    const pairs = count >>> 1;
+    for (let pair = 0; pair < pairs; pair++) {
+      const from = 2 * hashBytes * pair;
+      work[from] = 1;
+      const input = work.subarray(from, from + 1 + 2 * hashBytes);
+      work.latin1Write(hash('sha256', input, 'binary'), 1 + hashBytes * pair, hashBytes);
+    }
+    if (count % 2 === 1) work.copy(work, 1 + hashBytes * pairs, 1 + hashBytes * (count - 1));
+    count = pairs + (count % 2);
+  }
+  return work.subarray(1, 1 + hashBytes);
 }
 
 function largestPowerOfTwoBelow(size: number): number {
