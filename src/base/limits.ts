@@ -87,6 +87,12 @@ export const limits = {
   contractBufferBytesMax: 64 * 1024 * 1024,
   // executor
   executorTransactionsMax: 20_000,
+  /** Calls handed to the contract process and not answered yet. */
+  contractCallsInFlightMax: 2_000,
+  /** Evaluated calls that wait for their answer. */
+  evaluationsInFlightMax: 2_000,
+  /** Executions of one transaction before it is given up as conflicting. */
+  executionAttemptsMax: 1_000,
   groupBytesMax: 1024 * 1024,
   groupsInFlightMax: 8,
   // blocks
@@ -94,6 +100,10 @@ export const limits = {
   recordsPerBlockMax: 10_000,
   /** Bytes of log records in one chain block; a larger record stands alone in its block. */
   blockRecordBytesMax: 16 * 1024 * 1024,
+  /** A file of the block store is closed after this many bytes. */
+  blockSegmentBytesMax: 64 * 1024 * 1024,
+  /** Closed files of the block store whose index is held in memory. */
+  blockSegmentsCachedMax: 32,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

@@ -1,16 +1,15 @@
-import { bytesOf, bytestringOf, DaybookError } from '../base/index.ts';
-import type { CallOutcome, StateAccess } from '../contract/index.ts';
+import { bytestringOf, DaybookError } from '../base/index.ts';
 import {
-  bundleKey,
-  type ContractDefinition,
-  decodeBundle,
-  decodeDefinition,
+  type CallOutcome,
+  deployedContract,
+  deployWrites,
+  type StateAccess,
+} from '../contract/index.ts';
+import {
   definitionKey,
   deployFunction,
-  encodeBundle,
   encodeDefinition,
   lifecycleNamespace,
-  sha256Hex,
   type Transaction,
 } from '../model/index.ts';
 
@@ -30,17 +29,12 @@ export async function deploy(transaction: Transaction, access: StateAccess): Pro
   if (bundleJson === undefined || transaction.args.length !== 1) {
     throw new DaybookError('CONTRACT_BUNDLE_INVALID', 'deploy takes one argument, the bundle');
   }
-  const bundle = decodeBundle(bytestringOf(bundleJson));
-  const row = encodeBundle(bundle);
-  const before = await access.get(lifecycleNamespace, definitionKey(bundle.name));
-  const definition: ContractDefinition = {
-    version: bundle.version,
-    sequence: before === undefined ? 1 : decodeDefinition(before).sequence + 1,
-    bundleHash: sha256Hex(bytesOf(row)),
-    options: bundle.options,
-  };
-  const value = encodeDefinition(definition);
-  access.put(lifecycleNamespace, definitionKey(bundle.name), value);
-  access.put(lifecycleNamespace, bundleKey(bundle.name), row);
-  return { ok: true, result: value, event: undefined };
+  const argument = bytestringOf(bundleJson);
+  const key = definitionKey(deployedContract(argument));
+  const { definition, writes } = deployWrites(argument, await access.get(lifecycleNamespace, key));
+  for (const write of writes) {
+    if (write.value === undefined) access.delete(lifecycleNamespace, write.key);
+    else access.put(lifecycleNamespace, write.key, write.value);
+  }
+  return { ok: true, result: encodeDefinition(definition), event: undefined };
 }

@@ -17,7 +17,14 @@ import type { StateWrite } from '../state/index.ts';
  */
 
 /** Frames to the contract process, by their first byte. */
-export const toRunner = { begin: 0, calls: 1, applied: 2, flushed: 3, history: 4 } as const;
+export const toRunner = {
+  begin: 0,
+  calls: 1,
+  applied: 2,
+  sealed: 3,
+  flushed: 4,
+  history: 5,
+} as const;
 /** Frames from the contract process, by their first byte. */
 export const fromRunner = { ready: 0, results: 1, history: 2 } as const;
 

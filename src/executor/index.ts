@@ -1,1 +1,2 @@
+export * from './create-executor.ts';
 export * from './executor.ts';

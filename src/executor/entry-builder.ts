@@ -1,0 +1,66 @@
+import { type BatchProof, encodeEntry, merkleSubsetProof, patchBatch } from '../model/index.ts';
+import type { AdmittedBatch } from './job.ts';
+
+/** One record as it goes into an entry. */
+export interface EntryRecord {
+  readonly index: number;
+  /** The record's bytes; its batch is filled in. */
+  readonly bytes: Buffer;
+  readonly batch: AdmittedBatch;
+  readonly leaf: number;
+}
+
+/**
+ * The bytes of an entry of records: tables of the identities and batches behind them, and for every
+ * batch what proves that its creator signed the records in this entry.
+ *
+ * @throws {DaybookError} `LIMIT_EXCEEDED`
+ */
+export function buildEntry(
+  writer: string,
+  timestampMs: number,
+  records: readonly EntryRecord[],
+): Buffer {
+  const identities: Uint8Array[] = [];
+  const identityOf = new Map<number, number>();
+  const parts = new Map<AdmittedBatch, { index: number; leaves: number[] }>();
+  for (const { bytes, batch, leaf } of records) {
+    let part = parts.get(batch);
+    if (part === undefined) {
+      part = { index: parts.size, leaves: [] };
+      parts.set(batch, part);
+      if (!identityOf.has(batch.creator)) {
+        identityOf.set(batch.creator, identities.length);
+        identities.push(batch.batch.creatorBytes);
+      }
+    }
+    part.leaves.push(leaf);
+    patchBatch(bytes, part.index);
+  }
+  const batches: BatchProof[] = [];
+  for (const [{ batch, creator }, { leaves }] of parts) {
+    const { batchId, mode, items } = batch;
+    batches.push({
+      batchId,
+      creator: identityOf.get(creator) as number,
+      mode,
+      size: items.length,
+      signatures:
+        mode === 'batch'
+          ? [batch.signature]
+          : leaves.map((leaf) => items[leaf]?.signature ?? new Uint8Array()),
+      proof: mode === 'batch' ? proofOf(batch, leaves) : [],
+    });
+  }
+  return encodeEntry({ kind: 'records', writer, timestampMs, identities, batches, records });
+}
+
+function proofOf(batch: AdmittedBatch['batch'], leaves: readonly number[]): Buffer[] {
+  const { items } = batch;
+  if (leaves.length === items.length) return [];
+  const held = [...leaves].sort((left, right) => left - right);
+  return merkleSubsetProof(
+    items.map((item) => item.leafHash),
+    held,
+  );
+}

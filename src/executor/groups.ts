@@ -1,0 +1,498 @@
+import { assert, type Bytestring, type ErrorCode, limits } from '../base/index.ts';
+import type { Token } from '../log/index.ts';
+import {
+  type Address,
+  indexOf,
+  type Position,
+  patchVersion,
+  positionOf,
+  stateKey,
+  verdicts,
+} from '../model/index.ts';
+import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
+import type { Grant } from '../sequencer/index.ts';
+import type { EntryRecord } from './entry-builder.ts';
+import type { RunnerResult, VersionReference } from './frames.ts';
+import type { Job } from './job.ts';
+
+/** One finished call on its way to the log. */
+export interface Execution {
+  readonly number: number;
+  readonly job: Job;
+  readonly snapshot: Position;
+  readonly record: Buffer;
+  readonly summary: Buffer;
+  readonly references: readonly VersionReference[];
+  /**
+   * `open`: waits for its group. `sequencing`: asked for. `written`: may be in the log; its fate
+   * must be known before anything else happens to the job. `settled`: over.
+   */
+  stage: 'open' | 'sequencing' | 'written' | 'settled';
+  /**
+   * What later reads of its writes are worth: nothing is known, valid there, or lost. A record that
+   * is `failed` but `written` read from a failed one: replay will find it invalid.
+   */
+  fate: Position | 'failed' | undefined;
+  /** Where it stands, once a token is there. */
+  position: Position | undefined;
+  index: number;
+  group: Group | undefined;
+  /** Executions and refusals that read from this one. */
+  dependents: (Execution | PendingRefusal)[] | undefined;
+}
+
+/** A refusal that rests on values in flight: told only if they become valid. */
+interface PendingRefusal {
+  readonly job: Job;
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** References with an open fate. */
+  open: number;
+  over: boolean;
+}
+
+/** Records that go to the log together. */
+export interface Group {
+  readonly executions: readonly Execution[];
+  readonly snapshot: Position;
+  token: Token | undefined;
+  /** The write is durable, or its fate is known otherwise: its slot is free. */
+  done: boolean;
+}
+
+/** What the core asks its shell to do. */
+export interface GroupEffects {
+  /** Ask the sequencer; answer with `granted`, `notGranted` or `postpone`. */
+  request(group: Group): void;
+  /** Write an entry at the group's token; answer with `durable` or `lost`. */
+  write(group: Group, records: readonly EntryRecord[]): void;
+  /** Close the hole of a token that is not used. */
+  fill(address: Address): void;
+  /** Tell the contract process, in this order. */
+  own(execution: number, position: Position): void;
+  failed(execution: number): void;
+  foreign(key: Bytestring, value: Bytestring | undefined, version: Position): void;
+  /** The job's record is valid there. */
+  committed(job: Job, position: Position, result: Bytestring): void;
+  /** The job's record is in the log, but invalid for a reason that another attempt does not mend. */
+  invalid(job: Job, applied: AppliedRecord): void;
+  refused(job: Job, code: ErrorCode, message: string): void;
+  /** Nothing of the job is in the log: execute it again. */
+  again(job: Job, cause: RetryCause): void;
+}
+
+/** Why a job is executed again. */
+export type RetryCause = 'sequencer' | 'replay' | 'dependency' | 'lost';
+
+export interface GroupSettings {
+  /** The node's name, as it stands in its entries. */
+  readonly writer: string;
+  /** Mode `batch`: a group holds the records of one unit, all of them. */
+  readonly byUnit: boolean;
+  readonly groupBytesMax?: number;
+  readonly groupsInFlightMax?: number;
+}
+
+/** Bytes of an entry besides the records' own, at most: so that `entryBytesMax` is kept. */
+const entryOverheadBytesMax = 1024 * 1024;
+const recordOverheadBytes = 8;
+
+/**
+ * Groups as a state machine without I/O. Finished records wait in order; while fewer than
+ * `groupsInFlightMax` groups are being written and the previous one has its token, what waits
+ * becomes the next group. So a lone record leaves at once, and groups grow under load by
+ * themselves. Tokens are taken in order, writes overlap.
+ *
+ * A record may have read values of records before it (in its group or an earlier one). Their
+ * positions are filled in when the group is closed, since by then they are known. When a record
+ * fails, those that read from it fail too, before anything else can read from them.
+ */
+export class Groups {
+  readonly #effects: GroupEffects;
+  readonly #settings: GroupSettings;
+  readonly #groupBytesMax: number;
+  readonly #groupsInFlightMax: number;
+  #open: Execution[] = [];
+  /** Groups with a token, by address, until replay has passed it. */
+  readonly #written = new Map<Address, Group>();
+  #sequencing: Group | undefined;
+  #writing = 0;
+  /** Executions that a record may still refer to. */
+  readonly #known = new Map<number, Execution>();
+  /** Fates told to the contract process in a frame that it has not taken in yet. */
+  #told: number[] = [];
+  readonly #toldFrames: { frame: number; executions: number[] }[] = [];
+  #live = 0;
+  #count = 0;
+
+  constructor(effects: GroupEffects, settings: GroupSettings) {
+    this.#effects = effects;
+    this.#settings = settings;
+    this.#groupBytesMax = settings.byUnit
+      ? limits.entryBytesMax - entryOverheadBytesMax
+      : (settings.groupBytesMax ?? limits.groupBytesMax);
+    this.#groupsInFlightMax = settings.groupsInFlightMax ?? limits.groupsInFlightMax;
+  }
+
+  /** Executions whose fate is open. */
+  get live(): number {
+    return this.#live;
+  }
+
+  /** Groups closed so far. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Takes a finished call in. */
+  add(job: Job, result: RunnerResult & { kind: 'record' }): void {
+    const execution: Execution = {
+      number: result.execution,
+      job,
+      snapshot: result.snapshot,
+      record: result.record,
+      summary: result.summary,
+      references: result.references,
+      stage: 'open',
+      fate: undefined,
+      position: undefined,
+      index: -1,
+      group: undefined,
+      dependents: undefined,
+    };
+    this.#known.set(execution.number, execution);
+    this.#live++;
+    this.#open.push(execution);
+    for (const { execution: number } of result.references) {
+      const source = this.#known.get(number);
+      if (source === undefined || source.fate === 'failed') {
+        this.#fail([execution], 'dependency');
+        return;
+      }
+      if (source.fate === undefined) addDependent(source, execution);
+    }
+  }
+
+  /** Takes a refusal in that rests on values in flight. */
+  addRefusal(job: Job, code: ErrorCode, message: string, references: readonly number[]): void {
+    const refusal: PendingRefusal = { job, code, message, open: 0, over: false };
+    for (const number of references) {
+      const source = this.#known.get(number);
+      if (source === undefined || source.fate === 'failed') {
+        refusal.over = true;
+        this.#effects.again(job, 'dependency');
+        return;
+      }
+      if (source.fate !== undefined) continue;
+      refusal.open++;
+      addDependent(source, refusal);
+    }
+    if (refusal.open === 0) {
+      refusal.over = true;
+      this.#effects.refused(job, code, message);
+    }
+  }
+
+  /** Closes the open group if there is a slot. Call after anything has changed. */
+  pump(): void {
+    while (
+      this.#open.length > 0 &&
+      this.#sequencing === undefined &&
+      this.#writing < this.#groupsInFlightMax
+    ) {
+      const group = this.#close();
+      if (group === undefined) continue;
+      this.#sequencing = group;
+      this.#count++;
+      this.#effects.request(group);
+    }
+  }
+
+  /** The sequencer's answer. */
+  granted(group: Group, grant: Grant): void {
+    this.#sequencing = undefined;
+    const { token } = grant;
+    const refused = group.executions.filter(
+      (execution, index) => grant.conflicts[index] !== undefined && execution.fate === undefined,
+    );
+    if (refused.length > 0) this.#fail(refused, 'sequencer');
+    if (token === undefined) return;
+    const survivors = group.executions.filter((execution) => execution.fate === undefined);
+    if (survivors.length === 0) {
+      this.#effects.fill(token.address);
+      return;
+    }
+    group.token = token;
+    this.#written.set(token.address, group);
+    this.#writing++;
+    const records: EntryRecord[] = [];
+    for (const execution of survivors) {
+      const { index, job } = execution;
+      execution.stage = 'written';
+      execution.position = positionOf(token.address, index);
+      job.onItsWay = true;
+      records.push({ index, bytes: execution.record, batch: job.batch, leaf: job.leaf });
+    }
+    this.#effects.write(group, records);
+  }
+
+  /** There is no token, and will be none: the records are executed again. */
+  notGranted(group: Group): void {
+    this.#sequencing = undefined;
+    this.#fail(
+      group.executions.filter((execution) => execution.fate === undefined),
+      'sequencer',
+    );
+  }
+
+  /** The sequencer is away: the records wait for another try. */
+  postpone(group: Group): void {
+    this.#sequencing = undefined;
+    const waiting = group.executions.filter((execution) => execution.fate === undefined);
+    for (const execution of waiting) {
+      execution.stage = 'open';
+      execution.group = undefined;
+    }
+    this.#open = [...waiting, ...this.#open];
+  }
+
+  /** The entry is durable at its address. */
+  durable(group: Group): void {
+    this.#free(group);
+  }
+
+  /** The entry is certainly not in the log, and will not be. */
+  lost(group: Group): void {
+    const { token } = group;
+    if (token === undefined || this.#written.get(token.address) !== group) return;
+    this.#written.delete(token.address);
+    this.#free(group);
+    const members = group.executions.filter((execution) => execution.stage === 'written');
+    for (const execution of members) this.#settle(execution);
+    this.#fail(
+      members.filter((execution) => execution.fate === undefined),
+      'lost',
+    );
+    for (const { job } of members) this.#effects.again(job, 'lost');
+  }
+
+  /** Replay has passed an entry: fates of own records, writes of others. */
+  applied(entry: AppliedEntry): void {
+    const group = this.#written.get(entry.address);
+    const own = group !== undefined && this.#isOwn(entry, group) ? group : undefined;
+    if (group !== undefined && own === undefined) this.lost(group);
+    let at = 0;
+    for (const applied of entry.records) {
+      const execution = own === undefined ? undefined : nextMember(own, applied, at);
+      if (execution === undefined) {
+        if (applied.verdict === verdicts.valid) this.#foreign(applied);
+        continue;
+      }
+      at = execution.index + 1;
+      this.#passed(execution, applied);
+    }
+    if (own === undefined) return;
+    this.#written.delete(entry.address);
+    this.#free(own);
+    // Bytes of ours that replay could not read: nothing of them took effect.
+    for (const execution of own.executions) {
+      if (execution.stage !== 'written') continue;
+      this.#settle(execution);
+      if (execution.fate === undefined) this.#fail([execution], 'lost');
+      this.#effects.again(execution.job, 'lost');
+    }
+  }
+
+  /** All fates told so far leave in frame number `frame`. */
+  sent(frame: number): void {
+    if (this.#told.length === 0) return;
+    this.#toldFrames.push({ frame, executions: this.#told });
+    this.#told = [];
+  }
+
+  /** The contract process has taken in that frame: nothing refers to those executions any more. */
+  acknowledged(frame: number): void {
+    for (let first = this.#toldFrames[0]; first !== undefined; first = this.#toldFrames[0]) {
+      if (first.frame > frame) return;
+      this.#toldFrames.shift();
+      for (const number of first.executions) this.#known.delete(number);
+    }
+  }
+
+  /** A new contract process begins: it knows nothing of earlier executions. */
+  forgetAll(): void {
+    assert(this.#live === 0, 'a contract process begins when no fate is open');
+    this.#known.clear();
+    this.#told = [];
+    this.#toldFrames.length = 0;
+  }
+
+  #close(): Group | undefined {
+    let bytes = 0;
+    let count = 0;
+    let snapshot = Number.MAX_SAFE_INTEGER as Position;
+    const members: Execution[] = [];
+    const unit = this.#open[0]?.job.unit;
+    for (const execution of this.#open) {
+      if (execution.fate === undefined && execution.job.answered) {
+        // Nobody waits for it any more.
+        this.#fail([execution], 'lost');
+      }
+      if (execution.fate !== undefined) {
+        count++;
+        continue;
+      }
+      const size = execution.record.length + recordOverheadBytes;
+      if (members.length > 0) {
+        if (bytes + size > this.#groupBytesMax) break;
+        if (this.#settings.byUnit && execution.job.unit !== unit) break;
+      }
+      if (members.length >= limits.recordsPerEntryMax) break;
+      bytes += size;
+      count++;
+      if (execution.snapshot < snapshot) snapshot = execution.snapshot;
+      members.push(execution);
+    }
+    this.#open.splice(0, count);
+    if (members.length === 0) return undefined;
+    const group: Group = { executions: members, snapshot, token: undefined, done: false };
+    members.forEach((execution, index) => {
+      execution.stage = 'sequencing';
+      execution.group = group;
+      execution.index = index;
+      this.#fillIn(execution, group);
+    });
+    return group;
+  }
+
+  /** Fills in the versions that were not known when the call was executed. */
+  #fillIn(execution: Execution, group: Group): void {
+    for (const { recordOffset, summaryOffset, execution: number } of execution.references) {
+      const source = this.#known.get(number);
+      assert(source !== undefined, 'an execution is known while records may refer to it');
+      const version = source.group === group ? { index: source.index } : source.position;
+      assert(version !== undefined, 'earlier groups have their tokens');
+      if (recordOffset !== undefined) patchVersion(execution.record, recordOffset, version);
+      patchVersion(execution.summary, summaryOffset, version);
+    }
+  }
+
+  #isOwn(entry: AppliedEntry, group: Group): boolean {
+    if (entry.entry?.kind !== 'records' || entry.entry.writer !== this.#settings.writer) {
+      return false;
+    }
+    // A node of the same name may have written before a restart; the transactions tell.
+    const first = entry.records[0];
+    const member = first && group.executions[indexOf(first.position)];
+    return first === undefined || sameTransaction(member, first);
+  }
+
+  #passed(execution: Execution, applied: AppliedRecord): void {
+    const { job } = execution;
+    this.#settle(execution);
+    job.onItsWay = false;
+    if (applied.verdict === verdicts.valid) {
+      if (execution.fate === undefined) {
+        execution.fate = applied.position;
+        this.#effects.own(execution.number, applied.position);
+        this.#told.push(execution.number);
+        this.#release(execution);
+      } else {
+        // Its writes were taken out of the contract process already.
+        this.#foreign(applied);
+      }
+      this.#effects.committed(job, applied.position, applied.record.result);
+      return;
+    }
+    if (execution.fate === undefined) this.#fail([execution], 'replay');
+    const { verdict } = applied;
+    if (
+      verdict === verdicts.readConflict ||
+      verdict === verdicts.phantomReadConflict ||
+      verdict === verdicts.contractVersion
+    ) {
+      this.#effects.again(job, 'replay');
+    } else {
+      this.#effects.invalid(job, applied);
+    }
+  }
+
+  #release(execution: Execution): void {
+    if (execution.dependents === undefined) return;
+    for (const dependent of execution.dependents) {
+      if (!('open' in dependent) || dependent.over) continue;
+      dependent.open--;
+      if (dependent.open > 0) continue;
+      dependent.over = true;
+      this.#effects.refused(dependent.job, dependent.code, dependent.message);
+    }
+    execution.dependents = undefined;
+  }
+
+  /** Fails executions and, in turn, all that read from them. */
+  #fail(executions: readonly Execution[], cause: RetryCause): void {
+    const work: { item: Execution | PendingRefusal; cause: RetryCause }[] = [];
+    for (const item of executions) work.push({ item, cause });
+    for (let next = work.pop(); next !== undefined; next = work.pop()) {
+      const { item } = next;
+      if ('open' in item) {
+        if (item.over) continue;
+        item.over = true;
+        this.#effects.again(item.job, next.cause);
+        continue;
+      }
+      if (item.fate !== undefined) continue;
+      item.fate = 'failed';
+      this.#effects.failed(item.number);
+      this.#told.push(item.number);
+      for (const dependent of item.dependents ?? []) {
+        work.push({ item: dependent, cause: 'dependency' });
+      }
+      item.dependents = undefined;
+      // What is written or settled is executed again by whoever learns its fate.
+      if (item.stage === 'written' || item.stage === 'settled') continue;
+      this.#settle(item);
+      this.#effects.again(item.job, next.cause);
+    }
+  }
+
+  #settle(execution: Execution): void {
+    assert(execution.stage !== 'settled', 'an execution is settled once');
+    execution.stage = 'settled';
+    execution.job.onItsWay = false;
+    this.#live--;
+  }
+
+  #free(group: Group): void {
+    if (group.done) return;
+    group.done = true;
+    this.#writing--;
+  }
+
+  #foreign({ record, position }: AppliedRecord): void {
+    for (const { namespace, writes } of record.sets) {
+      for (const { key, value } of writes) {
+        this.#effects.foreign(stateKey(namespace, key), value, position);
+      }
+    }
+  }
+}
+
+function addDependent(source: Execution, dependent: Execution | PendingRefusal): void {
+  if (source.dependents === undefined) source.dependents = [dependent];
+  else if (source.dependents.at(-1) !== dependent) source.dependents.push(dependent);
+}
+
+/** The group's execution whose record this is, if it is one. */
+function nextMember(group: Group, applied: AppliedRecord, least: number): Execution | undefined {
+  const index = indexOf(applied.position);
+  const execution = index < least ? undefined : group.executions[index];
+  return execution?.stage === 'written' && sameTransaction(execution, applied)
+    ? execution
+    : undefined;
+}
+
+function sameTransaction(execution: Execution | undefined, applied: AppliedRecord): boolean {
+  if (execution === undefined) return false;
+  return Buffer.compare(execution.job.item.txId, applied.record.txId) === 0;
+}

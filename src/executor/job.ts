@@ -1,0 +1,37 @@
+import type { Batch, BatchItem, Outcome, TxId } from '../model/index.ts';
+
+/** A batch that was admitted, shared by its jobs. */
+export interface AdmittedBatch {
+  readonly batch: Batch;
+  /** Stands for the creator: equal for equal `creatorBytes`. */
+  readonly creator: number;
+}
+
+/** Who waits for a job's outcome. */
+export interface OutcomeListener {
+  readonly index: number;
+  readonly onOutcome: (index: number, outcome: Outcome) => void;
+}
+
+/** One transaction from its admission until its fate is known. */
+export interface Job {
+  readonly txId: TxId;
+  readonly item: BatchItem;
+  /** Index of the item in its batch: the leaf under which it was signed. */
+  readonly leaf: number;
+  readonly batch: AdmittedBatch;
+  /** Jobs of one creator with the same key run one after another; `undefined`: no order. */
+  readonly orderKey: string | undefined;
+  /** Emptied when the job is answered. */
+  listeners: OutcomeListener[];
+  /** Monotonic time at which the job is answered in any case. */
+  deadlineMs: number;
+  /** Mode `batch`: jobs of one unit go to the log in one piece. */
+  unit: number;
+  /** Executions so far. */
+  attempts: number;
+  /** A record of it may be in the log: it must not be executed again before its fate is known. */
+  onItsWay: boolean;
+  /** Answered; nothing more to do but to learn the fate of what is on its way. */
+  answered: boolean;
+}
