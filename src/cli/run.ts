@@ -28,7 +28,6 @@ Errors go to stderr with code, message and remedy; docs/errors.md lists them all
 export function createProgram(context: CliContext): Command {
   const program = new Command('daybook')
     .description('A permissioned ledger built on a shared log.')
-    .showHelpAfterError('(--help shows what is possible)')
     .addHelpText('after', exitCodesHelp);
   const commands = [
     upCommand,

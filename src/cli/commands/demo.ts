@@ -4,7 +4,7 @@ import { DaybookError, isDaybookError } from '../../base/index.ts';
 import { type Client, connect } from '../../client/index.ts';
 import { bundleContract } from '../../contract/index.ts';
 import { addressOf, type Position, type Signer } from '../../model/index.ts';
-import type { CliContext } from '../context.ts';
+import { type CliContext, examples } from '../context.ts';
 import { networkIdentities } from '../identities.ts';
 import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
 import type { Contracts } from './status.ts';
@@ -39,6 +39,7 @@ export function demoCommand(context: CliContext): Command {
       'Start a network, deploy the sample bank, commit transactions, show what happened, and ' +
         'keep running until Ctrl-C. May be run again on the same directory.',
     )
+    .addHelpText('after', examples('daybook demo', 'daybook demo --directory /tmp/try --port 0'))
     .action(async (options: UpOptions) => {
       const say = (text = ''): void => {
         if (!options.json) terminal.out(`${text}\n`);
