@@ -42,5 +42,5 @@ export const noRows: AnswerRows = {
  * call.
  */
 export function isContractsOwn(error: unknown): error is DaybookError {
-  return isDaybookError(error, 'QUERY_INVALID', 'INVALID_ARGUMENT');
+  return isDaybookError(error, 'QUERY_INVALID', 'INVALID_ARGUMENT', 'CONTRACT_UNSUPPORTED');
 }

@@ -165,7 +165,9 @@ class Runtime implements ContractRuntime {
     if (!this.#open.delete(open.id)) return;
     if (this.#last === open) this.#last = undefined;
     if (open.waiting > 0) this.#forgetChildren(open);
-    open.settle(outcome.ok && open.nestedFailure !== undefined ? open.nestedFailure : outcome);
+    const nested = open.nestedFailure;
+    const isNested = nested !== undefined && (outcome.ok || outcome.message === nested.message);
+    open.settle(isNested ? nested : outcome);
     this.#handOverFrom(open);
   }
 

@@ -19,6 +19,9 @@ const PlainUint8Array = Uint8Array;
 
 class FastBuffer extends PlainUint8Array {}
 
+/** Up to here a loop is quicker than a call into native code. */
+const shortLength = 96;
+
 let host: HostFunctions;
 
 /** Installs `Buffer`, and gives the prototype instances that are cheap to make. */
@@ -76,30 +79,27 @@ export function isAscii(text: string): boolean {
 /** A new `Buffer` with the UTF-8 bytes of a text. */
 export function bufferOfText(text: string): Uint8Array {
   if (isAscii(text)) return bufferOfBytestring(text);
-  const length = guarded(() => host.utf8Length(text));
+  const length = host.utf8Length(text);
   const made = newBuffer(length);
-  guarded(() => host.utf8Write(made, text));
+  host.utf8Write(made, text);
   return made;
 }
 
 /** A new `Buffer` with the bytes of a bytestring. */
 export function bufferOfBytestring(bytestring: string): Uint8Array {
-  const made = newBuffer(bytestring.length);
-  try {
-    if (bytestring.length > 0) host.latin1Write(made, bytestring);
-  } catch {
-    throw new RangeError('cannot make the buffer');
+  const { length } = bytestring;
+  const made = newBuffer(length);
+  if (length <= shortLength) {
+    for (let at = 0; at < length; at++) made[at] = bytestring.charCodeAt(at);
+  } else {
+    host.latin1Write(made, bytestring);
   }
   return made;
 }
 
 /** The text whose UTF-8 bytes these are. */
 export function textOfBytes(bytes: Uint8Array): string {
-  try {
-    return host.utf8Slice(bytes);
-  } catch {
-    throw new TypeError('not bytes, or too many for one string');
-  }
+  return host.utf8Slice(bytes);
 }
 
 /**
@@ -116,23 +116,10 @@ export function bytestringOfValue(value: unknown, what: string): string {
 }
 
 function bytestringOfBytes(bytes: Uint8Array): string {
-  try {
-    return host.latin1Slice(bytes);
-  } catch {
-    throw new TypeError('not bytes, or too many for one string');
-  }
+  return host.latin1Slice(bytes);
 }
 
 function newBuffer(length: number): Uint8Array {
   countBufferBytes(length);
   return new FastBuffer(length);
-}
-
-/** Exceptions of the host must not reach a contract: they belong to the outer realm. */
-function guarded<T>(operation: () => T): T {
-  try {
-    return operation();
-  } catch {
-    throw new RangeError('cannot convert the text');
-  }
 }

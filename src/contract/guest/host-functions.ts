@@ -61,6 +61,8 @@ export interface HostFunctions {
   utf8Length(text: string): number;
 }
 
+const refused = 'not bytes, or too long for a string, or the stack is exhausted';
+
 type AnyFunction = (...args: unknown[]) => unknown;
 
 /**
@@ -77,14 +79,14 @@ export function guarded(host: HostFunctions): HostFunctions {
             try {
               return outer(...args);
             } catch {
-              throw new RangeError('the stack is exhausted');
+              throw new RangeError(refused);
             }
           }
         : (a, b, c, d, e) => {
             try {
               return outer(a, b, c, d, e);
             } catch {
-              throw new RangeError('the stack is exhausted');
+              throw new RangeError(refused);
             }
           };
   }

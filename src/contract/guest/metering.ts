@@ -87,7 +87,7 @@ function dress(metered: unknown, original: Constructor): Constructor {
   }
   defineProperty(target, 'name', { value: original.name });
   defineProperty(target, 'prototype', { value: original.prototype, writable: false });
-  defineProperty(original.prototype, 'constructor', { value: target, writable: false });
+  defineProperty(original.prototype, 'constructor', { value: target, writable: true });
   return target;
 }
 

@@ -1,5 +1,5 @@
 import type { Bytestring } from '../../base/index.ts';
-import { bytestringOfText, textOf } from '../../base/index.ts';
+import { bytestringOfText, DaybookError, textOf } from '../../base/index.ts';
 import type { ContractCall, HistoryPage, QueryPage, StateAccess } from '../runtime.ts';
 
 /** One version of a key, newest last. */
@@ -82,7 +82,7 @@ export class MemoryAccess implements StateAccess {
   }
 
   query(namespace: string, query: string, limit: number, bookmark: Bytestring): QueryPage {
-    const { selector } = JSON.parse(query) as { selector: Record<string, unknown> };
+    const selector = selectorOf(query);
     const rows = this.range(namespace, bookmark, '', Number.MAX_SAFE_INTEGER).filter((row) => {
       const json = JSON.parse(textOf(row.value)) as Record<string, unknown>;
       return Object.entries(selector).every(([field, value]) => json[field] === value);
@@ -100,7 +100,7 @@ export class MemoryAccess implements StateAccess {
   }
 
   updateRange(): void {
-    throw new Error('not in this test double');
+    throw new DaybookError('CONTRACT_UNSUPPORTED', 'updateRange is not supported');
   }
 
   /** Makes the writes visible to later calls. */
@@ -113,6 +113,16 @@ export class MemoryAccess implements StateAccess {
       this.#state.histories.set(key, history);
     }
   }
+}
+
+function selectorOf(query: string): Record<string, unknown> {
+  try {
+    const { selector } = JSON.parse(query) as { selector: Record<string, unknown> };
+    if (typeof selector === 'object') return selector;
+  } catch {
+    // Reported below.
+  }
+  throw new DaybookError('QUERY_INVALID', 'malformed query');
 }
 
 /** Puts a text where a contract finds it. */
