@@ -41,9 +41,8 @@ export class Delivery {
   /** Calls without an outcome, in order. */
   #open: PendingCall[];
   #bytes: Buffer;
-  /** Some gateway may have executed the open calls without our knowing. */
-  #uncertain = false;
-  #firstRefusalMs: number | undefined;
+  /** When an attempt was last lost that may yet take effect; `undefined`: none was. */
+  #lostMs: number | undefined;
   #lastError = new DaybookError('TIMEOUT', 'not sent before the deadline');
 
   /**
@@ -116,16 +115,14 @@ export class Delivery {
   /** A refusal is final, unless an earlier attempt may have committed behind it. */
   #mayRetry(error: ErrorJson): boolean {
     if (error.retry === 'same') return true;
-    if (!this.#uncertain || this.#context.door === 'evaluate') return false;
-    const nowMs = this.#context.io.clock.monotonicMs();
-    this.#firstRefusalMs ??= nowMs;
-    return nowMs - this.#firstRefusalMs < doubtMs;
+    if (this.#lostMs === undefined || this.#context.door === 'evaluate') return false;
+    return this.#context.io.clock.monotonicMs() - this.#lostMs < doubtMs;
   }
 
   /** Learns from an attempt that ended without all outcomes. */
   #note(lost: unknown, gateway: string): void {
     if (lost instanceof AttemptLost) {
-      if (lost.delivered) this.#uncertain = true;
+      if (lost.delivered) this.#lostMs = this.#context.io.clock.monotonicMs();
       this.#lastError = new DaybookError('PEER_UNREACHABLE', lost.message, {
         cause: lost,
         details: { gateway },
@@ -154,7 +151,9 @@ export class Delivery {
         continue;
       }
       if (outcome?.status === 'rejected') {
-        if (outcome.error.code === 'OUTCOME_UNKNOWN') this.#uncertain = true;
+        if (outcome.error.code === 'OUTCOME_UNKNOWN') {
+          this.#lostMs = this.#context.io.clock.monotonicMs();
+        }
         this.#lastError = DaybookError.fromJSON(outcome.error);
       }
       if (passed.has(call.orderingKey)) call.reject(this.#failure(call));
@@ -170,7 +169,7 @@ export class Delivery {
     if (this.#open.length === 0) return false;
     if (this.#context.closing.aborted) {
       this.#rejectAll((call) =>
-        this.#uncertain
+        this.#lostMs !== undefined
           ? this.#failure(call)
           : new DaybookError('CLOSED', 'the client was closed', { details: { txId: call.txId } }),
       );
@@ -190,7 +189,7 @@ export class Delivery {
   /** The error of a call that is given up. */
   #failure(call: PendingCall): DaybookError {
     const { code, message, details } = this.#lastError;
-    if (this.#uncertain && this.#context.door === 'batches') {
+    if (this.#lostMs !== undefined && this.#context.door === 'batches') {
       this.#onUnknown(call);
       return new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
         cause: this.#lastError,
