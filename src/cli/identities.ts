@@ -2,14 +2,8 @@ import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import type { MspConfig, Signer } from '../model/index.ts';
-import {
-  certificateFingerprint,
-  type IdentityDirectory,
-  type IdentityFiles,
-  type IssueOptions,
-  openIdentities,
-} from '../node/index.ts';
+import { type MspConfig, type Signer, signerFromPem } from '../model/index.ts';
+import type { IdentityDirectory, IdentityFiles, IssueOptions } from '../node/index.ts';
 
 /** The MSP of a network that is not told another. */
 export const defaultMspId = 'Org1MSP';
@@ -61,22 +55,31 @@ export function networkIdentities(
       throw new DaybookError('CONFIG_INVALID', `${path} is not JSON`, { cause, details: { path } });
     }
   };
-  const find = async (name: string): Promise<{ store: IdentityDirectory; local: string }> => {
-    const [mspId, local] = name.includes('/') ? splitName(name) : [undefined, name];
-    const folder = mspId === undefined ? top : join(top, mspId);
-    const msp = await mspOf(folder);
-    if (msp === undefined) {
+  const locate = async (
+    name: string,
+  ): Promise<{ folder: string; local: string; mspId: string }> => {
+    const [msp, local] = name.includes('/') ? splitName(name) : [undefined, name];
+    const folder = msp === undefined ? top : join(top, msp);
+    const config = await mspOf(folder);
+    if (config === undefined) {
       throw new DaybookError('NOT_FOUND', `no identities in ${folder}`, { details: { name } });
     }
-    return { store: await openIdentities(io, folder, msp.mspId), local };
+    return { folder, local, mspId: config.mspId };
+  };
+  const openFolder = async (folder: string, mspId: string): Promise<IdentityDirectory> => {
+    // Loaded when it is needed: most commands only sign, and start in half the time without it.
+    const { openIdentities } = await import('../node/index.ts');
+    return openIdentities(io, folder, mspId);
   };
   const describe = async (name: string): Promise<IdentityDescription> => {
-    const { store, local } = await find(name);
+    const { certificateFingerprint } = await import('../node/index.ts');
+    const { folder, local, mspId } = await locate(name);
+    const store = await openFolder(folder, mspId);
     const { identity } = await store.load(local);
     const certificate = new X509Certificate(identity.certificate);
     return {
       name,
-      mspId: identity.mspId,
+      mspId,
       subject: certificate.subject.replaceAll('\n', ', '),
       validFrom: new Date(certificate.validFrom).toISOString(),
       validTo: new Date(certificate.validTo).toISOString(),
@@ -87,28 +90,33 @@ export function networkIdentities(
   return {
     describe,
     load: async (name) => {
-      const { store, local } = await find(name);
-      return store.load(local);
+      const { folder, local, mspId } = await locate(name);
+      const [certificate, key] = await Promise.all(
+        ['cert', 'key'].map((kind) => io.disk.readFile(join(folder, `${local}.${kind}.pem`))),
+      );
+      if (certificate === undefined || key === undefined) {
+        throw new DaybookError('NOT_FOUND', `no identity ${name}`, { details: { name } });
+      }
+      return signerFromPem({ mspId, certificate: certificate.toString() }, key.toString());
     },
     create: async (name, mspId, options) => {
       const own = (await mspOf(top))?.mspId ?? defaultMspId;
       const foreign = mspId !== undefined && mspId !== own;
       if (foreign) splitName(`${mspId}/${name}`);
       const folder = foreign ? join(top, mspId) : top;
-      const store = await openIdentities(io, folder, foreign ? mspId : own);
+      const store = await openFolder(folder, foreign ? mspId : own);
       await store.create(name, options);
       return foreign ? `${mspId}/${name}` : name;
     },
     list: async () => {
       const names: string[] = [];
       const msp = await mspOf(top);
-      if (msp !== undefined)
-        names.push(...(await (await openIdentities(io, top, msp.mspId)).list()));
+      if (msp !== undefined) names.push(...(await (await openFolder(top, msp.mspId)).list()));
       for (const entry of await io.disk.list(top)) {
         if (entry.includes('.')) continue;
         const other = await mspOf(join(top, entry));
         if (other === undefined) continue;
-        const store = await openIdentities(io, join(top, entry), other.mspId);
+        const store = await openFolder(join(top, entry), other.mspId);
         names.push(...(await store.list()).map((name) => `${entry}/${name}`));
       }
       return Promise.all(names.map((name) => describe(name)));

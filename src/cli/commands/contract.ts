@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { bundleContract, scaffoldContract } from '../../contract/index.ts';
 import { addressOf } from '../../model/index.ts';
 import {
   type CliContext,
@@ -29,6 +28,7 @@ export function contractCommand(context: CliContext): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', examples('daybook contract new ./my-contract'))
     .action(async (directory: string, options: { json?: boolean }) => {
+      const { scaffoldContract } = await import('../../contract/index.ts');
       const path = resolve(context.workingDirectory, directory);
       const files = await scaffoldContract(path);
       print(terminal, options.json, { directory: path, files }, () => [
@@ -50,6 +50,8 @@ export function contractCommand(context: CliContext): Command {
       ),
     )
     .action(async (directory: string, options: DeployOptions) => {
+      // The bundler is heavy; only this command needs it.
+      const { bundleContract } = await import('../../contract/index.ts');
       const bundle = await bundleContract(resolve(context.workingDirectory, directory), {
         ...(options.name === undefined ? {} : { name: options.name }),
         ...(options.contractVersion === undefined ? {} : { version: options.contractVersion }),

@@ -2,7 +2,6 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { DaybookError, isDaybookError } from '../../base/index.ts';
 import { type Client, connect } from '../../client/index.ts';
-import { bundleContract } from '../../contract/index.ts';
 import { addressOf, type Position, type Signer } from '../../model/index.ts';
 import { type CliContext, examples } from '../context.ts';
 import { networkIdentities } from '../identities.ts';
@@ -133,6 +132,7 @@ async function deployBank(
   context: CliContext,
   client: Client,
 ): Promise<{ version: string; deployed: boolean }> {
+  const { bundleContract } = await import('../../contract/index.ts');
   const bundle = await bundleContract(await sampleContract(context));
   const { contracts } = (await client.get('contracts')) as Contracts;
   const { version } = bundle;

@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import type { ExclusiveControl } from '../../model/index.ts';
-import { type Network, startNetwork } from '../../node/index.ts';
+import type { Network } from '../../node/index.ts';
 import {
   type CliContext,
   type CommonOptions,
@@ -10,7 +10,6 @@ import {
   withCommonOptions,
 } from '../context.ts';
 import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
-import { openNodeLog } from '../node-log.ts';
 import { print } from '../terminal.ts';
 
 /** Port of the first gateway unless told otherwise. */
@@ -67,7 +66,9 @@ export async function startFromOptions(
   const { io, workingDirectory } = context;
   const directory = resolve(workingDirectory, options.directory);
   await io.disk.makeDirectory(directory);
+  const { openNodeLog } = await import('../node-log.ts');
   const log = openNodeLog(directory, options.logFile);
+  const { startNetwork } = await import('../../node/index.ts');
   const network = await startNetwork({
     directory,
     executors: options.executors,
