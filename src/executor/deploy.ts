@@ -6,6 +6,7 @@ import {
   type StateAccess,
 } from '../contract/index.ts';
 import {
+  bundleKey,
   definitionKey,
   deployFunction,
   encodeDefinition,
@@ -31,10 +32,14 @@ export async function deploy(transaction: Transaction, access: StateAccess): Pro
   }
   const argument = bytestringOf(bundleJson);
   const key = definitionKey(deployedContract(argument));
-  const { definition, writes } = deployWrites(argument, await access.get(lifecycleNamespace, key));
-  for (const write of writes) {
-    if (write.value === undefined) access.delete(lifecycleNamespace, write.key);
-    else access.put(lifecycleNamespace, write.key, write.value);
-  }
-  return { ok: true, result: encodeDefinition(definition), event: undefined };
+  const { bundle, definition, writes } = deployWrites(
+    argument,
+    await access.get(lifecycleNamespace, key),
+  );
+  // Deploying what is deployed changes nothing but the count; replay wants both rows all the same.
+  const sequence = writes.length > 0 ? definition.sequence : definition.sequence + 1;
+  const row = encodeDefinition({ ...definition, sequence });
+  access.put(lifecycleNamespace, key, row);
+  access.put(lifecycleNamespace, bundleKey(bundle.name), argument);
+  return { ok: true, result: row, event: undefined };
 }

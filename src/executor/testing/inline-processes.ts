@@ -1,0 +1,147 @@
+import type { Bytestring } from '../../base/index.ts';
+import type {
+  CallOutcome,
+  ContractCall,
+  ContractRuntime,
+  StateAccess,
+} from '../../contract/index.ts';
+import type { Child, Connection, Io, Processes } from '../../io/index.ts';
+import type { MemoryStore, Row, StateReader, StoreSnapshot } from '../../state/index.ts';
+import { serveContracts } from '../contract-process.ts';
+
+/** Contracts as plain functions: `contract:function`. */
+export type TestContracts = Readonly<
+  Record<string, (access: StateAccess, args: readonly string[]) => Promise<string>>
+>;
+
+/**
+ * A `Processes` whose children run in this process: what is tested is the executor and the engine,
+ * not the operating system.
+ */
+export function inlineProcesses(
+  io: Io,
+  store: MemoryStore,
+  contracts: TestContracts,
+): Processes & { readonly children: Child[] } {
+  const children: Child[] = [];
+  return {
+    children,
+    spawn: () => {
+      const [ours, theirs] = connectionPair(io);
+      const exits: ((reason: string) => void)[] = [];
+      let dead = false;
+      io.timers.soon(() => {
+        serveContracts({
+          io,
+          connection: theirs,
+          openReader: () => frozenReader(store),
+          createRuntime: () => plainRuntime(contracts),
+        });
+      });
+      const child: Child = {
+        pid: 0,
+        connection: ours,
+        residentBytes: () => undefined,
+        cpuMs: () => undefined,
+        kill: () => {
+          if (dead) return;
+          dead = true;
+          ours.close();
+          theirs.close();
+          io.timers.soon(() => {
+            for (const listener of exits) listener('signal SIGKILL');
+          });
+        },
+        onExit: (listener) => exits.push(listener),
+      };
+      children.push(child);
+      return child;
+    },
+  };
+}
+
+/** Two ends that deliver frames in later turns of the event loop, in order. */
+function connectionPair(io: Io): [Connection, Connection] {
+  const ends: {
+    listener: ((frame: Buffer) => void) | undefined;
+    close: (() => void) | undefined;
+    waiting: Buffer[];
+  }[] = [
+    { listener: undefined, close: undefined, waiting: [] },
+    { listener: undefined, close: undefined, waiting: [] },
+  ];
+  let closed = false;
+  const end = (own: number): Connection => {
+    const here = ends[own] as (typeof ends)[number];
+    const there = ends[1 - own] as (typeof ends)[number];
+    return {
+      send: (parts) => {
+        const frame = Buffer.concat(parts);
+        io.timers.soon(() => {
+          if (closed) return;
+          if (there.listener === undefined) there.waiting.push(frame);
+          else there.listener(frame);
+        });
+        return true;
+      },
+      onFrame: (listener) => {
+        here.listener = listener;
+        for (const frame of here.waiting.splice(0)) listener(frame);
+      },
+      onClose: (listener) => {
+        here.close = () => listener(undefined);
+      },
+      onDrain: () => undefined,
+      close: () => {
+        if (closed) return;
+        closed = true;
+        for (const { close } of ends) close?.();
+      },
+    };
+  };
+  return [end(0), end(1)];
+}
+
+/** Shows the store as it was at the last refresh, as LMDB does. */
+function frozenReader(store: MemoryStore): StateReader {
+  let view: StoreSnapshot = store.snapshot();
+  const get = (key: Bytestring): Row | undefined => {
+    const [row] = view.page(key, 1);
+    return row?.key === key ? row : undefined;
+  };
+  return {
+    get,
+    version: (key) => get(key)?.version,
+    range: (start, end, limit = Number.POSITIVE_INFINITY) =>
+      view
+        .page(start, limit === Number.POSITIVE_INFINITY ? 1_000_000 : limit)
+        .filter((row) => end === '' || row.key < end),
+    refresh: () => {
+      view = store.snapshot();
+    },
+    close: () => undefined,
+  };
+}
+
+function plainRuntime(contracts: TestContracts): ContractRuntime {
+  return {
+    install: () => undefined,
+    options: () => undefined,
+    call: async (call: ContractCall, access: StateAccess): Promise<CallOutcome> => {
+      const run = contracts[`${call.contract}:${call.functionName}`];
+      if (run === undefined) {
+        return { ok: false, code: 'CONTRACT_FUNCTION_UNKNOWN', message: call.functionName };
+      }
+      try {
+        const result = await run(
+          access,
+          call.args.map((arg) => Buffer.from(arg).toString('latin1')),
+        );
+        return { ok: true, result, event: undefined };
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        return { ok: false, code: 'CONTRACT_REJECTED', message };
+      }
+    },
+  };
+}
