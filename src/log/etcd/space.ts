@@ -27,6 +27,11 @@ export class SpaceWatch {
     this.#highBytes = highBytes;
   }
 
+  /** Writers are being refused. */
+  get isFull(): boolean {
+    return this.#full;
+  }
+
   /** @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes` */
   check(): void {
     const nowMs = this.#io.clock.monotonicMs();

@@ -12,6 +12,8 @@ const deleteAddresses = 4096;
 const defragmentTimeoutMs = 60_000;
 const ballastBytes = 256 * 1024;
 const attemptsMax = 3;
+const compactionPauseMs = 200;
+const compactionRoundsMax = 50;
 const noSpace = 1;
 
 /** Moves the trim point, and gives the space back. */
@@ -32,16 +34,20 @@ export class Trimmer {
     await this.#units.refresh();
     for (const unit of this.#units.all) {
       const old = await unit.readFence();
-      await this.#moveTrimPoint(unit, before);
+      const wasFull = await this.#moveTrimPoint(unit, before);
       await this.#forget(unit, old?.trim ?? asAddress(0), before);
+      await this.reclaim(unit, wasFull);
+      await this.#layBallast(unit);
     }
   }
 
   /**
    * Makes a unit usable that has reached etcd's quota, and shrinks files that are mostly empty:
    * compacts, defragments one member after the other, lifts the alarm.
+   *
+   * @param shrink - defragment in any case.
    */
-  async reclaim(unit: Unit): Promise<void> {
+  async reclaim(unit: Unit, shrink = false): Promise<void> {
     const { client } = unit;
     const { keys } = this.#units;
     const answer = await client.call('range', { key: keys.fence });
@@ -50,7 +56,9 @@ export class Trimmer {
       .catch((error: unknown) => {
         if (!isCompacted(error)) throw error;
       });
-    if (await this.#needsDefragmentation(unit)) {
+    if (unit.space.isFull) await this.#untilCompacted(unit);
+    if (shrink || (await this.#needsDefragmentation(unit))) {
+      await this.#untilCompacted(unit);
       for (let member = 0; member < client.memberCount; member++) {
         // A member that is away does it when it is asked the next time.
         await client
@@ -65,20 +73,33 @@ export class Trimmer {
     await unit.space.refresh();
   }
 
-  async #moveTrimPoint(unit: Unit, before: Address): Promise<void> {
+  /** Each member compacts in its own time after the first one has answered. */
+  async #untilCompacted(unit: Unit): Promise<void> {
+    let last = '';
+    for (let round = 0; round < compactionRoundsMax; round++) {
+      const statuses = await unit.client.statuses(1000);
+      const sizes = statuses.map((status) => status?.dbSizeInUse).join();
+      if (sizes === last) return;
+      last = sizes;
+      await unit.client.sleep(compactionPauseMs);
+    }
+  }
+
+  /** True when the quota had been reached. */
+  async #moveTrimPoint(unit: Unit, before: Address): Promise<boolean> {
     const by = this.#units.operation();
     for (let attempt = 1; ; attempt++) {
       try {
         const fence = await unit.changeFence(by, (now) =>
           now.trim >= before || now.sealed ? undefined : { ...now, trim: before },
         );
-        if (fence.trim >= before) return;
+        if (fence.trim >= before) return attempt > 1;
         await this.#recovery.settle(unit);
       } catch (error) {
         if (!isDaybookError(error, 'OVERLOADED') || attempt === attemptsMax) throw error;
         // Deleting needs no space, and the ballast is there to be deleted.
         await unit.client.call('deleteRange', { key: this.#units.keys.ballast });
-        await this.reclaim(unit);
+        await this.reclaim(unit, true);
       }
     }
   }
@@ -91,8 +112,6 @@ export class Trimmer {
       await unit.deleteRange(keys.entry(asAddress(0)), keys.entry(to));
       if (to === before) break;
     }
-    await this.reclaim(unit);
-    await this.#layBallast(unit);
   }
 
   async #layBallast(unit: Unit): Promise<void> {

@@ -145,7 +145,8 @@ export class Units {
     await Promise.all(
       layout.units.map(async ({ id }) => {
         const unit = this.unit(id);
-        const known = unit.knownFence;
+        // Looked at first: a unit that is full refuses even what would change nothing.
+        const known = unit.knownFence ?? (await unit.readFence());
         if (known !== undefined && known.generation >= layout.generation) return;
         const { generation, epoch, trim } = layout;
         await unit.decideLayout(generation, value);

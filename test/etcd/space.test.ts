@@ -1,0 +1,87 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { isDaybookError } from '../../src/base/index.ts';
+import type { EtcdLog } from '../../src/log/etcd/index.ts';
+import { asAddress } from '../../src/model/index.ts';
+import { type Cluster, etcdAvailable, pause, startCluster } from './cluster.ts';
+import { Load, openLogs, readAll } from './load.ts';
+
+const mebibyte = 1024 * 1024;
+
+describe.skipIf(!etcdAvailable())('the space of etcd', { timeout: 90_000 }, () => {
+  let cluster: Cluster;
+  let log: EtcdLog;
+
+  afterEach(async () => {
+    await log.close();
+    await cluster.stop();
+  });
+
+  async function begin(quotaBytes: number, believedBytes = quotaBytes): Promise<void> {
+    cluster = await startCluster({ quotaBytes });
+    [log] = (await openLogs(1, [cluster.endpoints], 'space/', { quotaBytes: believedBytes })) as [
+      EtcdLog,
+    ];
+  }
+
+  /** Writes until the log says that it is full; returns the first address not written. */
+  async function writeUntilFull(from: number): Promise<number> {
+    for (let address = from; ; address++) {
+      try {
+        await log.write({ epoch: 0, address: asAddress(address) }, entry(address));
+      } catch (error) {
+        expect(isDaybookError(error, 'OVERLOADED')).toBe(true);
+        expect(error).toMatchObject({ retry: 'same', details: { limit: 'logSpaceBytes' } });
+        return address;
+      }
+      if (address % 50 === 0) await pause(20);
+    }
+  }
+  const entry = (address: number): Buffer => Buffer.alloc(64 * 1024, `entry ${address} `);
+
+  test('writers are slowed down before the quota is reached, until the log is trimmed', async () => {
+    await begin(64 * mebibyte, 40 * mebibyte);
+    let next = await writeUntilFull(0);
+    expect(cluster.etcdctl('alarm', 'list')).toBe('');
+    for (let round = 0; round < 2; round++) {
+      await log.trim(asAddress(next - 10));
+      const more = await writeUntilFull(next);
+      expect(more - next).toBeGreaterThan(100);
+      expect(Buffer.compare((await log.read(asAddress(next))).bytes, entry(next))).toBe(0);
+      next = more;
+    }
+    expect(cluster.etcdctl('alarm', 'list')).toBe('');
+  });
+
+  test('a log that reached the quota is readable, and goes on after a trim', async () => {
+    // The log believes that there is more space than there is.
+    await begin(24 * mebibyte, 1024 * mebibyte);
+    let next = await writeUntilFull(0);
+    for (let round = 0; round < 2; round++) {
+      expect(cluster.etcdctl('alarm', 'list')).toContain('NOSPACE');
+      expect(Buffer.compare((await log.read(asAddress(next - 1))).bytes, entry(next - 1))).toBe(0);
+      const [late] = await openLogs(1, [cluster.endpoints], 'space/');
+      expect(await late?.tail()).toBe(next);
+      await late?.close();
+      await expect(log.seal(round + 1)).rejects.toMatchObject({ code: 'OVERLOADED' });
+      await log.trim(asAddress(next - 10));
+      expect(cluster.etcdctl('alarm', 'list')).toBe('');
+      expect(await log.start()).toBe(next - 10);
+      const texts = await readAll(log, asAddress(next - 10), asAddress(next));
+      expect(texts.size).toBe(10);
+      const more = await writeUntilFull(next);
+      expect(more - next).toBeGreaterThan(100);
+      next = more;
+    }
+  });
+
+  test('under load, with a trimmer that runs beside it, nothing is lost or refused for good', async () => {
+    await begin(48 * mebibyte);
+    const load = new Load([log], { writers: 8, entryBytes: 32 * 1024 });
+    for (let round = 0; round < 6; round++) {
+      await load.more(400);
+      await log.trim(asAddress(Math.max(0, (await log.tail()) - 100)));
+    }
+    await load.stop();
+    await load.check();
+  });
+});
