@@ -65,13 +65,11 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     const executor = await createExecutor({
       io,
-      nodeName: name,
-      channel,
+      name,
       log,
-      ...(sequencer === undefined ? {} : { sequencer }),
+      sequencer,
       replica,
       stateDirectory: join(directory, 'state'),
-      onEvent,
     });
     const backend = gatewayBackend(io, channel, replica, executor);
     let gateway: Gateway;
