@@ -104,7 +104,7 @@ test('whatever gets lost: once, in order of the key, and told the truth', async 
         await io.run(client.close());
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 200 },
   );
 }, 60_000);
 

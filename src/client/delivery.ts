@@ -3,6 +3,7 @@ import type { Io } from '../io/index.ts';
 import { type Signer, type SigningMode, signBatch, type WireOutcome } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { PendingCall } from './call.ts';
+import { chainsOf, overtaken } from './chain.ts';
 import { CallResult } from './result.ts';
 import { AttemptLost, type Door, type Transport } from './transport.ts';
 
@@ -29,6 +30,12 @@ export interface DeliveryContext {
  */
 const doubtMs = 2_000;
 
+/** The longest attempt with a chain: when it is lost, its end must be waited for. */
+const chainAttemptMs = 2_000;
+/** From an attempt's end until every node knows what it wrote. */
+const settleMs = 500;
+const statusMs = 2_000;
+
 /**
  * Brings one batch to its end: sends the same signed bytes to one gateway after another until every
  * call has its outcome or its deadline has passed. Calls that are left over when some have theirs
@@ -43,6 +50,8 @@ export class Delivery {
   #bytes: Buffer;
   /** When an attempt was last lost that may yet take effect; `undefined`: none was. */
   #lostMs: number | undefined;
+  /** When a lost attempt with chains is over; `undefined`: none is to be looked into. */
+  #settledAtMs: number | undefined;
   #lastError = new DaybookError('TIMEOUT', 'not sent before the deadline');
 
   /**
@@ -66,8 +75,36 @@ export class Delivery {
       const { clock } = this.#context.io;
       const { gateway, delayMs } = this.#context.balancer.pick(clock.monotonicMs());
       if (delayMs > 0) await this.#sleep(delayMs);
-      if (this.#dropOverdue()) await this.#attempt(gateway);
+      if (!this.#dropOverdue()) return;
+      if (this.#settledAtMs === undefined) await this.#attempt(gateway);
+      else await this.#lookInto(gateway, this.#settledAtMs);
     }
+  }
+
+  /** Finds out what a lost attempt did, before anything with an order is sent again. */
+  async #lookInto(gateway: string, settledAtMs: number): Promise<void> {
+    const { io, transport, balancer } = this.#context;
+    const waitMs = settledAtMs - io.clock.monotonicMs();
+    if (waitMs > 0) {
+      await this.#sleep(waitMs);
+      return;
+    }
+    let failed = false;
+    balancer.started(gateway, 0);
+    try {
+      for (const chain of chainsOf(this.#open)) {
+        const passed = new Set(await overtaken(transport, gateway, chain, statusMs));
+        for (const call of passed) call.reject(overtakenError(call));
+        this.#open = this.#open.filter((call) => !passed.has(call));
+      }
+      // Whatever the attempt did not do by now it will not do.
+      this.#settledAtMs = undefined;
+      this.#lostMs = undefined;
+    } catch {
+      failed = true;
+    }
+    balancer.ended(gateway, 0, failed, io.clock.monotonicMs(), io.random.number());
+    if (this.#open.length > 0) this.#bytes = this.#sign();
   }
 
   async #attempt(gateway: string): Promise<void> {
@@ -88,7 +125,9 @@ export class Delivery {
         call.reject(errorOf(outcome.error, call));
       }
     };
-    const waitMs = Math.min(attemptMs, earliestDeadline(calls) - io.clock.monotonicMs());
+    const startMs = io.clock.monotonicMs();
+    const mostMs = chainsOf(calls).length > 0 ? Math.min(chainAttemptMs, attemptMs) : attemptMs;
+    const waitMs = Math.min(mostMs, earliestDeadline(calls) - startMs);
     balancer.started(gateway, calls.length);
     let lost: unknown;
     try {
@@ -110,6 +149,10 @@ export class Delivery {
     balancer.ended(gateway, calls.length, failed, nowMs, io.random.number());
     if (lost !== undefined) this.#note(lost, gateway);
     if (this.#open.length > 0) this.#keepOpen(calls, outcomes, settled);
+    const uncertain = this.#lostMs !== undefined && this.#lostMs >= startMs;
+    if (door === 'batches' && uncertain && chainsOf(this.#open).length > 0) {
+      this.#settledAtMs = startMs + waitMs + settleMs;
+    }
   }
 
   /** A refusal is final, unless an earlier attempt may have committed behind it. */
@@ -246,6 +289,14 @@ export class Delivery {
       closing.addEventListener('abort', done);
     });
   }
+}
+
+function overtakenError(call: PendingCall): DaybookError {
+  return new DaybookError(
+    'TRANSACTION_CONFLICT',
+    'not done; why was lost with a connection, and a later call of the same ordering key is done',
+    { details: { txId: call.txId, orderingKey: call.orderingKey } },
+  );
 }
 
 function errorOf(error: ErrorJson, call: PendingCall): DaybookError {

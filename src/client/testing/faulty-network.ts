@@ -58,6 +58,7 @@ export class FaultyNetwork implements Transport {
 
   async #send(items: readonly BatchItem[], attempt: Attempt): Promise<void> {
     const io = this.#io;
+    const deadlineMs = io.clock.monotonicMs() + attempt.waitMs;
     await io.sleep(io.random.number() * 5);
     if (this.#hits('unreachable')) throw new AttemptLost(false, new Error('unreachable'));
     if (this.#hits('overloaded')) throw new DaybookError('OVERLOADED', 'busy');
@@ -76,7 +77,10 @@ export class FaultyNetwork implements Transport {
       });
     let lost = false;
     if (io.random.number() < 0.5) execute();
-    else io.timers.after(io.random.number() * 900, execute);
+    else {
+      const paused = io.random.number() * 900;
+      if (paused < deadlineMs - io.clock.monotonicMs()) io.timers.after(paused, execute);
+    }
     await io.sleep(io.random.number() * 20);
     lost = true;
     throw new AttemptLost(true, new Error('connection reset'));
@@ -113,8 +117,12 @@ export class FaultyNetwork implements Transport {
     return this.#io.random.number() < this.#faults[fault];
   }
 
-  getJson(): Promise<unknown> {
-    return Promise.reject(new DaybookError('NOT_FOUND', 'no reads here'));
+  async getJson(_gateway: string, path: string): Promise<unknown> {
+    await this.#io.sleep(this.#io.random.number() * 5);
+    if (this.#hits('unreachable')) throw new DaybookError('PEER_UNREACHABLE', 'unreachable');
+    const txId = path.replace('transactions/', '');
+    if (!this.committed.has(txId)) throw new DaybookError('TRANSACTION_UNKNOWN', 'unknown');
+    return { valid: true };
   }
 
   lines(): AsyncIterable<string> {
