@@ -9,12 +9,13 @@ const decimals = 6;
 const unit = 10n ** BigInt(decimals);
 
 /**
- * Reads a decimal with up to six digits behind the point, e.g. `245.20` or `0.0025`; not negative.
+ * Reads a decimal with up to six digits behind the point, e.g. `245.20`, `0.0025` or `.80`; not
+ * negative.
  *
  * @throws {DaybookError} `MALFORMED`
  */
 export function parseAmount(text: string): bigint {
-  const match = /^(\d{1,18})(?:\.(\d{1,6}))?$/.exec(text);
+  const match = /^(?=\.?\d)(\d{0,18})(?:\.(\d{1,6}))?$/.exec(text);
   if (match === null) {
     throw new DaybookError('MALFORMED', `not an amount: ${JSON.stringify(text)}`, {
       details: { what: 'amount' },

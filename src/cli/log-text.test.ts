@@ -42,3 +42,10 @@ test('an entry tells what it is and what became of its records', () => {
     '3  1970-01-01T00:00:00.000Z  fill',
   ]);
 });
+
+test('a long entry is cut', () => {
+  const records = Array.from({ length: 12 }, () => record);
+  const lines = entryLines({ address: 2, kind: 'records', logTimeMs: 0, records });
+  expect(lines).toHaveLength(12);
+  expect(lines.at(-1)).toBe('  … and 2 more; --json shows all');
+});

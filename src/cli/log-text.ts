@@ -34,6 +34,7 @@ export interface LogEntryDocument {
 }
 
 const argumentCharactersMax = 40;
+const recordsShownMax = 10;
 
 /** Bytes as one short piece of a line. */
 function brief(value: JsonBytes): string {
@@ -50,17 +51,22 @@ export function recordLine(record: LogRecord): string {
   return `${record.contract ?? '?'}.${record.function ?? '?'}(${args})`;
 }
 
-/** An entry for people: a heading and a line for each record. */
+/** An entry for people: a heading and a line for each of its first records. */
 export function entryLines(entry: LogEntryDocument): string[] {
   const time = new Date(entry.logTimeMs).toISOString();
   const records = entry.records ?? [];
   const what = entry.kind === 'records' ? `${records.length} records` : entry.kind;
-  return [
+  const lines = [
     `${entry.address}  ${time}  ${what}${entry.writer === undefined ? '' : `  by ${entry.writer}`}`,
-    ...records.map(
-      (record) =>
-        `  ${record.txId.slice(0, 12)}  ${record.valid ? 'valid' : record.verdict}  ` +
-        recordLine(record),
-    ),
+    ...records
+      .slice(0, recordsShownMax)
+      .map(
+        (record) =>
+          `  ${record.txId.slice(0, 12)}  ${record.valid ? 'valid' : record.verdict}  ` +
+          recordLine(record),
+      ),
   ];
+  const more = records.length - recordsShownMax;
+  if (more > 0) lines.push(`  … and ${more} more; --json shows all`);
+  return lines;
 }
