@@ -275,6 +275,13 @@ export const errorCatalog = {
     'A bounded queue is full; `details.limit` says which.',
     'Send the same bytes again a little later.',
   ),
+  // blocks
+  BLOCK_MISMATCH: entry(
+    'never',
+    500,
+    'A stored block is not the one that the log gives under its number.',
+    'Compare with another node; remove the damaged block files to have them made again.',
+  ),
   // node, cli
   CONFIG_INVALID: entry(
     'never',

@@ -104,6 +104,8 @@ export const limits = {
   blockSegmentBytesMax: 64 * 1024 * 1024,
   /** Closed files of the block store whose index is held in memory. */
   blockSegmentsCachedMax: 32,
+  /** Pages of 1,024 versions (16 KiB each) that a block generator holds in memory. */
+  blockVersionPagesMax: 4096,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

@@ -63,7 +63,10 @@ export const chainStart: ChainPoint = {
   configJson: '',
 };
 
-/** A block without signatures: the same bytes at every generator. */
+/**
+ * A block without signatures: the same bytes at every generator. `envelopes` are views that the
+ * next block overwrites.
+ */
 export interface BuiltBlock {
   readonly header: BlockHeader;
   readonly envelopes: readonly Buffer[];
@@ -77,7 +80,8 @@ export interface BuiltBlock {
   readonly txIds: readonly Uint8Array[];
   /** Hashes that the block completes on the kept levels of the history tree, in order. */
   readonly historyHashes: readonly { readonly level: number; readonly hash: Buffer }[];
-  readonly records: number;
+  /** Records in the chain, this block's included. */
+  readonly historySize: number;
 }
 
 /**
@@ -213,7 +217,7 @@ export class BlockBuilder {
       positions,
       txIds,
       historyHashes,
-      records: envelopes.length,
+      historySize: this.#history.size,
     };
   }
 

@@ -19,6 +19,8 @@ export interface BucketStore {
    *   the directory and rebuild.
    */
   load(): Promise<{ tree: StateTree; note: Buffer } | undefined>;
+  /** Forgets everything: before a tree is built anew. */
+  clear(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -38,6 +40,10 @@ export class MemoryBucketStore implements BucketStore {
     const saved = this.#saved;
     if (saved === undefined) return undefined;
     return { tree: restore(saved, saved.buckets), note: saved.note };
+  }
+
+  async clear(): Promise<void> {
+    this.#saved = undefined;
   }
 
   async close(): Promise<void> {}
@@ -90,6 +96,10 @@ class LmdbBucketStore implements BucketStore {
       buckets as Iterable<readonly [number, Uint8Array]>,
     );
     return { tree, note: Buffer.from(head.subarray(33)) };
+  }
+
+  async clear(): Promise<void> {
+    await this.#database.clearAsync();
   }
 
   async close(): Promise<void> {

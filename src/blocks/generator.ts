@@ -1,0 +1,293 @@
+import { ByteReader, ByteWriter, DaybookError, isDaybookError, limits } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import { type Address, addressOf, asPosition, type Position, type Signer } from '../model/index.ts';
+import type { AppliedEntry } from '../replica/index.ts';
+import { type BucketStore, openBucketStore, StateTree } from '../state/index.ts';
+import { type BlockProof, decodeBlockProof } from './block-proof.ts';
+import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import {
+  BlockBuilder,
+  type BuiltBlock,
+  type ChainPoint,
+  chainStart,
+  configAt,
+  encodeBuiltBlock,
+  signBuiltBlock,
+} from './builder.ts';
+import { Cutter } from './cutter.ts';
+import {
+  type BlockHeader,
+  decodeBlock,
+  decodeOrdererMetadata,
+  decodeSignedMetadata,
+  headerHash,
+} from './fabric/block.ts';
+import type { BlockVersion } from './fabric/read-envelope.ts';
+import { HistoryFiles } from './history-files.ts';
+import { VersionMap } from './version-map.ts';
+
+/** Settings of {@link openBlockGenerator}. */
+export interface BlockGeneratorOptions {
+  readonly io: Pick<Io, 'disk'>;
+  /** Absolute path of a directory of its own; block files lie in `blocks/` below it. */
+  readonly directory: string;
+  /** Signs the blocks; without one they carry no signature. */
+  readonly signer?: Signer;
+  /** Another store for the state tree than LMDB in `directory`: for tests and the simulator. */
+  readonly buckets?: BucketStore;
+  /** Save the state tree after so many blocks. Default 20,000. */
+  readonly checkpointBlocks?: number;
+  /** Save the state tree after so many records. Default 500,000. */
+  readonly checkpointRecords?: number;
+  readonly segmentBytesMax?: number;
+  readonly bucketBits?: number;
+}
+
+/** A block as it was stored. */
+export interface StoredBlockEvent {
+  readonly height: number;
+  readonly bytes: Buffer;
+  readonly stateRoot: Buffer;
+}
+
+/**
+ * Makes the blocks of a channel from a replica's stream and keeps them, with the state tree, the
+ * history tree and the map of versions. One caller at a time; nothing here is on the commit path.
+ *
+ * After a restart it goes on at {@link BlockGenerator.nextAddress}: where its last checkpoint
+ * stands, or the beginning of the log. Blocks that it already has are made again and compared.
+ */
+export class BlockGenerator {
+  readonly store: BlockStore;
+  readonly history: HistoryFiles;
+  readonly tree: StateTree;
+  readonly #options: BlockGeneratorOptions;
+  readonly #versions: VersionMap;
+  readonly #buckets: BucketStore;
+  readonly #builder: BlockBuilder;
+  readonly #cutter: Cutter;
+  readonly #listeners = new Set<(block: StoredBlockEvent) => void>();
+  #sinceBlocks = 0;
+  #sinceRecords = 0;
+
+  /** Use {@link openBlockGenerator}. */
+  constructor(options: BlockGeneratorOptions, parts: Parts) {
+    this.#options = options;
+    this.store = parts.store;
+    this.history = parts.history;
+    this.tree = parts.tree;
+    this.#versions = parts.versions;
+    this.#buckets = parts.buckets;
+    this.#builder = new BlockBuilder(parts.point, parts.tree);
+    this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
+  }
+
+  /** Address of the entry to hand in first. */
+  get nextAddress(): Address {
+    return addressOf(this.#cutter.first);
+  }
+
+  /** Where the chain stands after the last block. */
+  get point(): ChainPoint {
+    return this.#builder.point;
+  }
+
+  /** Hears of every new block. @returns a function that ends it. */
+  onBlock(listener: (block: StoredBlockEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Takes the next entries; resolves when the blocks they complete are stored.
+   *
+   * @throws {DaybookError} `BLOCK_MISMATCH` when the log gives another block than the one that is
+   *   stored under its number: one of the two was tampered with.
+   */
+  async push(entries: readonly AppliedEntry[]): Promise<void> {
+    for (const entry of entries) {
+      for (const cut of this.#cutter.push(entry)) {
+        const built = this.#builder.build(cut, (position) => this.#versions.versionOf(position));
+        await this.#keep(built);
+      }
+    }
+  }
+
+  /** Block and transaction number of a position. */
+  versionOf(position: Position): BlockVersion {
+    return this.#versions.versionOf(position);
+  }
+
+  /**
+   * What a stored block says about itself.
+   *
+   * @throws {DaybookError} `NOT_FOUND`
+   */
+  async describe(height: number): Promise<BlockDescription> {
+    const block = decodeBlock(await this.store.block(height));
+    const signed = decodeSignedMetadata(block.metadata[0] as Buffer);
+    const proof = decodeBlockProof(decodeOrdererMetadata(signed.value).consenterMetadata);
+    return { ...indexedFields(block), proof, header: block.header };
+  }
+
+  /** Saves everything, so that a restart begins here. */
+  async checkpoint(): Promise<void> {
+    this.#sinceBlocks = 0;
+    this.#sinceRecords = 0;
+    // Blocks first: a checkpoint must not be ahead of them.
+    await this.store.sync();
+    await this.history.sync();
+    await this.#versions.sync();
+    await this.#buckets.save(this.tree, encodePoint(this.point));
+  }
+
+  /** Saves and closes. */
+  async close(): Promise<void> {
+    await this.checkpoint();
+    await this.store.close();
+    await this.history.close();
+    await this.#versions.close();
+    await this.#buckets.close();
+  }
+
+  async #keep(built: BuiltBlock): Promise<void> {
+    const { number } = built.header;
+    const isNew = number >= this.store.height;
+    if (isNew) {
+      const { signer } = this.#options;
+      const signatures = signer === undefined ? [] : [signBuiltBlock(built, signer)];
+      const bytes = encodeBuiltBlock(built, signatures);
+      const { header, positions, txIds, stateRoot } = built;
+      await this.store.append({ header, bytes, positions, txIds });
+      for (const listener of this.#listeners) listener({ height: number, bytes, stateRoot });
+    } else await this.#compare(built);
+    await this.history.append(built.historyHashes);
+    // The map was filled from the stored blocks as far as they reach.
+    if (this.#versions.size < built.historySize)
+      await this.#versions.append(number, built.positions);
+    this.#sinceBlocks++;
+    this.#sinceRecords += built.positions.length;
+    if (
+      this.#sinceBlocks >= (this.#options.checkpointBlocks ?? 20_000) ||
+      this.#sinceRecords >= (this.#options.checkpointRecords ?? 500_000)
+    ) {
+      await this.checkpoint();
+    }
+  }
+
+  async #compare(built: BuiltBlock): Promise<void> {
+    const height = built.header.number;
+    const stored = await this.store.block(height);
+    const signed = decodeSignedMetadata(decodeBlock(stored).metadata[0] as Buffer);
+    if (!encodeBuiltBlock(built, signed.signatures).equals(stored)) {
+      throw new DaybookError('BLOCK_MISMATCH', `block ${height} is not what the log says`, {
+        details: { height },
+      });
+    }
+  }
+}
+
+/** See {@link BlockGenerator.describe}. */
+export interface BlockDescription {
+  readonly header: BlockHeader;
+  readonly proof: BlockProof;
+  /** Per transaction. */
+  readonly positions: readonly Position[];
+  /** Per transaction, 32 bytes; zeros for a configuration. */
+  readonly txIds: readonly Buffer[];
+}
+
+interface Parts {
+  readonly point: ChainPoint;
+  readonly tree: StateTree;
+  readonly store: BlockStore;
+  readonly history: HistoryFiles;
+  readonly versions: VersionMap;
+  readonly buckets: BucketStore;
+}
+
+/** Opens a generator where it stood, or a new one. */
+export async function openBlockGenerator(options: BlockGeneratorOptions): Promise<BlockGenerator> {
+  const { disk } = options.io;
+  const { directory } = options;
+  const blocks = `${directory}/blocks`;
+  await disk.makeDirectory(blocks);
+  const segmentBytesMax = options.segmentBytesMax;
+  const store = await openBlockStore({
+    disk,
+    directory: blocks,
+    ...(segmentBytesMax === undefined ? {} : { segmentBytesMax }),
+  });
+  const history = await HistoryFiles.open(disk, directory);
+  const versions = await VersionMap.open(disk, directory, store.records);
+  await fillVersions(versions, store);
+  const buckets = options.buckets ?? (await newBuckets(disk, `${directory}/tree`));
+  let saved: Awaited<ReturnType<BucketStore['load']>>;
+  try {
+    saved = await buckets.load();
+  } catch (error) {
+    if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
+  }
+  let point = saved === undefined ? chainStart : decodePoint(saved.note);
+  let tree = saved?.tree;
+  // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
+  if (point.height > store.height || !(await history.truncate(point.historySize))) {
+    point = chainStart;
+    tree = undefined;
+    await history.truncate(0);
+  }
+  if (tree === undefined) await buckets.clear();
+  if (point.height > 0 && tree !== undefined) {
+    const { header } = decodeBlock(await store.block(point.height - 1));
+    if (!headerHash(header).equals(point.hash)) {
+      throw new DaybookError('BLOCK_MISMATCH', `block ${header.number} changed on disk`, {
+        details: { height: header.number },
+      });
+    }
+  }
+  tree ??= new StateTree(
+    options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits },
+  );
+  return new BlockGenerator(options, { point, tree, store, history, versions, buckets });
+}
+
+async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketStore> {
+  await disk.makeDirectory(directory);
+  return openBucketStore(directory);
+}
+
+/** Adds the versions of stored blocks that the map lacks. */
+async function fillVersions(versions: VersionMap, store: BlockStore): Promise<void> {
+  while (versions.size < store.records) {
+    const { block, transaction } = await store.placeOfRecord(versions.size);
+    const { positions } = indexedFields(decodeBlock(await store.block(block)));
+    await versions.append(block, positions, transaction);
+  }
+}
+
+const pointVersion = 1;
+
+function encodePoint(point: ChainPoint): Buffer {
+  const writer = new ByteWriter(4096);
+  writer.u8(pointVersion).u64(point.height).u64(point.position).bytes(point.hash);
+  writer.bytes(point.commitHash).u64(point.historySize).u16(point.historyEdge.length);
+  for (const hash of point.historyEdge) writer.bytes(hash);
+  return writer.u64(point.lastConfig).text(point.configJson).finish();
+}
+
+function decodePoint(bytes: Uint8Array): ChainPoint {
+  const reader = new ByteReader(bytes, 'chain point');
+  if (reader.u8() !== pointVersion) reader.fail('unknown version');
+  const height = reader.u64();
+  const position: Position = asPosition(reader.u64());
+  const hash = Buffer.from(reader.bytes(32));
+  const commitHash = Buffer.from(reader.bytes(32));
+  const historySize = reader.u64();
+  const historyEdge: Buffer[] = [];
+  for (let count = reader.u16(); count > 0; count--)
+    historyEdge.push(Buffer.from(reader.bytes(32)));
+  const lastConfig = reader.u64();
+  const configJson = reader.text(limits.entryBytesMax);
+  reader.finish();
+  return { height, position, hash, commitHash, historySize, historyEdge, lastConfig, configJson };
+}
