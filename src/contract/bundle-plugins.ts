@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { builtinModules, createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { transform } from '@swc/core';
 import type { OnResolveArgs, OnResolveResult, Plugin } from 'esbuild';
 import { DaybookError } from '../base/index.ts';
 
@@ -82,6 +81,8 @@ export function typescriptPlugin(): Plugin {
     name: 'daybook-typescript',
     setup(build) {
       build.onLoad({ filter: /\.[cm]?tsx?$/ }, async ({ path }) => {
+        // Loaded when first needed: contract processes never do, and it is big.
+        const { transform } = await import('@swc/core');
         try {
           const { code } = await transform(await readFile(path, 'utf8'), {
             filename: path,

@@ -7,7 +7,7 @@ import {
 } from './composite-key.ts';
 import type { GuestCall } from './current-call.ts';
 import { SandboxError, unsupported } from './errors.ts';
-import type { HostFunctions } from './host-functions.ts';
+import type { HostFunctions, HostReply } from './host-functions.ts';
 import { iterable, type Page, type PaginatedResult, RowIterator } from './iterators.ts';
 import { LongValue, type Timestamp, timestampOf } from './timestamp.ts';
 import { answered, hostError, waitFor } from './waiting.ts';
@@ -152,22 +152,20 @@ export class ChaincodeStub {
     return waitFor(this.#call, found, (value) => bufferOfBytestring(value ?? ''));
   }
 
-  async putState(key: string, value: unknown): Promise<void> {
+  async putState(key: string, value: unknown): Promise<Uint8Array> {
     this.#demandOpen();
     this.#demandNoPages();
     if (value === undefined || value === null) throw new TypeError('putState needs a value');
     const bytes = bytestringOfValue(value, 'the value of putState');
     this.#hasWritten = true;
-    const reply = this.#host.put(this.#call.id, keyText(key), bytes);
-    if (reply !== true) return answered(this.#host, this.#call, reply, nothing);
+    return this.#written(this.#host.put(this.#call.id, keyText(key), bytes));
   }
 
-  async deleteState(key: string): Promise<void> {
+  async deleteState(key: string): Promise<Uint8Array> {
     this.#demandOpen();
     this.#demandNoPages();
     this.#hasWritten = true;
-    const reply = this.#host.delete(this.#call.id, keyText(key));
-    if (reply !== true) return answered(this.#host, this.#call, reply, nothing);
+    return this.#written(this.#host.delete(this.#call.id, keyText(key)));
   }
 
   createCompositeKey(objectType: string, attributes: string[]): string {
@@ -364,6 +362,13 @@ export class ChaincodeStub {
 
   // --- inside
 
+  /** A write answers an empty Buffer, as in Fabric: contracts return it and clients see it. */
+  #written(reply: HostReply): Uint8Array {
+    if (reply === false) throw hostError(this.#host);
+    empty ??= Object.freeze(bufferOfBytestring(''));
+    return empty;
+  }
+
   #demandOpen(): void {
     if (!this.#call.open) {
       throw new SandboxError('CONTRACT_REJECTED', 'the transaction has already ended');
@@ -486,6 +491,9 @@ export class ChaincodeStub {
     return rows;
   }
 }
+
+/** Shared by all, so frozen. */
+let empty: Uint8Array | undefined;
 
 const nothing = (): void => undefined;
 

@@ -1,0 +1,3 @@
+import { AssetTransfer } from './asset-transfer';
+
+export const contracts = [AssetTransfer];

@@ -1,0 +1,70 @@
+import { describe, expect, it } from 'vitest';
+import { bytestringOf } from '../base/index.ts';
+import {
+  bundleKey,
+  decodeBundle,
+  decodeDefinition,
+  definitionKey,
+  encodeDefinition,
+} from '../model/index.ts';
+import { deployArgument, deployedContract, deployWrites } from './lifecycle.ts';
+
+const bundle = {
+  name: 'bank',
+  version: '1.0.0',
+  source: 'module.exports = "grüße";',
+  options: { readYourWrites: true, indexes: { b: ['x'], a: ['y', 'z'] } },
+};
+const argument = bytestringOf(deployArgument(bundle));
+
+describe('deploying', () => {
+  it('writes bundle and definition, sorted', () => {
+    const { writes, definition } = deployWrites(argument, undefined);
+    expect(deployedContract(argument)).toBe('bank');
+    expect(writes.map(({ key }) => key)).toEqual([bundleKey('bank'), definitionKey('bank')]);
+    expect(decodeBundle(writes[0]?.value ?? '')).toEqual(bundle);
+    expect(decodeDefinition(writes[1]?.value ?? '')).toEqual(definition);
+    expect(definition).toMatchObject({ version: '1.0.0', sequence: 1, options: bundle.options });
+    expect(definition.bundleHash).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it('gives the same bytes whatever the order of members', () => {
+    const shuffled = JSON.stringify({
+      options: { indexes: { a: ['y', 'z'], b: ['x'] }, readYourWrites: true },
+      source: bundle.source,
+      version: '1.0.0',
+      name: 'bank',
+    });
+    const other = bytestringOf(Buffer.from(shuffled));
+    expect(deployWrites(other, undefined)).toEqual(deployWrites(argument, undefined));
+  });
+
+  it('upgrades, repeats without effect, and refuses another bundle of the same version', () => {
+    const first = deployWrites(argument, undefined).definition;
+    const current = encodeDefinition(first);
+    expect(deployWrites(argument, current).writes).toEqual([]);
+    const upgrade = bytestringOf(deployArgument({ ...bundle, version: '1.1.0' }));
+    expect(deployWrites(upgrade, current).definition).toMatchObject({
+      version: '1.1.0',
+      sequence: 2,
+    });
+    const changed = bytestringOf(deployArgument({ ...bundle, source: 'other' }));
+    expect(() => deployWrites(changed, current)).toThrow(/raise the version/);
+  });
+
+  it.each([
+    'no json',
+    '[]',
+    '{}',
+    JSON.stringify({ ...bundle, name: '_config' }),
+    JSON.stringify({ ...bundle, name: 'a/b' }),
+    JSON.stringify({ ...bundle, version: 5 }),
+    JSON.stringify({ ...bundle, source: '' }),
+    JSON.stringify({ ...bundle, options: { readYourWrites: 'yes' } }),
+    JSON.stringify({ ...bundle, options: { indexes: { a: [] } } }),
+  ])('refuses the argument %s', (json) => {
+    expect(() => deployWrites(bytestringOf(Buffer.from(json)), undefined)).toThrowError(
+      expect.objectContaining({ code: 'MALFORMED' }) as Error,
+    );
+  });
+});
