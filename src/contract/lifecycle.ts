@@ -16,7 +16,7 @@ import {
 export interface Deployment {
   readonly bundle: ContractBundle;
   readonly definition: ContractDefinition;
-  /** Rows of the namespace `_lifecycle`, keys ascending; none when nothing changes. */
+  /** Rows of the namespace `_lifecycle`, keys ascending. */
   readonly writes: readonly KeyWrite[];
 }
 
@@ -36,21 +36,27 @@ export function deployedContract(argument: Bytestring): string {
 }
 
 /**
- * The built-in contract `_lifecycle`. Deploying the very bundle that is deployed changes nothing.
+ * The built-in contract `_lifecycle`. Deploying the very bundle that is deployed changes nothing but
+ * the count.
  *
  * @param argument - what {@link deployArgument} made.
  * @param current - the definition row as read, `undefined` for a new contract.
- * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`, or `CONTRACT_BUNDLE_INVALID` when another
- *   bundle is deployed under the same version.
+ * @throws {DaybookError} `MALFORMED` (also for JSON that is not canonical: replay compares bytes),
+ *   `LIMIT_EXCEEDED`, or `CONTRACT_BUNDLE_INVALID` when another bundle is deployed under the same
+ *   version.
  */
 export function deployWrites(argument: Bytestring, current: Bytestring | undefined): Deployment {
   const bundle = decodeBundle(argument);
   const row = encodeBundle(bundle);
+  if (row !== argument) {
+    throw new DaybookError('MALFORMED', 'malformed contract bundle: not canonical JSON', {
+      details: { what: 'contract bundle' },
+    });
+  }
   const bundleHash = sha256Hex(bytesOf(row));
   const { name, version, options } = bundle;
   const previous = current === undefined ? undefined : decodeDefinition(current);
-  if (previous?.version === version) {
-    if (previous.bundleHash === bundleHash) return { bundle, definition: previous, writes: [] };
+  if (previous?.version === version && previous.bundleHash !== bundleHash) {
     throw new DaybookError(
       'CONTRACT_BUNDLE_INVALID',
       `${name} ${version} is deployed already, with other content: raise the version`,
