@@ -2,18 +2,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { realIo } from '../../src/io/index.ts';
 import { type EtcdLog, openEtcdLog } from '../../src/log/etcd/index.ts';
 import { asAddress } from '../../src/model/index.ts';
-import { type Cluster, etcdAvailable, startCluster } from './cluster.ts';
+import { type Cluster, etcdAvailable, pause, startCluster } from './cluster.ts';
 
 const io = realIo();
 
-describe.skipIf(!etcdAvailable())('the log on etcd', () => {
+describe.skipIf(!etcdAvailable())('the log on etcd', { timeout: 30_000 }, () => {
   let cluster: Cluster;
   let log: EtcdLog;
   let prefixes = 0;
 
   beforeAll(async () => {
     cluster = await startCluster();
-  });
+  }, 30_000);
   afterAll(() => cluster.stop());
 
   const open = (prefix = `t${++prefixes}/`): Promise<EtcdLog> =>
@@ -54,26 +54,125 @@ describe.skipIf(!etcdAvailable())('the log on etcd', () => {
     await log.close();
   });
 
+  test('a reader holds a bounded part of the log while it waits at a hole', async () => {
+    log = await open();
+    const count = 600;
+    const size = 64 * 1024;
+    const writing: Promise<void>[] = [];
+    for (let n = 1; n < count; n++) writing.push(log.write(token(n), entry(n, size)));
+    await Promise.all(writing);
+    const other = await open(`t${prefixes}/`);
+    const seen: number[] = [];
+    const following = (async () => {
+      for await (const entries of other.follow(asAddress(0))) {
+        for (const { address, bytes } of entries) {
+          expect(Buffer.compare(bytes, address === 0 ? Buffer.of() : entry(address, size))).toBe(0);
+          seen.push(address);
+        }
+        if (seen.length >= count + 100) break;
+      }
+    })();
+    await pause(1000);
+    expect(seen).toEqual([]);
+    await log.fill(asAddress(0));
+    for (let n = count; n < count + 100; n++) await log.write(token(n), entry(n, size));
+    await following;
+    expect(seen).toEqual(Array.from({ length: count + 100 }, (_, n) => n));
+    await other.close();
+    await log.close();
+  });
+
   test('a lone entry reaches a waiting follower at once', async () => {
     log = await open();
-    const times: number[] = [];
+    const arrived = new Map<number, number>();
     const abort = new AbortController();
     const following = (async () => {
       for await (const entries of log.follow(asAddress(0), abort.signal)) {
-        for (const each of entries) times[each.address] = performance.now();
+        for (const { address } of entries) arrived.set(address, performance.now());
       }
     })();
     const delays: number[] = [];
     for (let n = 0; n < 50; n++) {
-      const start = performance.now();
       await log.write(token(n), entry(n));
-      const written = performance.now();
-      while (times[n] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-      delays.push((times[n] as number) - written, written - start);
+      const writtenMs = performance.now();
+      while (!arrived.has(n)) await pause(1);
+      delays.push((arrived.get(n) ?? 0) - writtenMs);
     }
-    console.log(delays.map((x) => x.toFixed(1)).join(' '));
+    delays.sort((a, b) => a - b);
+    expect(delays[25]).toBeLessThan(50);
     abort.abort();
     await following;
     await log.close();
+  });
+
+  test('an entry of which one is not sure is written once', async () => {
+    log = await open();
+    const large = entry(0, 5_000_000);
+    await log.write(token(0), large);
+    await log.write(token(0), large);
+    await expect(log.write(token(0), entry(1, 5_000_000))).rejects.toMatchObject({
+      code: 'LOG_ADDRESS_TAKEN',
+    });
+    // The loser has taken its parts away.
+    const parts = cluster.etcdctl('get', '--prefix', `t${prefixes}/p/`, '--keys-only');
+    expect(parts.trim().split(/\s+/)).toHaveLength(5);
+    expect(Buffer.compare((await log.read(asAddress(0))).bytes, large)).toBe(0);
+    // Nor does a fence that was moved meanwhile make it fail.
+    const other = await open(`t${prefixes}/`);
+    await other.seal(1);
+    await log.write(token(0), large);
+    await other.trim(asAddress(1));
+    await expect(log.write(token(0), large)).rejects.toMatchObject({ code: 'LOG_TRIMMED' });
+    expect(cluster.etcdctl('get', '--prefix', `t${prefixes}/p/`, '--keys-only').trim()).toBe('');
+    await other.close();
+    await log.close();
+  });
+
+  test('damage is reported, by reads and by followers', async () => {
+    log = await open();
+    for (let n = 0; n < 3; n++) await log.write(token(n), entry(n));
+    await log.write(token(3), entry(3, 3_000_000));
+    const key = `t${prefixes}/e/${'1'.padStart(14, '0')}`;
+    cluster.etcdctl('put', key, 'nonsense');
+    await expect(log.read(asAddress(1))).rejects.toMatchObject({ code: 'LOG_DAMAGED' });
+    cluster.etcdctl('del', '--prefix', `t${prefixes}/p/`);
+    await expect(log.read(asAddress(3))).rejects.toMatchObject({ code: 'LOG_DAMAGED' });
+    const other = await open(`t${prefixes}/`);
+    const seen: number[] = [];
+    const following = (async () => {
+      for await (const entries of other.follow(asAddress(0))) {
+        seen.push(...entries.map(({ address }) => address));
+      }
+    })();
+    await expect(following).rejects.toMatchObject({ code: 'LOG_DAMAGED' });
+    expect(seen).toEqual([0]);
+    await other.close();
+    await log.close();
+  });
+
+  test('members of a unit come and go', async () => {
+    log = await open();
+    await log.write(token(0), entry(0));
+    const layout = await log.setUnits([{ endpoints: cluster.endpoints.slice(0, 2) }]);
+    expect(layout.units).toMatchObject([{ endpoints: cluster.endpoints.slice(0, 2) }]);
+    expect(layout.segments).toHaveLength(1);
+    await log.write(token(1), entry(1));
+    const other = await open(`t${prefixes}/`);
+    expect(await other.tail()).toBe(2);
+    await other.write(token(2), entry(2));
+    await log.setUnits([{ endpoints: cluster.endpoints }]);
+    await other.write(token(3), entry(3));
+    expect(await log.tail()).toBe(4);
+    await other.close();
+    await log.close();
+  });
+
+  test('an unreachable log is a typed error, in bounded time', async () => {
+    const opening = openEtcdLog(io, {
+      units: [{ endpoints: ['127.0.0.1:1'] }],
+      callTimeoutMs: 500,
+    });
+    await expect(opening).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await expect(openEtcdLog(io, { units: [] })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
   });
 });

@@ -1,13 +1,13 @@
 import { isDaybookError, limits } from '../../base/index.ts';
-import type { Address } from '../../model/index.ts';
+import { type Address, asAddress } from '../../model/index.ts';
 import type { LogEntry } from '../shared-log.ts';
 import type { KeyValue } from './etcd-api.ts';
 import { FollowBuffer } from './follow-buffer.ts';
-import { firstOnUnit, type Layout, unitOf } from './layout.ts';
+import { firstOnUnit, type Layout, lastSegment, unitOf } from './layout.ts';
 import { bytesOfStored, logEntry, trimmed } from './reader.ts';
 import { decodeStored, type StoredEntry } from './stored-entry.ts';
 import type { TailFinder } from './tail.ts';
-import { pageEntries, type Unit } from './unit.ts';
+import { type Page, pageEntries, type Unit } from './unit.ts';
 import { watchUnit } from './unit-watch.ts';
 import type { Units } from './units.ts';
 
@@ -104,7 +104,7 @@ export class Follower {
           await this.#untilRoom();
           continue;
         }
-        const page = await unit.page(from, pageEntries(this.#averageBytes));
+        const page = await this.#readPage(layout, unit, from);
         if (signal.aborted) return;
         if (!this.#seeFence(layout, page.fence)) return;
         this.#averageBytes = averageBytes(page.kvs, this.#averageBytes);
@@ -125,6 +125,16 @@ export class Follower {
         await unit.client.sleep(failurePauseMs);
       }
     }
+  }
+
+  async #readPage(layout: Layout, unit: Unit, from: Address): Promise<Page> {
+    const limit = pageEntries(this.#averageBytes);
+    const before = from + limit * lastSegment(layout).units.length;
+    if (before < this.#tail.reached) return unit.pageBefore(from, asAddress(before));
+    const page = await unit.page(from, limit);
+    // So many entries have different addresses.
+    if (page.count > 0) this.#tail.learn(asAddress(from + page.count - 1));
+    return page;
   }
 
   /** Until the watch ends. */

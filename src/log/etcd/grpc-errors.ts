@@ -41,5 +41,6 @@ export function spaceExhausted(cause?: unknown): DaybookError {
 
 /** True when the revision that a call named is compacted away. */
 export function isCompacted(error: unknown): boolean {
-  return (error as Partial<ServiceError>).code === status.OUT_OF_RANGE;
+  const cause = error instanceof DaybookError ? error.cause : undefined;
+  return (cause as Partial<ServiceError> | undefined)?.code === status.OUT_OF_RANGE;
 }

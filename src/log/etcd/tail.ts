@@ -22,6 +22,11 @@ export class TailFinder {
     if (address >= this.#reached) this.#reached = address + 1;
   }
 
+  /** The tail is here or behind. */
+  get reached(): number {
+    return this.#reached;
+  }
+
   /**
    * The tail of the layout in force. With `sealed` the layout may be under reconfiguration (all its
    * units sealed); otherwise waits until it is not.
@@ -57,8 +62,7 @@ export class TailFinder {
       if (found !== undefined) tail = Math.max(tail, nextAddress(found));
       if (!page.more || found === undefined) return Math.max(tail, from);
       // There are at least so many addresses of this unit up to the last entry.
-      const count = await unit.countFrom(asAddress(from));
-      from = Math.max(tail, this.#nthOnUnit(unit.id, asAddress(from), count - 1));
+      from = Math.max(tail, this.#nthOnUnit(unit.id, asAddress(from), page.count - 1));
     }
   }
 

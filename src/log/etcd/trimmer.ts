@@ -107,10 +107,11 @@ export class Trimmer {
   async #forget(unit: Unit, old: Address, before: Address): Promise<void> {
     const { keys } = this.#units;
     await unit.deleteRange(keys.part(asAddress(0)), keys.part(before));
-    for (let end = Math.min(old + deleteAddresses, before); ; end += deleteAddresses) {
-      const to = asAddress(Math.min(end, before));
-      await unit.deleteRange(keys.entry(asAddress(0)), keys.entry(to));
-      if (to === before) break;
+    // From 0 and not from `old`: an earlier trim may have died before it had deleted all.
+    for (let from = 0; from < before; ) {
+      const to = Math.min(Math.max(from, old) + deleteAddresses, before);
+      await unit.deleteRange(keys.entry(asAddress(from)), keys.entry(asAddress(to)));
+      from = to;
     }
   }
 

@@ -64,10 +64,10 @@ const channelOptions = {
  * callers' requests are such that this does no harm.
  */
 export class UnitClient {
-  readonly endpoints: readonly string[];
   readonly #io: EtcdIo;
   readonly #settings: Settings;
-  readonly #members: readonly Member[];
+  readonly #security: ChannelCredentials;
+  #members: readonly Member[];
   readonly #pending = new Set<{ cancel(): void }>();
   #preferred = 0;
   #leaderSearch = false;
@@ -77,13 +77,31 @@ export class UnitClient {
   constructor(io: EtcdIo, settings: Settings, endpoints: readonly string[]) {
     this.#io = io;
     this.#settings = settings;
-    this.endpoints = endpoints;
     const tls = settings.tls;
-    const security = tls
+    this.#security = tls
       ? credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.certificate))
       : credentials.createInsecure();
-    this.#members = endpoints.map((endpoint) => newMember(endpoint, security));
+    this.#members = endpoints.map((endpoint) => newMember(endpoint, this.#security));
     this.#preferred = Math.floor(io.random.number() * endpoints.length);
+  }
+
+  /** `host:port` of every member. */
+  get endpoints(): readonly string[] {
+    return this.#members.map((member) => member.endpoint);
+  }
+
+  /** Members have come or gone; calls under way to one that is gone turn to another. */
+  setEndpoints(endpoints: readonly string[]): void {
+    const before = this.#members;
+    this.#members = endpoints.map(
+      (endpoint) =>
+        before.find((member) => member.endpoint === endpoint) ??
+        newMember(endpoint, this.#security),
+    );
+    this.#preferred = 0;
+    for (const member of before) {
+      if (!this.#members.includes(member)) closeChannels(member);
+    }
   }
 
   /** How many members are known. */
@@ -117,7 +135,7 @@ export class UnitClient {
         verdict = isDaybookError(error) ? 'fail' : verdictOf(error as ServiceError);
       }
       if (this.#closed) throw closedError();
-      if (verdict === 'fail') throw cause;
+      if (verdict === 'fail') throw refused(name, cause);
       if (verdict === 'space') throw spaceExhausted(cause);
       if (verdict === 'denied') {
         throw new DaybookError('ACCESS_DENIED', `etcd refused ${name}: ${textOf(cause)}`, {
@@ -218,10 +236,7 @@ export class UnitClient {
   close(): void {
     this.#closed = true;
     for (const call of this.#pending) call.cancel();
-    for (const { channels } of this.#members) {
-      channels.calls.close();
-      channels.streams.close();
-    }
+    for (const member of this.#members) closeChannels(member);
   }
 
   async #attempt<Name extends CallName>(
@@ -286,6 +301,11 @@ function newMember(endpoint: string, security: ChannelCredentials): Member {
   return { endpoint, channels: { calls: open(), streams: open() }, stubs: new Map() };
 }
 
+function closeChannels({ channels }: Member): void {
+  channels.calls.close();
+  channels.streams.close();
+}
+
 function stubOf(member: Member, service: ServiceName, channel: 'calls' | 'streams'): Stub {
   let stub = member.stubs.get(`${service}/${channel}`);
   if (stub === undefined) {
@@ -297,6 +317,11 @@ function stubOf(member: Member, service: ServiceName, channel: 'calls' | 'stream
     member.stubs.set(`${service}/${channel}`, stub);
   }
   return stub;
+}
+
+function refused(name: string, cause: unknown): DaybookError {
+  if (isDaybookError(cause)) return cause;
+  return new DaybookError('INTERNAL', `etcd refused ${name}: ${textOf(cause)}`, { cause });
 }
 
 function closedError(): DaybookError {

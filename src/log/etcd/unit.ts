@@ -22,6 +22,8 @@ export interface Page {
   readonly kvs: readonly KeyValue[];
   /** There are more entries behind the last one. */
   readonly more: boolean;
+  /** How many entries there are in all from the page's beginning on. */
+  readonly count: number;
   readonly revision: number;
   readonly fence: KnownFence;
 }
@@ -103,17 +105,19 @@ export class Unit {
       limit,
       keys_only: keysOnly,
     });
-    return { kvs: range.kvs, more: range.more, revision, fence };
+    return { kvs: range.kvs, more: range.more, count: Number(range.count), revision, fence };
   }
 
-  /** How many entries stand at or after `from`. */
-  async countFrom(from: Address): Promise<number> {
-    const { range } = await this.#rangeAndFence({
+  /**
+   * The entries in `[from, before)`, of which there are more behind. Far from the tail this is
+   * cheaper than {@link Unit.page}, for which etcd walks all keys to the end of the log.
+   */
+  async pageBefore(from: Address, before: Address): Promise<Page> {
+    const { range, fence, revision } = await this.#rangeAndFence({
       key: this.#keys.entry(from),
-      range_end: this.#keys.entriesEnd,
-      count_only: true,
+      range_end: this.#keys.entry(before),
     });
-    return Number(range.count);
+    return { kvs: range.kvs, more: true, count: Number(range.count), revision, fence };
   }
 
   /** The values of all keys that begin with `prefix`, read in pages of one value each. */
@@ -271,5 +275,5 @@ function unfounded(id: string): never {
 
 /** Entries that one page of a follower may hold. */
 export function pageEntries(averageBytes: number): number {
-  return Math.max(16, Math.min(1024, Math.floor((limits.logBatchBytesMax * 4) / averageBytes)));
+  return Math.max(16, Math.min(128, Math.floor((limits.logBatchBytesMax * 4) / averageBytes)));
 }

@@ -16,6 +16,9 @@ import { SpaceWatch } from './space.ts';
 import { Unit } from './unit.ts';
 import { type EtcdIo, UnitClient } from './unit-client.ts';
 
+/** So long the other units may take to tell of a newer layout. */
+const seedPauseMs = 500;
+
 /**
  * The log's units and the layout in force, as far as this process knows. A layout is decided on the
  * home unit of the one before it, then copied to every unit concerned; whoever finds it decided but
@@ -83,20 +86,7 @@ export class Units {
    * @throws {DaybookError} `TIMEOUT` when a unit cannot be reached, `CONFIG_INVALID`
    */
   async open(): Promise<void> {
-    const seeds: Unit[] = [];
-    for (const options of this.settings.units) seeds.push(await this.#connect(options));
-    let newest: Layout | undefined;
-    for (const seed of seeds) {
-      const values = await seed.layoutsFrom(1);
-      const value = values[values.length - 1];
-      if (value === undefined) continue;
-      const layout = decodeLayout(value);
-      if (newest === undefined || layout.generation > newest.generation) newest = layout;
-    }
-    if (newest === undefined) {
-      const founding = encodeLayout(foundingLayout(seeds.map((seed) => seed.description)));
-      newest = decodeLayout(await (seeds[0] as Unit).decideLayout(1, founding));
-    }
+    const newest = (await this.#newestKnown()) ?? (await this.#found());
     this.#adopt(newest);
     await this.refresh();
     for (const unit of this.#units.values()) void unit.client.preferLeader();
@@ -108,6 +98,40 @@ export class Units {
       this.#refreshing = undefined;
     });
     return this.#refreshing;
+  }
+
+  /**
+   * The newest layout that the given units know. One that does not answer is waited for only while
+   * no other knows a layout: it may have left the log.
+   */
+  async #newestKnown(): Promise<Layout | undefined> {
+    let newest: Layout | undefined;
+    const asked = this.settings.units.map(async (options) => {
+      const seed = await this.#connect(options);
+      const values = await seed.layoutsFrom(1);
+      const value = values[values.length - 1];
+      if (value === undefined) return;
+      const layout = decodeLayout(value);
+      if (newest === undefined || layout.generation > newest.generation) newest = layout;
+    });
+    await new Promise<void>((resolve, reject) => {
+      for (const answer of asked) {
+        answer.then(() => {
+          if (newest !== undefined) this.io.timers.after(seedPauseMs, resolve);
+        }, reject);
+      }
+      Promise.allSettled(asked).then(() => resolve(), reject);
+    }).catch(async (error: unknown) => {
+      await Promise.allSettled(asked);
+      if (newest === undefined) throw error;
+    });
+    return newest;
+  }
+
+  async #found(): Promise<Layout> {
+    const units = await this.describe(this.settings.units);
+    const layout = encodeLayout(foundingLayout(units));
+    return decodeLayout(await this.unit(units[0]?.id ?? '').decideLayout(1, layout));
   }
 
   /** A connection to a cluster, known by its cluster id from then on. */
@@ -190,6 +214,9 @@ export class Units {
     for (const { id, endpoints } of layout.units) {
       const unit = this.#units.get(id);
       if (unit === undefined) this.#add(id, new UnitClient(this.io, this.settings, endpoints));
+      else if (unit.client.endpoints.join() !== endpoints.join()) {
+        unit.client.setEndpoints(endpoints);
+      }
     }
     this.#layout = layout;
   }

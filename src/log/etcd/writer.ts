@@ -98,8 +98,8 @@ export class Writer {
     if (outcome.existing === undefined) return false;
     if (job.epoch === undefined) return true;
     const stored = await readStored(this.#units, unit, address);
-    if (stored !== undefined && sameBytes(stored, job)) return true;
     await this.#dropParts(job, unit, stored);
+    if (stored !== undefined && sameBytes(stored, job)) return true;
     throw taken(address);
   }
 
@@ -136,8 +136,8 @@ export class Writer {
   /** An epoch has ended, but the entry may have been written before that and the answer lost. */
   async #sealed(job: Job, unit: Unit, fence: KnownFence): Promise<boolean> {
     const stored = await readStored(this.#units, unit, job.address);
-    if (stored !== undefined && sameBytes(stored, job)) return true;
     await this.#dropParts(job, unit, stored);
+    if (stored !== undefined && sameBytes(stored, job)) return true;
     if (stored !== undefined) throw taken(job.address);
     throw new DaybookError('LOG_EPOCH_SEALED', `epoch ${job.epoch} is sealed`, {
       details: { epoch: fence.epoch, address: job.address },
