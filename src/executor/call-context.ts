@@ -100,15 +100,23 @@ export class CallContext implements StateAccess {
     return [...found];
   }
 
-  /** Whether every committed value that was read is still the one that a reader finds now. */
+  /** Whether a reader would find now what this call found in committed state. */
   isCurrent(): boolean {
-    let current = true;
-    this.#eachSeen((seen) => {
-      if (seen.execution !== undefined) return;
-      const now = this.#source.read(seen.stateKey);
-      if (now.version !== seen.version || now.execution !== undefined) current = false;
-    });
-    return current;
+    for (const set of this.#sets.values()) {
+      for (const seen of set.reads.values()) {
+        if (!same(seen, this.#source.read(seen.stateKey))) return false;
+      }
+      for (const range of set.ranges) {
+        const { from, to, limit, seen } = range;
+        const now = this.#source.readRange(from, to, limit);
+        const unchanged = (row: FoundRow, at: number): boolean => {
+          const before = seen[at];
+          return before !== undefined && before.stateKey === row.key && same(before, row);
+        };
+        if (now.length !== seen.length || !now.every(unchanged)) return false;
+      }
+    }
+    return true;
   }
 
   get(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
@@ -319,7 +327,7 @@ export class CallContext implements StateAccess {
     set.rangeRows += seen.length;
     checkLimit('readsPerRecordMax', set.rangeRows);
     const exhausted = rows.length < wanted;
-    set.ranges.push({ start, end, exhausted, rows, seen });
+    set.ranges.push({ start, end, exhausted, rows, seen, from, to, limit: wanted });
     if (!set.readYourWrites || set.writes.size === 0) return rows as ValueRow[];
     return withOwnWrites(rows as ValueRow[], set.writes, { start, end, exhausted, limit });
   }
@@ -384,6 +392,10 @@ interface SeenRange extends RangeRead {
   readonly rows: readonly Seen[];
   /** The rows, and deletes in flight between them. */
   readonly seen: readonly Seen[];
+  /** What was asked for, in state keys. */
+  readonly from: Bytestring;
+  readonly to: Bytestring;
+  readonly limit: number;
 }
 
 interface SetBuilder {
@@ -401,6 +413,12 @@ interface SummaryRow extends SeenVersion {
 
 const none: readonly never[] = [];
 const noBulkUpdates: readonly BulkUpdate[] = none;
+
+/** A value that was in flight is fine: whether it became valid is looked after elsewhere. */
+function same(seen: Seen, now: Found): boolean {
+  if (seen.execution !== undefined) return true;
+  return now.execution === undefined && now.version === seen.version;
+}
 
 function seenVersions(seen: Iterable<Seen>): SummaryRow[] {
   const rows: SummaryRow[] = [];

@@ -163,9 +163,12 @@ class NodeExecutor implements RunningExecutor {
       writer: options.name,
       byUnit: replica.config?.exclusiveControl === 'batch',
       ...(options.groupBytesMax === undefined ? {} : { groupBytesMax: options.groupBytesMax }),
-      ...(options.groupsInFlightMax === undefined
-        ? {}
-        : { groupsInFlightMax: options.groupsInFlightMax }),
+      // Without a sequencer another node may take an address that is not written yet. A value that
+      // was read from it must not be referred to then: one group after the other.
+      groupsInFlightMax:
+        options.sequencer === undefined
+          ? 1
+          : (options.groupsInFlightMax ?? limits.groupsInFlightMax),
     });
     this.#runner = new Runner({
       io,

@@ -260,7 +260,7 @@ export class Engine {
     transaction: Transaction,
     context: CallContext,
     outcome: CallOutcome & { ok: true },
-    snapshot: Position,
+    startSnapshot: Position,
   ): Promise<void> {
     const { call } = task;
     const { contract } = transaction;
@@ -275,6 +275,12 @@ export class Engine {
       }
     }
     if (context.aborted !== undefined) return;
+    // After a wait the state is another one; the record speaks for the state of now, or not at all.
+    if (context.waited && !context.isCurrent()) {
+      this.#again(task);
+      return;
+    }
+    const snapshot = context.waited ? this.#snapshot : startSnapshot;
     this.#record.reset();
     this.#summary.reset();
     const isDeploy = contract === lifecycleNamespace;

@@ -22,7 +22,8 @@ export interface Execution {
   readonly snapshot: Position;
   readonly record: Buffer;
   readonly summary: Buffer;
-  readonly references: readonly VersionReference[];
+  /** Where versions are to be filled in, and whose; empty once its group has a token. */
+  reads: readonly PendingRead[];
   /**
    * `open`: waits for its group. `sequencing`: asked for. `written`: may be in the log; its fate
    * must be known before anything else happens to the job. `settled`: over.
@@ -39,6 +40,11 @@ export interface Execution {
   group: Group | undefined;
   /** Executions and refusals that read from this one. */
   dependents: (Execution | PendingRefusal)[] | undefined;
+}
+
+/** A read of another execution's write. */
+interface PendingRead extends VersionReference {
+  readonly source: Execution;
 }
 
 /** A refusal that rests on values in flight: told only if they become valid. */
@@ -117,7 +123,7 @@ export class Groups {
   readonly #written = new Map<Address, Group>();
   #sequencing: Group | undefined;
   #writing = 0;
-  /** Executions that a record may still refer to. */
+  /** Executions that a record to come may refer to. */
   readonly #known = new Map<number, Execution>();
   /** Fates told to the contract process in a frame that it has not taken in yet. */
   #told: number[] = [];
@@ -152,7 +158,7 @@ export class Groups {
       snapshot: result.snapshot,
       record: result.record,
       summary: result.summary,
-      references: result.references,
+      reads: [],
       stage: 'open',
       fate: undefined,
       position: undefined,
@@ -163,14 +169,18 @@ export class Groups {
     this.#known.set(execution.number, execution);
     this.#live++;
     this.#open.push(execution);
-    for (const { execution: number } of result.references) {
-      const source = this.#known.get(number);
+    if (result.references.length === 0) return;
+    const reads: PendingRead[] = [];
+    for (const reference of result.references) {
+      const source = this.#known.get(reference.execution);
       if (source === undefined || source.fate === 'failed') {
         this.#fail([execution], 'dependency');
         return;
       }
+      reads.push({ ...reference, source });
       if (source.fate === undefined) addDependent(source, execution);
     }
+    execution.reads = reads;
   }
 
   /** Takes a refusal in that rests on values in flight. */
@@ -217,6 +227,10 @@ export class Groups {
     );
     if (refused.length > 0) this.#fail(refused, 'sequencer');
     if (token === undefined) return;
+    this.#fail(
+      group.executions.filter((execution) => this.#isRisky(execution, token)),
+      'lost',
+    );
     const survivors = group.executions.filter((execution) => execution.fate === undefined);
     if (survivors.length === 0) {
       this.#effects.fill(token.address);
@@ -230,6 +244,8 @@ export class Groups {
       const { index, job } = execution;
       execution.stage = 'written';
       execution.position = positionOf(token.address, index);
+      // Kept no longer: on hot keys they would chain all executions that ever were.
+      execution.reads = [];
       job.onItsWay = true;
       records.push({ index, bytes: execution.record, batch: job.batch, leaf: job.leaf });
     }
@@ -332,7 +348,7 @@ export class Groups {
     let count = 0;
     let snapshot = Number.MAX_SAFE_INTEGER as Position;
     const members: Execution[] = [];
-    const unit = this.#open[0]?.job.unit;
+    let unit: number | undefined;
     for (const execution of this.#open) {
       if (execution.fate === undefined && execution.job.answered) {
         // Nobody waits for it any more.
@@ -347,6 +363,7 @@ export class Groups {
         if (bytes + size > this.#groupBytesMax) break;
         if (this.#settings.byUnit && execution.job.unit !== unit) break;
       }
+      unit = execution.job.unit;
       if (members.length >= limits.recordsPerEntryMax) break;
       bytes += size;
       count++;
@@ -367,14 +384,26 @@ export class Groups {
 
   /** Fills in the versions that were not known when the call was executed. */
   #fillIn(execution: Execution, group: Group): void {
-    for (const { recordOffset, summaryOffset, execution: number } of execution.references) {
-      const source = this.#known.get(number);
-      assert(source !== undefined, 'an execution is known while records may refer to it');
+    for (const { recordOffset, summaryOffset, source } of execution.reads) {
       const version = source.group === group ? { index: source.index } : source.position;
       assert(version !== undefined, 'earlier groups have their tokens');
       if (recordOffset !== undefined) patchVersion(execution.record, recordOffset, version);
       patchVersion(execution.summary, summaryOffset, version);
     }
+  }
+
+  /**
+   * Whether a record refers to a position that a record of somebody else may come to hold: the
+   * source has a token of another reign and is not durable. If its address was granted anew, the
+   * version would match and the value would not. Within one reign an address ends as ours or as a
+   * fill, and everything below a durable entry is granted only once.
+   */
+  #isRisky(execution: Execution, token: Token): boolean {
+    if (execution.fate !== undefined) return false;
+    return execution.reads.some(({ source: { group } }) => {
+      const sourceToken = group?.token;
+      return sourceToken !== undefined && !group?.done && sourceToken.epoch !== token.epoch;
+    });
   }
 
   #isOwn(entry: AppliedEntry, group: Group): boolean {
@@ -459,6 +488,7 @@ export class Groups {
   #settle(execution: Execution): void {
     assert(execution.stage !== 'settled', 'an execution is settled once');
     execution.stage = 'settled';
+    execution.reads = [];
     execution.job.onItsWay = false;
     this.#live--;
   }
