@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
+import { logBench, logBenchDefaults } from './log.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
 
 /** Runs with settings and returns what is printed as JSON. */
@@ -12,6 +13,7 @@ type Bench = (settings: never, progress: (text: string) => void) => Promise<obje
 
 const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults: object }>> = {
   commit: { run: commitBench as Bench, defaults: commitBenchDefaults },
+  log: { run: logBench as Bench, defaults: logBenchDefaults },
   soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
 };
 
