@@ -276,6 +276,12 @@ export const errorCatalog = {
     'Send the same bytes again a little later.',
   ),
   // blocks
+  PROOF_NOT_READY: entry(
+    'refresh',
+    503,
+    'The state has moved on since the last block, which is what proofs are made for.',
+    'Ask again after the next block.',
+  ),
   BLOCK_MISMATCH: entry(
     'never',
     500,

@@ -1,5 +1,6 @@
 import { type Bytestring, bytesOf, bytestringOf, DaybookError } from '../../base/index.ts';
 import { asPosition, type Position } from '../../model/index.ts';
+import type { Row } from '../state.ts';
 import {
   bitAt,
   emptyTree,
@@ -25,6 +26,43 @@ export interface StateProof {
   readonly end: StateProofEnd;
   /** Covers bulk updates that are recorded but not applied; they may concern this key. */
   readonly pendingRoot: Uint8Array;
+}
+
+/** What a state tree knows of a key: the path, and the leaf at its end (perhaps another key's). */
+export interface StateProofPath {
+  readonly siblings: readonly Uint8Array[];
+  readonly leaf: { readonly keyHash: Uint8Array; readonly contentHash: Uint8Array } | undefined;
+}
+
+/**
+ * Joins a path with the row from the state.
+ *
+ * @param row - the key's row in the state that the tree covers.
+ * @throws {DaybookError} `PROOF_NOT_READY` when the row is not the one the tree has: the state is
+ *   ahead of the tree. Give the older row, or ask again after the next block.
+ */
+export function completeStateProof(
+  key: Bytestring,
+  path: StateProofPath,
+  row: Row | undefined,
+  pendingRoot: Uint8Array,
+): StateProof {
+  const { siblings, leaf } = path;
+  const isKey = leaf !== undefined && stateKeyHash(key).equals(leaf.keyHash);
+  const fits =
+    isKey === (row !== undefined) &&
+    (row === undefined ||
+      rowContentHash(row.version, row.value).equals(leaf?.contentHash as Uint8Array));
+  if (!fits) {
+    throw new DaybookError('PROOF_NOT_READY', 'the state has moved on since the last block');
+  }
+  const end: StateProofEnd =
+    row !== undefined
+      ? { kind: 'row', version: row.version, value: row.value }
+      : leaf === undefined
+        ? { kind: 'empty' }
+        : { kind: 'other', ...leaf };
+  return { key, siblings, end, pendingRoot };
 }
 
 /** What a proof shows. */

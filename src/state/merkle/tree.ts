@@ -14,7 +14,7 @@ import {
   writeKeyHash,
 } from './hash.ts';
 import { LeafSlab, leafBytes } from './leaf-slab.ts';
-import type { StateProof } from './proof.ts';
+import { completeStateProof, type StateProof, type StateProofPath } from './proof.ts';
 
 /** How a {@link StateTree} is laid out in memory; without influence on roots and proofs. */
 export interface StateTreeOptions {
@@ -98,11 +98,8 @@ export class StateTree {
     return stateRootOf(this.root(), pendingRoot);
   }
 
-  /**
-   * Proves the value of a key, or that it is absent. `view` must be the state that this tree
-   * covers: the tree itself holds hashes only.
-   */
-  prove(key: Bytestring, view: StateView, pendingRoot: Uint8Array = noPendingUpdates): StateProof {
+  /** Where the path of a key leads: all of a proof but the row itself, which the tree lacks. */
+  path(key: Bytestring): StateProofPath {
     this.#flush();
     const keyHash = stateKeyHash(key);
     const siblings: Buffer[] = [];
@@ -113,14 +110,28 @@ export class StateTree {
       siblings.push(this.#nodeHash(2 * node + 1 - bit));
       node = 2 * node + bit;
     }
-    const leaves = this.#leavesOf(keyHash);
     // Above the buckets a subtree of one leaf ends the path; that leaf may lie in another bucket.
-    if (this.#kinds[node] !== nodeKinds.inner) {
-      const found = this.#onlyLeaf(node);
-      return { key, siblings, end: this.#end(key, keyHash, found, view), pendingRoot };
-    }
-    const found = descend(leaves, keyHash, this.#bits, siblings);
-    return { key, siblings, end: this.#end(key, keyHash, found, view), pendingRoot };
+    const leaf =
+      this.#kinds[node] === nodeKinds.inner
+        ? descend(this.#leavesOf(keyHash), keyHash, this.#bits, siblings)
+        : this.#onlyLeaf(node);
+    return {
+      siblings,
+      leaf:
+        leaf === undefined
+          ? undefined
+          : { keyHash: leaf.subarray(0, 32), contentHash: leaf.subarray(32, 64) },
+    };
+  }
+
+  /**
+   * Proves the value of a key, or that it is absent.
+   *
+   * @param view - the state that this tree covers.
+   * @throws {DaybookError} `PROOF_NOT_READY` when the view has another value than the tree.
+   */
+  prove(key: Bytestring, view: StateView, pendingRoot: Uint8Array = noPendingUpdates): StateProof {
+    return completeStateProof(key, this.path(key), view.get(key), pendingRoot);
   }
 
   /** Numbers of the buckets that changed since the last {@link StateTree.clean}, ascending. */
@@ -350,22 +361,6 @@ export class StateTree {
       at = 2 * at + (this.#kinds[2 * at + 1] === nodeKinds.leaf ? 1 : 0);
     }
     return this.bucket(at - this.#bucketCount);
-  }
-
-  #end(
-    key: Bytestring,
-    keyHash: Buffer,
-    leaf: Buffer | undefined,
-    view: StateView,
-  ): StateProof['end'] {
-    if (leaf === undefined) return { kind: 'empty' };
-    const leafKeyHash = leaf.subarray(0, 32);
-    if (!keyHash.equals(leafKeyHash)) {
-      return { kind: 'other', keyHash: leafKeyHash, contentHash: leaf.subarray(32, 64) };
-    }
-    const row = view.get(key);
-    assert(row !== undefined, 'the tree has a row that the state lacks');
-    return { kind: 'row', version: row.version, value: row.value };
   }
 }
 

@@ -1,0 +1,117 @@
+import { DaybookError } from '../base/index.ts';
+import { IdentityVerifier, identityFromBytes, type MspConfig } from '../model/index.ts';
+import { type BlockProof, decodeBlockProof } from './block-proof.ts';
+import {
+  type BlockHeader,
+  blockSigningBytes,
+  decodeBlock,
+  decodeOrdererMetadata,
+  decodeSignatureHeader,
+  decodeSignedMetadata,
+  type MetadataSignature,
+} from './fabric/block.ts';
+
+/** The signed part of a block: a few hundred bytes that stand for the whole chain up to it. */
+export interface BlockAttestation {
+  readonly header: BlockHeader;
+  /** `OrdererBlockMetadata` with the `BlockProof` in it. */
+  readonly metadataValue: Uint8Array;
+  readonly signatures: readonly MetadataSignature[];
+}
+
+/** Takes the signed part out of a block. */
+export function attestationOf(blockBytes: Uint8Array): BlockAttestation {
+  const { header, metadata } = decodeBlock(blockBytes);
+  const { value, signatures } = decodeSignedMetadata(metadata[0] ?? Buffer.alloc(0));
+  return { header, metadataValue: value, signatures };
+}
+
+/** Whom a verifier believes: members of these MSPs, at least `signaturesMin` different ones. */
+export interface Trust {
+  readonly msps: readonly MspConfig[];
+  /** Default 1. More than one guards against a single dishonest generator. */
+  readonly signaturesMin?: number;
+}
+
+/**
+ * Checks a block's signatures and returns what they attest.
+ *
+ * @throws {DaybookError} `PROOF_INVALID` when fewer than `signaturesMin` members signed, or any
+ *   signature is wrong; `MALFORMED`.
+ */
+export function verifyAttestation(
+  attestation: BlockAttestation,
+  trust: Trust,
+  verifier: IdentityVerifier = new IdentityVerifier(trust.msps),
+): BlockProof {
+  const { header, metadataValue, signatures } = attestation;
+  const proof = decodeBlockProof(decodeOrdererMetadata(metadataValue).consenterMetadata);
+  const signers = new Set<string>();
+  for (const { signatureHeader, signature } of signatures) {
+    const { creator } = decodeSignatureHeader(signatureHeader);
+    const identity = identityFromBytes(creator);
+    try {
+      verifier.checkIdentity(identity, proof.logTimeMs);
+      const message = blockSigningBytes(metadataValue, signatureHeader, header);
+      verifier.checkSignature(identity, message, signature);
+    } catch (cause) {
+      throw new DaybookError('PROOF_INVALID', `block ${header.number}: a signature is wrong`, {
+        cause,
+        details: { height: header.number, mspId: identity.mspId },
+      });
+    }
+    signers.add(creator.toString('latin1'));
+  }
+  const min = trust.signaturesMin ?? 1;
+  if (signers.size < min) {
+    throw new DaybookError(
+      'PROOF_INVALID',
+      `block ${header.number} has ${signers.size} signatures, ${min} are asked for`,
+      { details: { height: header.number } },
+    );
+  }
+  return proof;
+}
+
+/** {@link BlockAttestation} as JSON; bytes in base64. */
+export interface AttestationJson {
+  number: number;
+  previousHash: string;
+  dataHash: string;
+  metadata: string;
+  signatures: { header: string; signature: string }[];
+}
+
+export function attestationToJson(attestation: BlockAttestation): AttestationJson {
+  const { header } = attestation;
+  return {
+    number: header.number,
+    previousHash: base64(header.previousHash),
+    dataHash: base64(header.dataHash),
+    metadata: base64(attestation.metadataValue),
+    signatures: attestation.signatures.map(({ signatureHeader, signature }) => ({
+      header: base64(signatureHeader),
+      signature: base64(signature),
+    })),
+  };
+}
+
+/** Reads {@link attestationToJson}'s form. */
+export function attestationFromJson(json: AttestationJson): BlockAttestation {
+  return {
+    header: {
+      number: json.number,
+      previousHash: Buffer.from(json.previousHash, 'base64'),
+      dataHash: Buffer.from(json.dataHash, 'base64'),
+    },
+    metadataValue: Buffer.from(json.metadata, 'base64'),
+    signatures: json.signatures.map(({ header, signature }) => ({
+      signatureHeader: Buffer.from(header, 'base64'),
+      signature: Buffer.from(signature, 'base64'),
+    })),
+  };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
+}

@@ -1,0 +1,175 @@
+import { type Bytestring, DaybookError } from '../base/index.ts';
+import {
+  asPosition,
+  IdentityVerifier,
+  merkleRootFromSubset,
+  type Position,
+  sha256,
+  type TxId,
+  type Verdict,
+  verdictName,
+} from '../model/index.ts';
+import {
+  completeStateProof,
+  noPendingUpdates,
+  type ProvenRow,
+  type Row,
+  type StateProofJson,
+  stateProofFromJson,
+  stateProofToJson,
+  verifyStateProof,
+} from '../state/index.ts';
+import {
+  type AttestationJson,
+  attestationFromJson,
+  attestationOf,
+  attestationToJson,
+  type Trust,
+  verifyAttestation,
+} from './attestation.ts';
+import { decodeBlock, metadataIndex } from './fabric/block.ts';
+import { type EndorserTransaction, readEnvelopeHead } from './fabric/read-envelope.ts';
+import type { BlockGenerator } from './generator.ts';
+import { historyInclusionProof, historyLeafHash } from './history-tree.ts';
+import { verifyEnvelope } from './verify-envelope.ts';
+
+/**
+ * Proves that a transaction stands in the log with this verdict: its envelope, its path in the
+ * history tree, and a signed block with that tree's root. Plain JSON; bytes in base64, hashes in
+ * hexadecimal.
+ */
+export interface Receipt {
+  readonly kind: 'daybook receipt 1';
+  readonly txId: TxId;
+  readonly position: number;
+  readonly verdict: number;
+  /** The block that holds the transaction, and its place there. */
+  readonly height: number;
+  readonly transaction: number;
+  readonly envelope: string;
+  /** Number of the record in the history tree. */
+  readonly historyIndex: number;
+  readonly path: readonly string[];
+  readonly block: AttestationJson;
+}
+
+/** Proves what a key held after a block. */
+export interface KeyProof {
+  readonly kind: 'daybook key proof 1';
+  readonly proof: StateProofJson;
+  readonly block: AttestationJson;
+}
+
+/** What a receipt proves. */
+export interface ProvenTransaction {
+  readonly txId: TxId;
+  readonly position: Position;
+  readonly verdict: Verdict;
+  /** Number of the block that attests it. */
+  readonly height: number;
+  /** What was called and what it did. */
+  readonly transaction: EndorserTransaction;
+}
+
+/**
+ * A receipt for a transaction, under the newest block.
+ *
+ * @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet.
+ */
+export async function makeReceipt(generator: BlockGenerator, txId: TxId): Promise<Receipt> {
+  const { store, history } = generator;
+  const place = await store.findTransaction(Buffer.from(txId, 'hex'));
+  if (place === undefined) {
+    throw new DaybookError('TRANSACTION_UNKNOWN', `transaction ${txId} is in no block yet`, {
+      details: { txId },
+    });
+  }
+  const block = decodeBlock(await store.block(place.height));
+  const newest = attestationOf(await store.block(store.height - 1));
+  const path = await historyInclusionProof(history.read, place.historyIndex, store.records);
+  return {
+    kind: 'daybook receipt 1',
+    txId,
+    position: place.position,
+    verdict: block.metadata[metadataIndex.transactionsFilter]?.[place.transaction] as number,
+    height: place.height,
+    transaction: place.transaction,
+    envelope: (block.envelopes[place.transaction] as Buffer).toString('base64'),
+    historyIndex: place.historyIndex,
+    path: path.map((hash) => hash.toString('hex')),
+    block: attestationToJson(newest),
+  };
+}
+
+/**
+ * Checks a receipt, offline.
+ *
+ * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED`
+ */
+export function verifyReceipt(receipt: Receipt, trust: Trust): ProvenTransaction {
+  const verifier = new IdentityVerifier(trust.msps);
+  const attestation = attestationFromJson(receipt.block);
+  const proof = verifyAttestation(attestation, trust, verifier);
+  const envelope = Buffer.from(receipt.envelope, 'base64');
+  const head = readEnvelopeHead(envelope);
+  if (head.txId !== receipt.txId) {
+    throw new DaybookError('PROOF_INVALID', 'the envelope is of another transaction');
+  }
+  const position = asPosition(receipt.position);
+  const hash = historyLeafHash({
+    position,
+    verdict: receipt.verdict,
+    txId: Buffer.from(receipt.txId, 'hex'),
+    envelopeHash: sha256(envelope),
+  });
+  const path = receipt.path.map((one) => Buffer.from(one, 'hex'));
+  const held = [{ index: receipt.historyIndex, hash }];
+  if (!merkleRootFromSubset(proof.historySize, held, path).equals(proof.historyRoot)) {
+    throw new DaybookError('PROOF_INVALID', 'the transaction is not in the signed history');
+  }
+  return {
+    txId: receipt.txId,
+    position,
+    verdict: verdictName(receipt.verdict),
+    height: attestation.header.number,
+    transaction: verifyEnvelope(head, verifier),
+  };
+}
+
+/**
+ * A proof of a key after the newest block.
+ *
+ * @param rowBefore - the key's row as it was before a position: the newest version below it.
+ * @throws {DaybookError} `PROOF_NOT_READY`: ask again after the next block.
+ */
+export async function makeKeyProof(
+  generator: BlockGenerator,
+  key: Bytestring,
+  rowBefore: (key: Bytestring, position: Position) => Row | undefined,
+): Promise<KeyProof> {
+  const { store, point } = generator;
+  const row = rowBefore(key, point.position);
+  const proof = completeStateProof(key, generator.tree.path(key), row, noPendingUpdates);
+  const block = attestationToJson(attestationOf(await store.block(point.height - 1)));
+  return { kind: 'daybook key proof 1', proof: stateProofToJson(proof), block };
+}
+
+/**
+ * Checks a key proof, offline.
+ *
+ * @returns the row (`undefined`: there is no such key) after block `height`.
+ * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED`
+ */
+export function verifyKeyProof(
+  keyProof: KeyProof,
+  trust: Trust,
+): { readonly key: Bytestring; readonly row: ProvenRow; readonly height: number } {
+  const attestation = attestationFromJson(keyProof.block);
+  const { stateRoot } = verifyAttestation(attestation, trust);
+  const proof = stateProofFromJson(keyProof.proof);
+  return {
+    key: proof.key,
+    row: verifyStateProof(stateRoot, proof),
+    height: attestation.header.number,
+  };
+}

@@ -1,0 +1,354 @@
+import { type Bytestring, bytestringOfText, DaybookError, toDaybookError } from '../base/index.ts';
+import type { Disk } from '../io/index.ts';
+import {
+  decodeChannelConfig,
+  IdentityVerifier,
+  type MspConfig,
+  type Position,
+  sha256,
+  stateKey,
+  verdicts,
+} from '../model/index.ts';
+import { configKey, configNamespace } from '../replica/index.ts';
+import { StateTree, type StateWrite } from '../state/index.ts';
+import { attestationOf, verifyAttestation } from './attestation.ts';
+import { lengthPrefix, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
+import type { BlockProof } from './block-proof.ts';
+import {
+  type BlockHeader,
+  type BlockParts,
+  type CommittedWrite,
+  commitHash,
+  dataHash,
+  decodeBlock,
+  decodeOrdererMetadata,
+  decodeSignedMetadata,
+  encodeBlock,
+  encodeOrdererMetadata,
+  encodeSignedMetadata,
+  headerHash,
+  metadataIndex,
+} from './fabric/block.ts';
+import { readConfigJson } from './fabric/config-envelope.ts';
+import {
+  type BlockVersion,
+  type EndorserTransaction,
+  headerTypes,
+  readEnvelopeHead,
+} from './fabric/read-envelope.ts';
+import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
+import { verifyEnvelope } from './verify-envelope.ts';
+
+/** Settings of {@link verifyChain}. */
+export interface VerifyOptions {
+  /**
+   * Whom to believe for block signatures at the start; later the chain's own configurations say.
+   * Without it the first block's configuration is believed: compare its MSPs yourself.
+   */
+  readonly msps?: readonly MspConfig[];
+  /** Signatures of different members that every block must have. Default 1. */
+  readonly signaturesMin?: number;
+  /** Hears of every block that holds. */
+  readonly onBlock?: (height: number) => void;
+}
+
+/** Where a chain is broken. */
+export interface ChainProblem {
+  readonly file: string;
+  /** Byte in the file at which the block begins. */
+  readonly offset: number;
+  readonly height: number;
+  /** Number in the block, where one transaction can be named. */
+  readonly transaction?: number;
+  readonly what: string;
+}
+
+/** What {@link verifyChain} found. Everything before `problem` holds. */
+export interface ChainReport {
+  readonly problem: ChainProblem | undefined;
+  /** Blocks that hold. */
+  readonly height: number;
+  readonly records: number;
+  /** Records whose verdict is valid. */
+  readonly valid: number;
+  readonly channel: string;
+  /** Hexadecimal, after the last block that holds. */
+  readonly blockHash: string;
+  readonly stateRoot: string;
+  readonly historyRoot: string;
+}
+
+/**
+ * Checks a chain from its block files alone. For every block, from number 0 on:
+ *
+ * 1. The bytes are exactly one canonical block; the number is next; `previous_hash` is the hash of
+ *    the header before; `data_hash` is the hash of the envelopes.
+ * 2. Members of the channel's MSPs signed header and metadata.
+ * 3. Every valid transaction is signed by its creator, with the id and proposal hash that follow.
+ * 4. Every valid transaction read the versions that were current before it.
+ * 5. The history root, the state root and Fabric's commit hash follow from the transactions and
+ *    their validation codes.
+ *
+ * So any changed byte of a block is found, in its block or, if a signing generator lied, by
+ * recomputation. Keeps a tree of all keys in memory: about 200 bytes per key.
+ */
+export async function verifyChain(
+  disk: Disk,
+  directory: string,
+  options: VerifyOptions = {},
+): Promise<ChainReport> {
+  const verification = new ChainVerification(options);
+  let problem: ChainProblem | undefined;
+  for (const firstHeight of segmentHeights(await disk.list(directory))) {
+    const file = segmentName(firstHeight);
+    const bytes = (await disk.readFile(`${directory}/${file}`)) ?? Buffer.alloc(0);
+    let next = 0;
+    try {
+      if (firstHeight !== verification.height)
+        fail(`the file before block ${firstHeight} is missing`);
+      for (const frame of segmentFrames(bytes)) {
+        const prefix = lengthPrefix(frame.bytes.length).length;
+        if (frame.offset - prefix !== next) fail('the length is not canonical');
+        verification.next(frame.bytes);
+        options.onBlock?.(verification.height - 1);
+        next = frame.offset + frame.bytes.length;
+      }
+    } catch (thrown) {
+      const error = toDaybookError(thrown);
+      const { transaction } = error.details;
+      problem = {
+        file,
+        offset: next,
+        height: verification.height,
+        ...(typeof transaction === 'number' ? { transaction } : {}),
+        what: error.message,
+      };
+      break;
+    }
+  }
+  return { problem, ...verification.summary() };
+}
+
+/** The checks of {@link verifyChain}, block by block. */
+export class ChainVerification {
+  readonly #options: VerifyOptions;
+  readonly #tree = new StateTree({ bucketBits: 16 });
+  readonly #versions = new Map<Bytestring, BlockVersion>();
+  readonly #history = new HistoryFrontier();
+  #verifier: IdentityVerifier | undefined;
+  #channel = '';
+  #configs = 0;
+  #header: BlockHeader | undefined;
+  #lastConfig = 0;
+  #end = 0;
+  #commitHash: Buffer = Buffer.alloc(0);
+  #stateRoot: Buffer = Buffer.alloc(0);
+  #valid = 0;
+
+  constructor(options: VerifyOptions = {}) {
+    this.#options = options;
+    if (options.msps !== undefined) this.#verifier = new IdentityVerifier(options.msps);
+  }
+
+  /** Blocks that hold so far. */
+  get height(): number {
+    return this.#header === undefined ? 0 : this.#header.number + 1;
+  }
+
+  summary(): Omit<ChainReport, 'problem'> {
+    return {
+      height: this.height,
+      records: this.#history.size,
+      valid: this.#valid,
+      channel: this.#channel,
+      blockHash: this.#header === undefined ? '' : headerHash(this.#header).toString('hex'),
+      stateRoot: this.#stateRoot.toString('hex'),
+      historyRoot: this.#history.root().toString('hex'),
+    };
+  }
+
+  /**
+   * Checks the next block.
+   *
+   * @throws {DaybookError} `PROOF_INVALID` or `MALFORMED` saying what does not hold, with
+   *   `details.transaction` where one can be named. The verification cannot go on then.
+   */
+  next(bytes: Buffer): void {
+    const block = decodeBlock(bytes);
+    this.#checkForm(block, bytes);
+    this.#checkHeader(block);
+    const config = this.#configOf(block);
+    if (config !== undefined && this.#verifier === undefined) {
+      this.#verifier = new IdentityVerifier(config.msps);
+    }
+    if (this.#verifier === undefined) fail('a chain begins with a configuration');
+    const verifier = this.#verifier as IdentityVerifier;
+    const signaturesMin = this.#options.signaturesMin ?? 1;
+    const proof = verifyAttestation(attestationOf(bytes), { msps: [], signaturesMin }, verifier);
+    this.#checkCover(block, proof);
+    const writes = new Map<Bytestring, CommittedWrite & { readonly version: Position }>();
+    if (config !== undefined) {
+      this.#appendHistory(block, proof, 0, Buffer.alloc(32));
+      this.#channel = config.channel;
+      this.#verifier = new IdentityVerifier(config.msps);
+      this.#lastConfig = block.header.number;
+      this.#configs++;
+      this.#write(writes, block, proof, 0, [
+        {
+          namespace: configNamespace,
+          writes: [{ key: configKey, value: bytestringOfText(config.json) }],
+        },
+      ]);
+    } else this.#transactions(block, proof, verifier, writes);
+    this.#checkRoots(block, proof, writes);
+    this.#header = block.header;
+    this.#end = proof.end;
+  }
+
+  /** Nothing in the bytes but what the decoded form says. */
+  #checkForm(block: BlockParts, bytes: Buffer): void {
+    if (!encodeBlock(block).equals(bytes)) fail('the block is not in canonical form');
+    const { metadata } = block;
+    const signed = decodeSignedMetadata(metadata[metadataIndex.signatures] ?? Buffer.alloc(0));
+    const orderer = decodeOrdererMetadata(signed.value);
+    const value = encodeOrdererMetadata(orderer.lastConfig, orderer.consenterMetadata);
+    const canonical =
+      metadata.length === 5 &&
+      metadata[metadataIndex.lastConfig]?.length === 0 &&
+      metadata[metadataIndex.orderer]?.length === 0 &&
+      value.equals(signed.value) &&
+      encodeSignedMetadata(signed).equals(metadata[metadataIndex.signatures] as Buffer);
+    if (!canonical) fail('the metadata are not in canonical form');
+  }
+
+  #checkHeader({ header, envelopes }: BlockParts): void {
+    if (header.number !== this.height) fail(`block ${header.number} stands in its place`);
+    const previous = this.#header === undefined ? Buffer.alloc(0) : headerHash(this.#header);
+    if (!previous.equals(header.previousHash)) fail('the previous hash');
+    if (!dataHash(envelopes).equals(header.dataHash)) fail('the data hash');
+  }
+
+  #configOf({ header, envelopes }: BlockParts): Config | undefined {
+    const head = readEnvelopeHead(envelopes[0] ?? Buffer.alloc(0));
+    if (head.type !== headerTypes.config) return undefined;
+    const json = readConfigJson(head.data);
+    if (json === undefined || envelopes.length !== 1) fail('the configuration');
+    const config = decodeChannelConfig(json as string);
+    if (config.sequence !== this.#configs) fail('the configuration’s sequence number');
+    if (header.number > 0 && config.channel !== this.#channel) fail('the channel');
+    return { ...config, json: json as string };
+  }
+
+  #checkCover(block: BlockParts, proof: BlockProof): void {
+    const { lastConfig } = decodeOrdererMetadata(
+      decodeSignedMetadata(block.metadata[0] as Buffer).value,
+    );
+    const isConfig = readEnvelopeHead(block.envelopes[0] as Buffer).type === headerTypes.config;
+    if (lastConfig !== (isConfig ? block.header.number : this.#lastConfig)) fail('last_config');
+    if (block.header.number > 0 && proof.first !== this.#end) fail('the covered positions');
+    const last = proof.positions.at(-1);
+    if (proof.positions.length !== block.envelopes.length || last === undefined) {
+      fail('the number of positions');
+    } else if (last >= proof.end) fail('the covered positions');
+    if (block.metadata[metadataIndex.transactionsFilter]?.length !== block.envelopes.length) {
+      fail('the number of validation codes');
+    }
+  }
+
+  #transactions(
+    block: BlockParts,
+    proof: BlockProof,
+    verifier: IdentityVerifier,
+    writes: Map<Bytestring, CommittedWrite & { readonly version: Position }>,
+  ): void {
+    for (const [transaction, envelope] of block.envelopes.entries()) {
+      try {
+        const head = readEnvelopeHead(envelope);
+        this.#appendHistory(block, proof, transaction, Buffer.from(head.txId, 'hex'));
+        const code = block.metadata[metadataIndex.transactionsFilter]?.[transaction];
+        if (code !== verdicts.valid) continue;
+        if (head.channel !== this.#channel) fail('the channel');
+        const done = verifyEnvelope(head, verifier);
+        this.#checkReads(done);
+        this.#write(writes, block, proof, transaction, done.sets);
+        this.#valid++;
+      } catch (thrown) {
+        const error = toDaybookError(thrown);
+        throw new DaybookError('PROOF_INVALID', error.message, {
+          cause: error,
+          details: { ...error.details, transaction },
+        });
+      }
+    }
+  }
+
+  #appendHistory(block: BlockParts, proof: BlockProof, transaction: number, txId: Buffer): void {
+    const leaf = historyLeafHash({
+      position: proof.positions[transaction] as Position,
+      verdict: block.metadata[metadataIndex.transactionsFilter]?.[transaction] as number,
+      txId,
+      envelopeHash: sha256(block.envelopes[transaction] as Buffer),
+    });
+    this.#history.append(leaf, () => {});
+  }
+
+  #checkReads({ sets }: EndorserTransaction): void {
+    for (const { namespace, reads } of sets) {
+      for (const { key, version } of reads) {
+        const current = this.#versions.get(stateKey(namespace, key));
+        const same =
+          current?.block === version?.block && current?.transaction === version?.transaction;
+        if (!same) fail(`it read a version of ${namespace}/${key} that was not current`);
+      }
+    }
+  }
+
+  #write(
+    writes: Map<Bytestring, CommittedWrite & { readonly version: Position }>,
+    block: BlockParts,
+    proof: BlockProof,
+    transaction: number,
+    sets: readonly Pick<EndorserTransaction['sets'][number], 'namespace' | 'writes'>[],
+  ): void {
+    const version = proof.positions[transaction] as Position;
+    const place = { block: block.header.number, transaction };
+    for (const { namespace, writes: rows } of sets) {
+      for (const { key, value } of rows) {
+        const whole = stateKey(namespace, key);
+        writes.set(whole, { namespace, key, value, ...place, version });
+        if (value === undefined) this.#versions.delete(whole);
+        else this.#versions.set(whole, place);
+      }
+    }
+  }
+
+  #checkRoots(
+    block: BlockParts,
+    proof: BlockProof,
+    writes: ReadonlyMap<Bytestring, CommittedWrite & { readonly version: Position }>,
+  ): void {
+    if (this.#history.size !== proof.historySize) fail('the history size');
+    if (!this.#history.root().equals(proof.historyRoot)) fail('the history root');
+    this.#tree.update(
+      [...writes].map(([key, { value, version }]): StateWrite => ({ key, value, version })),
+    );
+    this.#stateRoot = this.#tree.stateRoot();
+    if (!this.#stateRoot.equals(proof.stateRoot)) fail('the state root');
+    const stored = block.metadata[metadataIndex.commitHash] as Buffer;
+    if (block.header.number === 0) {
+      if (stored.length !== 0) fail('the commit hash');
+      return;
+    }
+    const flags = block.metadata[metadataIndex.transactionsFilter] as Buffer;
+    const sorted = [...writes.keys()].sort().map((key) => writes.get(key) as CommittedWrite);
+    this.#commitHash = commitHash(flags, sorted, this.#commitHash);
+    const expected = encodeSignedMetadata({ value: this.#commitHash, signatures: [] });
+    if (!expected.equals(stored)) fail('the commit hash');
+  }
+}
+
+type Config = ReturnType<typeof decodeChannelConfig> & { readonly json: string };
+
+function fail(what: string): never {
+  throw new DaybookError('PROOF_INVALID', `${what} does not hold`, { details: { what } });
+}
