@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { realProcesses } from './real-processes.ts';
 
@@ -31,3 +32,30 @@ it('ends the child when the connection closes', async () => {
   child.connection.close();
   expect(await exit).toBe('exit code 0');
 });
+
+it.runIf(process.platform === 'linux')(
+  'ends a grandchild that is caught in a loop when the child is killed',
+  async () => {
+    const child = realProcesses().spawn(new URL('./testing/parent-child.ts', import.meta.url), {});
+    const pid = await new Promise<number>((resolve) =>
+      child.connection.onFrame((frame) => resolve(Number(frame.toString()))),
+    );
+    expect(isAlive(pid)).toBe(true);
+    child.kill();
+    const deadline = Date.now() + 10_000;
+    while (isAlive(pid) && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(isAlive(pid)).toBe(false);
+  },
+);
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    // A zombie nobody waits for is dead enough.
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
+}

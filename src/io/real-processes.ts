@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { DaybookError } from '../base/index.ts';
 import { framedConnection } from './framed-connection.ts';
 import type { Child, Connection, Processes, SpawnOptions } from './io.ts';
@@ -16,9 +17,18 @@ export function realProcesses(): Processes {
   return { spawn };
 }
 
+/** Runs beside a main thread that may be caught in an endless loop of someone else's code. */
+const watchdog = `
+  const { workerData } = require('node:worker_threads');
+  setInterval(() => {
+    if (process.ppid !== workerData.parentPid) process.kill(process.pid, 'SIGKILL');
+  }, workerData.everyMs);
+`;
+const watchdogEveryMs = 500;
+
 /**
- * The child's end of the connection that `Processes.spawn` made. The process exits when the
- * connection closes: a child never outlives its parent.
+ * The child's end of the connection that `Processes.spawn` made. A child never outlives its parent:
+ * it exits when the connection closes, and is killed when it is too busy to notice.
  *
  * @throws {DaybookError} `USAGE` in a process that was not started by `Processes.spawn`.
  */
@@ -30,6 +40,12 @@ export function parentConnection(): Connection {
     throw new DaybookError('USAGE', 'this program is started by a Daybook node only', { cause });
   }
   socket.once('close', () => process.exit(0));
+  new Worker(watchdog, {
+    eval: true,
+    env: {},
+    workerData: { parentPid: process.ppid, everyMs: watchdogEveryMs },
+    resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1 },
+  }).unref();
   return framedConnection(socket);
 }
 
