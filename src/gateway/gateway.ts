@@ -3,14 +3,14 @@ import type { AddressInfo } from 'node:net';
 import swagger from '@fastify/swagger';
 import fastify, { type FastifyInstance } from 'fastify';
 import { DaybookError, limits } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import type { Io, Timer } from '../io/index.ts';
 import { InFlight } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import { batchRoutes } from './batch-routes.ts';
 import { limitConnections } from './connections.ts';
 import { backendFinder, type GatewayContext } from './context.ts';
 import { eventRoutes } from './events.ts';
-import { answerClientError, answerErrors } from './http-errors.ts';
+import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { nodeRoutes } from './node-routes.ts';
 import { readRoutes } from './read-routes.ts';
@@ -47,6 +47,7 @@ export interface Gateway {
 }
 
 const graceMsDefault = 5_000;
+const sweepMs = 50;
 const idleMsMax = 72_000;
 const headersMsMax = 10_000;
 const requestMsMax = 30_000;
@@ -108,8 +109,16 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       if (closing.signal.aborted) return;
       closing.abort();
       const timer = io.timers.after(graceMs, () => app.server.closeAllConnections());
+      // A connection whose last request ends only now is kept alive and would hold the server.
+      let sweep: Timer | undefined;
+      const sweepIdle = (): void => {
+        app.server.closeIdleConnections();
+        sweep = io.timers.after(sweepMs, sweepIdle);
+      };
+      sweepIdle();
       await app.close();
       timer.cancel();
+      sweep?.cancel();
     },
   };
 }
@@ -123,6 +132,7 @@ function createApp(tls: GatewayOptions['tls']): FastifyInstance {
     return503OnClosing: false,
     forceCloseConnections: 'idle' as const,
     clientErrorHandler: answerClientError,
+    frameworkErrors: answerFrameworkError,
     routerOptions: { maxParamLength: 256 },
     ajv: { customOptions: { coerceTypes: false as const, removeAdditional: false as const } },
   };

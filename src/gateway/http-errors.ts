@@ -1,10 +1,10 @@
 import type { Socket } from 'node:net';
-import type { FastifyError, FastifyInstance } from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { DaybookError, errorCatalog, limits, toDaybookError } from '../base/index.ts';
 
 /**
  * Every error leaves as `ErrorJson` with the catalogue's status. Clients never see the inside of an
- * unforeseen one; `onInternalError` does.
+ * unforeseen one; `onError` does.
  */
 export function answerErrors(app: FastifyInstance, onError: (error: DaybookError) => void): void {
   app.setErrorHandler<FastifyError>((thrown, _request, reply) => {
@@ -45,6 +45,16 @@ function translate(thrown: FastifyError): DaybookError {
         ? because('MALFORMED', 'request')
         : toDaybookError(thrown);
   }
+}
+
+/** Answers what fastify refuses before it looks for a route. */
+export function answerFrameworkError(
+  thrown: FastifyError,
+  _request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  const error = translate(thrown);
+  void reply.code(errorCatalog[error.code].status).send(error.toJSON());
 }
 
 /** Answers bytes that are not HTTP. */
