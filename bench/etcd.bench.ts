@@ -15,38 +15,50 @@ export interface EtcdBenchRow {
   readonly ratio: number;
 }
 
-/** What {@link etcdBench} may be told. */
+/** Settings of the `etcd` bench. */
 export interface EtcdBenchOptions {
-  readonly members?: number;
-  readonly entryBytes?: readonly number[];
-  readonly inFlight?: readonly number[];
+  readonly members: number;
+  /** The sizes and counts up to these of 1 KB and 64 KB, and of 1, 32 and 256 in flight. */
+  readonly entryBytesMax: number;
+  readonly inFlightMax: number;
   /** Time per measurement, milliseconds; each case takes four of them. */
-  readonly caseMs?: number;
+  readonly caseMs: number;
 }
+
+/** Full size. */
+export const etcdBenchDefaults: EtcdBenchOptions = {
+  members: 3,
+  entryBytesMax: 64 * 1024,
+  inFlightMax: 256,
+  caseMs: 2000,
+};
+
+const quotaBytes = 8 * 1024 * 1024 * 1024;
 
 /**
  * Durable entries per second through the log on etcd, against npm `etcd3` putting the same bytes
- * under new keys of the same cluster. The two take turns, twice, as the machine may slow down.
+ * under new keys of the same cluster. The two take turns, as the machine may slow down meanwhile.
  */
-export async function etcdBench(options: EtcdBenchOptions = {}): Promise<EtcdBenchRow[]> {
-  const caseMs = options.caseMs ?? 2000;
-  const cluster = await startCluster({
-    members: options.members ?? 3,
-    quotaBytes: 8 * 1024 * 1024 * 1024,
-  });
+export async function etcdBench(
+  settings: EtcdBenchOptions,
+  progress: (text: string) => void,
+): Promise<{ readonly cases: readonly EtcdBenchRow[]; readonly settings: EtcdBenchOptions }> {
+  const { caseMs } = settings;
+  const cluster = await startCluster({ members: settings.members, quotaBytes });
   await cluster.leader();
   const io = realIo();
   const log = await openEtcdLog(io, {
     units: [{ endpoints: cluster.endpoints }],
-    quotaBytes: 8 * 1024 * 1024 * 1024,
+    quotaBytes,
   });
   const bare = new Etcd3({ hosts: cluster.endpoints });
   let [address, key] = [0, 0];
   const rows: EtcdBenchRow[] = [];
   try {
-    for (const entryBytes of options.entryBytes ?? [1024, 64 * 1024]) {
+    for (const entryBytes of [1024, 64 * 1024].filter((size) => size <= settings.entryBytesMax)) {
       const bytes = io.random.bytes(entryBytes);
-      for (const inFlight of options.inFlight ?? [1, 32, 256]) {
+      for (const inFlight of [1, 32, 256].filter((count) => count <= settings.inFlightMax)) {
+        progress(`${inFlight} entries of ${entryBytes} bytes in flight`);
         const ours = (): Promise<number> =>
           rate(inFlight, caseMs, () =>
             log.write({ epoch: 0, address: asAddress(address++) }, bytes),
@@ -70,7 +82,7 @@ export async function etcdBench(options: EtcdBenchOptions = {}): Promise<EtcdBen
         });
       }
     }
-    return rows;
+    return { cases: rows, settings };
   } finally {
     bare.close();
     await log.close();

@@ -51,7 +51,8 @@ export class Load {
     }
     const tail = await log.tail();
     expect(tail).toBeGreaterThanOrEqual(this.acknowledged.size);
-    const found = await readAll(log, await log.start(), tail);
+    const start = await log.start();
+    const found = await readAll(log, start, tail);
     const seen = new Set<string>();
     for (const [address, text] of found) {
       if (text === '') continue;
@@ -61,7 +62,7 @@ export class Load {
       if (acknowledged !== undefined) expect(text).toBe(acknowledged);
     }
     for (const [address, text] of this.acknowledged) {
-      if (address >= (await log.start())) expect(found.get(address)).toBe(text);
+      if (address >= start) expect(found.get(address)).toBe(text);
     }
   }
 

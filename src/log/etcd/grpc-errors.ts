@@ -4,31 +4,28 @@ import { DaybookError } from '../../base/index.ts';
 /** What to do after a failed call. */
 export type CallVerdict = 'elsewhere' | 'again' | 'authenticate' | 'denied' | 'space' | 'fail';
 
+/** After these nobody knows whether the call was done: another member is asked. */
+const unanswered: ReadonlySet<number> = new Set([
+  status.CANCELLED,
+  status.UNKNOWN,
+  status.DEADLINE_EXCEEDED,
+  status.ABORTED,
+  status.INTERNAL,
+  status.UNAVAILABLE,
+]);
+
 /** Sorts gRPC's status codes and etcd's texts, both as of etcd 3.4 and 3.5. */
 export function verdictOf(error: ServiceError): CallVerdict {
-  const text = error.details ?? error.message;
-  switch (error.code) {
-    case status.RESOURCE_EXHAUSTED:
-      return text.includes('database space exceeded') ? 'space' : 'again';
-    case status.UNAUTHENTICATED:
-      return 'authenticate';
-    case status.PERMISSION_DENIED:
-      return 'denied';
-    case status.INVALID_ARGUMENT:
-      if (text.includes('revision of auth store is old')) return 'authenticate';
-      return text.includes('authentication failed') || text.includes('user name is empty')
-        ? 'denied'
-        : 'fail';
-    case status.CANCELLED:
-    case status.UNKNOWN:
-    case status.DEADLINE_EXCEEDED:
-    case status.ABORTED:
-    case status.INTERNAL:
-    case status.UNAVAILABLE:
-      return 'elsewhere';
-    default:
-      return 'fail';
+  const { code } = error;
+  const says = (text: string): boolean => (error.details ?? error.message).includes(text);
+  if (unanswered.has(code)) return 'elsewhere';
+  if (code === status.RESOURCE_EXHAUSTED)
+    return says('database space exceeded') ? 'space' : 'again';
+  if (code === status.UNAUTHENTICATED || says('revision of auth store is old')) {
+    return 'authenticate';
   }
+  const denied = says('authentication failed') || says('user name is empty');
+  return code === status.PERMISSION_DENIED || denied ? 'denied' : 'fail';
 }
 
 /** The error for a log whose space is, or nearly is, used up. */
