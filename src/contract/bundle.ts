@@ -23,11 +23,11 @@ export async function bundleContract(
 ): Promise<ContractBundle> {
   const root = resolve(directory);
   const manifest = readManifest(root);
-  const name = overrides.name ?? text(manifest['name'])?.replace(/^@[^/]*\//, '') ?? '';
-  const version = overrides.version ?? text(manifest['version']) ?? '';
+  const name = overrides.name ?? text(manifest.name)?.replace(/^@[^/]*\//, '') ?? '';
+  const version = overrides.version ?? text(manifest.version) ?? '';
   if (!isContractName(name)) throw invalid(root, `'${name}' is not a name for a contract`);
   if (version === '') throw invalid(root, 'package.json has no version');
-  const settings = (manifest['daybook'] ?? {}) as Record<string, unknown>;
+  const settings = (manifest.daybook ?? {}) as Record<string, unknown>;
   const options = readOptions(settings, 'package.json');
   const source = await bundleSource(root, findEntry(root, manifest, settings));
   const bundle = { name, version, source, options };
@@ -81,12 +81,12 @@ function findEntry(
   manifest: Record<string, unknown>,
   settings: Record<string, unknown>,
 ): string {
-  const wanted = text(settings['entry']);
+  const wanted = text(settings.entry);
   const candidates =
     wanted === undefined
       ? [
           existsSync(join(root, 'tsconfig.json')) ? 'src/index.ts' : undefined,
-          text(manifest['main']),
+          text(manifest.main),
           'index.js',
           'index.ts',
           'src/index.ts',

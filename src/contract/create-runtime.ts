@@ -45,7 +45,7 @@ interface Installed {
  * not depend on the machine.
  */
 export function createContractRuntime(options: ContractRuntimeOptions): ContractRuntime {
-  process.env['TZ'] = 'UTC';
+  process.env.TZ = 'UTC';
   return new Runtime(options);
 }
 

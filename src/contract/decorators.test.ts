@@ -94,11 +94,11 @@ describe('contracts with decorators', () => {
       >;
       components: { schemas: Record<string, unknown> };
     };
-    expect(metadata.contracts['SampleContract']?.info).toMatchObject({
+    expect(metadata.contracts.SampleContract?.info).toMatchObject({
       title: 'Sample',
       version: '9',
     });
-    const types = metadata.contracts['SampleContract']?.transactions.find(
+    const types = metadata.contracts.SampleContract?.transactions.find(
       ({ name }) => name === 'types',
     );
     expect(types?.parameters).toEqual([

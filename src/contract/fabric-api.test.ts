@@ -374,7 +374,7 @@ describe('the call', () => {
       msp: 'Org1MSP',
       zone: '2020-01-01T00:00:00.000Z01577836800000',
     });
-    expect(shown['binding']).toMatch(/^[0-9a-f]{64}$/);
+    expect(shown.binding).toMatch(/^[0-9a-f]{64}$/);
     for (const name of [
       'getPrivateData',
       'putPrivateData',
@@ -458,7 +458,7 @@ describe('functions', () => {
       'org.second',
       'org.hyperledger.fabric',
     ]);
-    expect(metadata.contracts['First']?.transactions.map(({ name }) => name)).toEqual(['who']);
+    expect(metadata.contracts.First?.transactions.map(({ name }) => name)).toEqual(['who']);
   });
 
   it('run between before and after, in a context of their own', async () => {

@@ -13,7 +13,7 @@ import type { StateAccess } from './runtime.ts';
  */
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const data = process.env['DAYBOOK_DATA'] ?? join(root, '../shared/data');
+const data = process.env.DAYBOOK_DATA ?? join(root, '../shared/data');
 const recording = join(data, 'fabric/chaincode/shim.jsonl');
 
 interface Message {

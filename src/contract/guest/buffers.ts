@@ -1,3 +1,4 @@
+/* oxlint-disable typescript/unbound-method -- built-ins are taken before contracts can replace them */
 import { Buffer as PortableBuffer } from 'buffer/index.js';
 import { countBufferBytes } from './current-call.ts';
 import type { HostFunctions } from './host-functions.ts';
@@ -52,7 +53,7 @@ export function installBuffers(functions: HostFunctions): void {
     writable: true,
     configurable: true,
   });
-  const portableToString = portable['toString'] as (...args: unknown[]) => string;
+  const portableToString = portable.toString as (...args: unknown[]) => string;
   defineProperty(prototype, 'toString', {
     value: function (this: Uint8Array, ...args: unknown[]): string {
       const [encoding, start] = args;
@@ -68,7 +69,7 @@ export function installBuffers(functions: HostFunctions): void {
     configurable: true,
   });
   const global = globalThis as unknown as Record<string, unknown>;
-  global['Buffer'] = PortableBuffer;
+  global.Buffer = PortableBuffer;
 }
 
 /** True for text whose UTF-8 bytes are its characters. */

@@ -1,3 +1,4 @@
+/* oxlint-disable typescript/unbound-method -- built-ins are taken before contracts can replace them */
 import { nowMs } from './current-call.ts';
 import { nondeterministic } from './errors.ts';
 

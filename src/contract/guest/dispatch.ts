@@ -210,8 +210,8 @@ export function installConsole(host: HostFunctions): void {
   for (const name of ['time', 'timeEnd', 'timeLog', 'group', 'groupEnd', 'count', 'assert']) {
     console[name] = silent;
   }
-  console['dir'] = console['log'];
-  console['table'] = console['log'];
+  console.dir = console.log;
+  console.table = console.log;
   Object.defineProperty(globalThis, 'console', {
     value: console,
     writable: true,
@@ -235,8 +235,7 @@ export function messageOf(thrown: unknown): string {
 function contractClasses(exported: unknown): (new () => unknown)[] {
   if (isContractClass(exported)) return [exported];
   const module = (exported ?? {}) as Record<string, unknown>;
-  const listed =
-    module['contracts'] ?? (module['default'] as Record<string, unknown>)?.['contracts'];
+  const listed = module.contracts ?? (module.default as Record<string, unknown>)?.contracts;
   if (Array.isArray(listed)) {
     for (const one of listed) {
       if (typeof one !== 'function') throw new Error('`contracts` must list contract classes');
@@ -251,8 +250,8 @@ function isContractClass(value: unknown): value is new () => unknown {
   const prototype = value.prototype as Record<string, unknown> | undefined;
   return (
     prototype !== undefined &&
-    typeof prototype['unknownTransaction'] === 'function' &&
-    typeof prototype['createContext'] === 'function'
+    typeof prototype.unknownTransaction === 'function' &&
+    typeof prototype.createContext === 'function'
   );
 }
 

@@ -1,3 +1,5 @@
+import type { GuestCall } from './current-call.ts';
+
 /**
  * An error that the sandbox throws into the contract. Its code is out of the contract's reach: it
  * becomes the code of the outcome when the contract lets the error through.
@@ -27,4 +29,10 @@ export function nondeterministic(what: string): SandboxError {
     'CONTRACT_NONDETERMINISTIC',
     `${what} is not available in a contract: every executor must get the same result`,
   );
+}
+
+/** @throws the error of a call that has ended or must end */
+export function demandOpen(call: GuestCall): void {
+  if (!call.open) throw new SandboxError('CONTRACT_REJECTED', 'the transaction has already ended');
+  if (call.fatal !== undefined) throw call.fatal;
 }

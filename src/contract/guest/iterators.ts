@@ -42,7 +42,7 @@ export interface PaginatedResult<T> {
 export function iterable<T, P extends RowIterator<T> | PaginatedResult<T>>(
   promise: Promise<P>,
 ): Promise<P> {
-  Object.defineProperty(promise, Symbol.asyncIterator, {
+  void Object.defineProperty(promise, Symbol.asyncIterator, {
     value: () => {
       let iterator: RowIterator<T> | undefined;
       const open = async (): Promise<RowIterator<T>> => {

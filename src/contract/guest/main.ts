@@ -22,9 +22,14 @@ export type ContractFunction = (
 /** What the host calls; arguments and answers are primitives, and nothing is thrown. */
 export interface Guest {
   /** Runs the bundle; '' or, as `code message`, what is wrong with it. */
-  load(name: string, contract: ContractFunction): string;
-  start(id: number, timestampMs: number, functionName: string, ...params: string[]): void;
-  resume(ticket: number, ok: boolean, value: string | undefined): void;
+  readonly load: (name: string, contract: ContractFunction) => string;
+  readonly start: (
+    id: number,
+    timestampMs: number,
+    functionName: string,
+    ...params: string[]
+  ) => void;
+  readonly resume: (ticket: number, ok: boolean, value: string | undefined) => void;
 }
 
 /** Prepares the realm. */

@@ -1,3 +1,4 @@
+/* oxlint-disable typescript/unbound-method -- built-ins are taken before contracts can replace them */
 import { countBufferBytes } from './current-call.ts';
 
 /*

@@ -9,12 +9,12 @@ type Module = Readonly<Record<string, unknown>> | ((...args: never[]) => unknown
 /** The `require` of contracts. Everything else was bundled in. */
 export function makeRequire(host: HostFunctions): (name: unknown) => Module {
   const modules = Object.create(null) as Record<string, Module>;
-  modules['buffer'] = { Buffer: (globalThis as unknown as { Buffer: unknown }).Buffer };
-  modules['util'] = util;
-  modules['events'] = EventEmitter as unknown as Module;
-  modules['assert'] = assert as unknown as Module;
-  modules['crypto'] = cryptoModule(host);
-  modules['winston'] = winston;
+  modules.buffer = { Buffer: (globalThis as unknown as { Buffer: unknown }).Buffer };
+  modules.util = util;
+  modules.events = EventEmitter as unknown as Module;
+  modules.assert = assert as unknown as Module;
+  modules.crypto = cryptoModule(host);
+  modules.winston = winston;
   return (name) => {
     const text = `${name as string}`;
     const plain = text.startsWith('node:') ? text.slice(5) : text;
@@ -35,8 +35,8 @@ export const processStandIn: Readonly<Record<string, unknown>> = {
   on: () => processStandIn,
   once: () => processStandIn,
   emitWarning: () => undefined,
-  nextTick: (callback: (...args: unknown[]) => void, ...args: unknown[]) => {
-    void Promise.resolve().then(() => callback(...args));
+  nextTick: (job: (...args: unknown[]) => void, ...args: unknown[]) => {
+    void Promise.resolve().then(() => job(...args));
   },
 };
 
@@ -203,7 +203,7 @@ const winston: Module = {
 /** Text encodings of the web platform, UTF-8 only. */
 export function installTextCodecs(): void {
   const global = globalThis as unknown as Record<string, unknown>;
-  global['TextEncoder'] = class TextEncoder {
+  global.TextEncoder = class TextEncoder {
     readonly encoding = 'utf-8';
 
     encode(text: unknown = ''): Uint8Array {
@@ -212,7 +212,7 @@ export function installTextCodecs(): void {
       return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length);
     }
   };
-  global['TextDecoder'] = class TextDecoder {
+  global.TextDecoder = class TextDecoder {
     readonly encoding = 'utf-8';
 
     constructor(encoding: unknown = 'utf-8') {
@@ -225,7 +225,7 @@ export function installTextCodecs(): void {
       return textOfBytes(bytes as Uint8Array);
     }
   };
-  global['queueMicrotask'] = (callback: () => void) => {
-    void Promise.resolve().then(callback);
+  global.queueMicrotask = (job: () => void) => {
+    void Promise.resolve().then(job);
   };
 }

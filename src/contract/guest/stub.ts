@@ -1,38 +1,12 @@
 import { bufferOfBytestring, bufferOfText, bytestringOfValue } from './buffers.ts';
-import {
-  checkSimpleKey,
-  createCompositeKey,
-  lastCodePoint,
-  splitCompositeKey,
-} from './composite-key.ts';
+import { createCompositeKey, lastCodePoint, splitCompositeKey } from './composite-key.ts';
 import type { GuestCall } from './current-call.ts';
-import { SandboxError, unsupported } from './errors.ts';
+import { demandOpen, unsupported } from './errors.ts';
 import type { HostFunctions, HostReply } from './host-functions.ts';
-import { iterable, type Page, type PaginatedResult, RowIterator } from './iterators.ts';
+import { iterable, type PaginatedResult, type RowIterator } from './iterators.ts';
+import { type KeyModification, type KeyRange, type KeyValue, RowSource } from './row-source.ts';
 import { LongValue, type Timestamp, timestampOf } from './timestamp.ts';
 import { answered, hostError, waitFor } from './waiting.ts';
-
-/** A row of a range or query. */
-export interface KeyValue {
-  readonly namespace: string;
-  readonly key: string;
-  readonly value: Uint8Array;
-}
-
-/** One version in the history of a key. */
-export interface KeyModification {
-  readonly txId: string;
-  readonly timestamp: Timestamp;
-  readonly isDelete: boolean;
-  readonly value: Uint8Array;
-}
-
-/** Rows fetched at a time: few at first, as many loops stop early, then more. */
-const firstPageRows = 64;
-const pageRows = 1024;
-const queryRows = 1_000;
-/** In place of an empty start: keys below it are composite keys. */
-const firstSimpleKey = '\u0001';
 
 /** Fabric's `ChaincodeStub`: what a contract sees as `ctx.stub`. */
 export class ChaincodeStub {
@@ -144,7 +118,7 @@ export class ChaincodeStub {
   // --- keys
 
   async getState(key: string): Promise<Uint8Array> {
-    this.#demandOpen();
+    demandOpen(this.#call);
     const found = this.#host.get(this.#call.id, keyText(key));
     if (typeof found === 'string') return bufferOfBytestring(found);
     if (found === undefined) return bufferOfBytestring('');
@@ -153,7 +127,7 @@ export class ChaincodeStub {
   }
 
   async putState(key: string, value: unknown): Promise<Uint8Array> {
-    this.#demandOpen();
+    demandOpen(this.#call);
     this.#demandNoPages();
     if (value === undefined || value === null) throw new TypeError('putState needs a value');
     const bytes = bytestringOfValue(value, 'the value of putState');
@@ -162,7 +136,7 @@ export class ChaincodeStub {
   }
 
   async deleteState(key: string): Promise<Uint8Array> {
-    this.#demandOpen();
+    demandOpen(this.#call);
     this.#demandNoPages();
     this.#hasWritten = true;
     return this.#written(this.#host.delete(this.#call.id, keyText(key)));
@@ -179,7 +153,7 @@ export class ChaincodeStub {
   // --- ranges and queries
 
   getStateByRange(start?: string, end?: string): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(this.#rangeIterator(start, end, true));
+    return rowsOf(this.#rows().range({ start, end, isSimple: true }));
   }
 
   getStateByRangeWithPagination(
@@ -188,21 +162,17 @@ export class ChaincodeStub {
     pageSize: number,
     bookmark?: string,
   ): Promise<PaginatedResult<KeyValue>> {
-    return iterable<KeyValue, PaginatedResult<KeyValue>>(
-      this.#rangePage(start, end, pageSize, bookmark, true),
-    );
+    return pageOf(async () => {
+      const limit = this.#startPaging(pageSize);
+      return this.#rows().rangePage({ start, end, isSimple: true }, limit, bookmark ?? '');
+    });
   }
 
   getStateByPartialCompositeKey(
     objectType: string,
     attributes: string[],
   ): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(
-      (async () => {
-        const start = createCompositeKey(objectType, attributes);
-        return this.#rangeIterator(start, start + lastCodePoint, false);
-      })(),
-    );
+    return rowsOf((async () => this.#rows().range(partialRange(objectType, attributes)))());
   }
 
   getStateByPartialCompositeKeyWithPagination(
@@ -211,18 +181,14 @@ export class ChaincodeStub {
     pageSize: number,
     bookmark?: string,
   ): Promise<PaginatedResult<KeyValue>> {
-    return iterable<KeyValue, PaginatedResult<KeyValue>>(
-      (async () => {
-        const start = createCompositeKey(objectType, attributes);
-        return this.#rangePage(start, start + lastCodePoint, pageSize, bookmark, false);
-      })(),
-    );
+    return pageOf(async () => {
+      const limit = this.#startPaging(pageSize);
+      return this.#rows().rangePage(partialRange(objectType, attributes), limit, bookmark ?? '');
+    });
   }
 
   getQueryResult(query: unknown): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(
-      (async () => new RowIterator(await this.#queryPages(queryText(query), '')))(),
-    );
+    return rowsOf((async () => this.#rows().query(queryText(query)))());
   }
 
   getQueryResultWithPagination(
@@ -230,34 +196,22 @@ export class ChaincodeStub {
     pageSize: number,
     bookmark?: string,
   ): Promise<PaginatedResult<KeyValue>> {
-    return iterable<KeyValue, PaginatedResult<KeyValue>>(
-      (async () => {
-        const limit = this.#startPaging(pageSize);
-        const reply = this.#host.query(
-          this.#call.id,
-          queryText(query),
-          limit,
-          bookmark === undefined ? '' : `${bookmark}`,
-        );
-        const { rows, bookmark: next } = await answered(this.#host, this.#call, reply, () => ({
-          rows: this.#takeRows(),
-          bookmark: this.#host.rowBookmark(),
-        }));
-        return paginated(rows, next);
-      })(),
-    );
+    return pageOf(async () => {
+      const limit = this.#startPaging(pageSize);
+      return this.#rows().queryPage(queryText(query), limit, `${bookmark ?? ''}`);
+    });
   }
 
   getHistoryForKey(key: string): Promise<RowIterator<KeyModification>> {
     return iterable<KeyModification, RowIterator<KeyModification>>(
-      (async () => new RowIterator(await this.#historyPages(keyText(key), '')))(),
+      (async () => this.#rows().history(keyText(key)))(),
     );
   }
 
   // --- events, other contracts
 
   setEvent(name: string, payload?: unknown): void {
-    this.#demandOpen();
+    demandOpen(this.#call);
     if (typeof name !== 'string' || name === '') {
       throw new Error('the name of an event must be a non-empty string');
     }
@@ -273,7 +227,7 @@ export class ChaincodeStub {
     args: readonly unknown[],
     channel?: string,
   ): Promise<{ status: number; message: string; payload: Uint8Array }> {
-    this.#demandOpen();
+    demandOpen(this.#call);
     if (channel !== undefined && channel !== '' && channel !== this.getChannelID()) {
       throw unsupported('invokeChaincode on another channel');
     }
@@ -299,7 +253,7 @@ export class ChaincodeStub {
 
   /** Reserved for bulk updates. */
   async updateRange(start: string, end: string, query: unknown, update: unknown): Promise<void> {
-    this.#demandOpen();
+    demandOpen(this.#call);
     const reply = this.#host.updateRange(
       this.#call.id,
       keyText(start),
@@ -349,15 +303,15 @@ export class ChaincodeStub {
   }
 
   getPrivateDataByRange(): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(refuse('private data'));
+    return rowsOf(refuse('private data'));
   }
 
   getPrivateDataByPartialCompositeKey(): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(refuse('private data'));
+    return rowsOf(refuse('private data'));
   }
 
   getPrivateDataQueryResult(): Promise<RowIterator<KeyValue>> {
-    return iterable<KeyValue, RowIterator<KeyValue>>(refuse('private data'));
+    return rowsOf(refuse('private data'));
   }
 
   // --- inside
@@ -369,11 +323,8 @@ export class ChaincodeStub {
     return empty;
   }
 
-  #demandOpen(): void {
-    if (!this.#call.open) {
-      throw new SandboxError('CONTRACT_REJECTED', 'the transaction has already ended');
-    }
-    if (this.#call.fatal !== undefined) throw this.#call.fatal;
+  #rows(): RowSource {
+    return new RowSource(this.#host, this.#call, this.#contract);
   }
 
   #demandNoPages(): void {
@@ -383,7 +334,7 @@ export class ChaincodeStub {
   }
 
   #startPaging(pageSize: unknown): number {
-    this.#demandOpen();
+    demandOpen(this.#call);
     if (this.#hasWritten) {
       throw new Error('a transaction that wrote must not run a paginated query');
     }
@@ -393,102 +344,6 @@ export class ChaincodeStub {
     }
     this.#hasPaged = true;
     return limit;
-  }
-
-  async #rangeIterator(
-    start: unknown,
-    end: unknown,
-    simple: boolean,
-  ): Promise<RowIterator<KeyValue>> {
-    const [from, to] = bounds(start, end, simple);
-    return new RowIterator(await this.#rangePages(from, false, to, firstPageRows));
-  }
-
-  #rangePages(
-    from: string,
-    fromIsBytes: boolean,
-    to: string,
-    limit: number,
-  ): Page<KeyValue> | Promise<Page<KeyValue>> {
-    this.#demandOpen();
-    const reply = this.#host.range(this.#call.id, from, fromIsBytes, to, limit);
-    return answered(this.#host, this.#call, reply, () => {
-      const count = this.#host.rowCount();
-      // The next page starts at the key right after the last row.
-      const next = count === 0 ? '' : `${this.#host.rowKeyBytes(count - 1)}\u0000`;
-      const rows = this.#takeRows();
-      return {
-        rows,
-        more: count < limit ? undefined : () => this.#rangePages(next, true, to, pageRows),
-      };
-    });
-  }
-
-  async #rangePage(
-    start: unknown,
-    end: unknown,
-    pageSize: unknown,
-    bookmark: unknown,
-    simple: boolean,
-  ): Promise<PaginatedResult<KeyValue>> {
-    const limit = this.#startPaging(pageSize);
-    const [from, to] = bounds(start, end, simple);
-    const first =
-      bookmark === undefined || bookmark === null || bookmark === '' ? from : `${bookmark}`;
-    // One row more than the page: its key is the bookmark.
-    const reply = this.#host.range(this.#call.id, first, false, to, limit + 1);
-    const rows = await answered(this.#host, this.#call, reply, () => this.#takeRows());
-    const next = rows.length > limit ? (rows[limit] as KeyValue).key : '';
-    rows.length = Math.min(rows.length, limit);
-    return paginated(rows, next);
-  }
-
-  #queryPages(query: string, bookmark: string): Page<KeyValue> | Promise<Page<KeyValue>> {
-    this.#demandOpen();
-    const reply = this.#host.query(this.#call.id, query, queryRows, bookmark);
-    return answered(this.#host, this.#call, reply, () => {
-      const next = this.#host.rowBookmark();
-      return {
-        rows: this.#takeRows(),
-        more: next === '' ? undefined : () => this.#queryPages(query, next),
-      };
-    });
-  }
-
-  #historyPages(
-    key: string,
-    bookmark: string,
-  ): Page<KeyModification> | Promise<Page<KeyModification>> {
-    this.#demandOpen();
-    const reply = this.#host.history(this.#call.id, key, firstPageRows, bookmark);
-    return answered(this.#host, this.#call, reply, () => {
-      const rows: KeyModification[] = [];
-      const count = this.#host.rowCount();
-      for (let index = 0; index < count; index++) {
-        const value = this.#host.rowValue(index);
-        rows[index] = {
-          txId: this.#host.rowTxId(index),
-          timestamp: timestampOf(this.#host.rowTimestampMs(index)),
-          isDelete: value === undefined,
-          value: bufferOfBytestring(value ?? ''),
-        };
-      }
-      const next = this.#host.rowBookmark();
-      return { rows, more: next === '' ? undefined : () => this.#historyPages(key, next) };
-    });
-  }
-
-  #takeRows(): KeyValue[] {
-    const rows: KeyValue[] = [];
-    const count = this.#host.rowCount();
-    for (let index = 0; index < count; index++) {
-      rows[index] = {
-        namespace: this.#contract,
-        key: this.#host.rowKey(index),
-        value: bufferOfBytestring(this.#host.rowValue(index) ?? ''),
-      };
-    }
-    return rows;
   }
 }
 
@@ -501,22 +356,19 @@ async function refuse(what: string): Promise<never> {
   throw unsupported(what);
 }
 
-function paginated(rows: KeyValue[], bookmark: string): PaginatedResult<KeyValue> {
-  return {
-    iterator: new RowIterator<KeyValue>({ rows, more: undefined }),
-    metadata: { fetchedRecordsCount: rows.length, bookmark },
-  };
+function rowsOf(rows: Promise<RowIterator<KeyValue>>): Promise<RowIterator<KeyValue>> {
+  return iterable<KeyValue, RowIterator<KeyValue>>(rows);
 }
 
-function bounds(start: unknown, end: unknown, simple: boolean): [string, string] {
-  const from =
-    start === undefined || start === null || start === '' ? firstSimpleKey : `${start as string}`;
-  const to = end === undefined || end === null ? '' : `${end as string}`;
-  if (simple) {
-    checkSimpleKey(from);
-    checkSimpleKey(to);
-  }
-  return [from, to];
+function pageOf(
+  fetch: () => Promise<PaginatedResult<KeyValue>>,
+): Promise<PaginatedResult<KeyValue>> {
+  return iterable<KeyValue, PaginatedResult<KeyValue>>(fetch());
+}
+
+function partialRange(objectType: string, attributes: string[]): KeyRange {
+  const start = createCompositeKey(objectType, attributes);
+  return { start, end: start + lastCodePoint, isSimple: false };
 }
 
 function keyText(key: unknown): string {
