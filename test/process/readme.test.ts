@@ -35,7 +35,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(() => {
-  network.kill('SIGKILL');
+  signal('SIGKILL');
   rmSync(directory, { recursive: true, force: true });
 });
 
@@ -43,6 +43,8 @@ async function startDemo(): Promise<Demo> {
   network = spawn(process.execPath, [command, 'demo', '--port', '0', '--json'], {
     cwd: directory,
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, to be interrupted as a terminal does it.
+    detached: true,
   });
   let errors = '';
   network.stderr?.on('data', (text) => {
@@ -53,6 +55,11 @@ async function startDemo(): Promise<Demo> {
     lines.once('line', (line) => resolve(JSON.parse(line)));
     network.once('exit', (code) => reject(new Error(`demo ended with ${code}: ${errors}`)));
   });
+}
+
+/** To every process of the network, as Ctrl-C does. */
+function signal(name: 'SIGINT' | 'SIGKILL'): void {
+  if (network.pid !== undefined && network.exitCode === null) process.kill(-network.pid, name);
 }
 
 interface Ran {
@@ -141,7 +148,7 @@ test('the program in the README is the one in examples, and works', async () => 
 
 test('Ctrl-C stops the network, and it goes on where it stopped', async () => {
   const stopped = new Promise<number | null>((resolve) => network.once('exit', resolve));
-  network.kill('SIGINT');
+  signal('SIGINT');
   expect(await stopped).toBe(0);
   expect((await run([command, 'status'])).code).toBe(3);
   const again = await startDemo();

@@ -30,8 +30,7 @@ test.each([1, 2, 4])(
   'with %i executors the balances are those of plain bookkeeping',
   async (executors) => {
     const ran = await run(
-      ...['--sample-accounts', '300', '--months', '12'],
-      ...['--executors', String(executors), '--json'],
+      ...`--sample-accounts 300 --months 12 --executors ${executors} --json`.split(' '),
     );
     expect({ code: ran.code, err: ran.code === 0 ? '' : ran.err }).toEqual({ code: 0, err: '' });
     const expected = expectedResult(sampleData(300), 12);

@@ -38,9 +38,7 @@ export function submitCommand(context: CliContext): Command {
         const { io, terminal } = context;
         const started = io.clock.monotonicMs();
         const result = await withClient(context, options, ({ client }) =>
-          client.submit(contract, functionName, args, {
-            ...(options.orderingKey === undefined ? {} : { orderingKey: options.orderingKey }),
-          }),
+          client.submit(contract, functionName, args, { orderingKey: options.orderingKey ?? '' }),
         );
         const { txId, position } = result;
         const ms = io.clock.monotonicMs() - started;
