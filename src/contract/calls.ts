@@ -1,4 +1,9 @@
-import { type Bytestring, type DaybookError, isDaybookError } from '../base/index.ts';
+import {
+  type Bytestring,
+  type DaybookError,
+  type ErrorCode,
+  isDaybookError,
+} from '../base/index.ts';
 import type { CreatorFacts } from './creator.ts';
 import type { CallOutcome, ContractCall, StateAccess } from './runtime.ts';
 
@@ -27,6 +32,13 @@ export interface AnswerRows {
   readonly txIds: readonly string[];
   readonly timestampsMs: readonly number[];
   readonly bookmark: Bytestring;
+}
+
+/** What the guest fetches after an operation. */
+export interface Answers {
+  rows: AnswerRows;
+  errorCode: ErrorCode;
+  errorMessage: string;
 }
 
 export const noRows: AnswerRows = {

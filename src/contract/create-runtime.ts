@@ -1,21 +1,18 @@
-import { createHash } from 'node:crypto';
 import {
   asBuffer,
   type Bytestring,
   bytestringOf,
-  bytestringOfText,
   DaybookError,
   type ErrorCode,
-  errorCatalog,
   isDaybookError,
-  textOf,
 } from '../base/index.ts';
 import type { Timers } from '../io/index.ts';
 import type { ContractBundle } from '../model/index.ts';
-import { type AnswerRows, isContractsOwn, noRows, type OpenCall } from './calls.ts';
+import { type Answers, isContractsOwn, noRows, type OpenCall } from './calls.ts';
 import { CreatorCache, type CreatorFacts } from './creator.ts';
 import type { HostFunctions, HostReply } from './guest/host-functions.ts';
 import type { Guest } from './guest/main.ts';
+import { type HostPort, hostFunctions } from './host.ts';
 import { openRealm } from './realm.ts';
 import type { CallOutcome, ContractCall, ContractRuntime, StateAccess } from './runtime.ts';
 
@@ -55,7 +52,8 @@ export function createContractRuntime(options: ContractRuntimeOptions): Contract
  * starts and resumptions queue. A finished call hands over at once; one that waits is noticed by a
  * `soon` callback, before which all promise reactions have run.
  */
-class Runtime implements ContractRuntime {
+class Runtime implements ContractRuntime, HostPort {
+  readonly answers: Answers = { rows: noRows, errorCode: 'INTERNAL', errorMessage: '' };
   readonly #options: ContractRuntimeOptions;
   readonly #installed = new Map<string, Installed>();
   readonly #open = new Map<number, OpenCall>();
@@ -67,13 +65,10 @@ class Runtime implements ContractRuntime {
   #checkIsDue = false;
   #nextId = 1;
   #nextTicket = 1;
-  #rows: AnswerRows = noRows;
-  #errorCode: ErrorCode = 'INTERNAL';
-  #errorMessage = '';
 
   constructor(options: ContractRuntimeOptions) {
     this.#options = options;
-    this.#host = this.#hostFunctions();
+    this.#host = hostFunctions(this);
   }
 
   install(bundle: ContractBundle): void {
@@ -146,7 +141,7 @@ class Runtime implements ContractRuntime {
     if (open.waiting > 0) {
       this.#handOver();
     } else {
-      this.#end(open, {
+      this.end(open, {
         ok: false,
         code: 'CONTRACT_REJECTED',
         message: 'the contract never finishes: it awaits something that will not happen',
@@ -161,7 +156,7 @@ class Runtime implements ContractRuntime {
     this.#queue.shift()?.();
   }
 
-  #end(open: OpenCall, outcome: CallOutcome): void {
+  end(open: OpenCall, outcome: CallOutcome): void {
     if (!this.#open.delete(open.id)) return;
     if (this.#last === open) this.#last = undefined;
     if (open.waiting > 0) this.#forgetChildren(open);
@@ -203,22 +198,22 @@ class Runtime implements ContractRuntime {
     });
   }
 
-  #find(id: number): OpenCall | undefined {
+  find(id: number): OpenCall | undefined {
     return this.#last?.id === id ? this.#last : this.#open.get(id);
   }
 
   #fail(code: ErrorCode, message: string): false {
-    this.#errorCode = code;
-    this.#errorMessage = message;
+    this.answers.errorCode = code;
+    this.answers.errorMessage = message;
     return false;
   }
 
-  #ended(): false {
+  ended(): false {
     return this.#fail('CONTRACT_REJECTED', 'the transaction has already ended');
   }
 
   /** What the state threw: the contract's own mistake, or the end of the call. */
-  #refused(open: OpenCall, error: unknown): false {
+  refused(open: OpenCall, error: unknown): false {
     if (isContractsOwn(error)) return this.#fail(error.code, error.message);
     if (!isDaybookError(error)) {
       const poisoned =
@@ -235,7 +230,7 @@ class Runtime implements ContractRuntime {
   }
 
   /** Answers when a promise of the state does. `keep` puts the answer where the guest fetches it. */
-  #later<T>(
+  later<T>(
     open: OpenCall,
     promise: Promise<T>,
     keep: (answer: T) => Bytestring | undefined,
@@ -263,7 +258,7 @@ class Runtime implements ContractRuntime {
       (error: unknown) => {
         if (!isContractsOwn(error)) {
           open.waiting--;
-          if (this.#open.has(open.id)) this.#refused(open, error);
+          if (this.#open.has(open.id)) this.refused(open, error);
           return;
         }
         resume(false, () => {
@@ -276,21 +271,21 @@ class Runtime implements ContractRuntime {
   }
 
   /** One operation of the state whose answer are rows or nothing. */
-  #operate<T>(
+  operate<T>(
     id: number,
     operation: (open: OpenCall) => T | Promise<T>,
     keep: (answer: T) => void,
   ): HostReply {
-    const open = this.#find(id);
-    if (open === undefined) return this.#ended();
+    const open = this.find(id);
+    if (open === undefined) return this.ended();
     let answer: T | Promise<T>;
     try {
       answer = operation(open);
     } catch (error) {
-      return this.#refused(open, error);
+      return this.refused(open, error);
     }
     if (answer instanceof Promise) {
-      return this.#later(open, answer, (late) => {
+      return this.later(open, answer, (late) => {
         keep(late);
         return undefined;
       });
@@ -299,16 +294,16 @@ class Runtime implements ContractRuntime {
     return true;
   }
 
-  #creator(id: number): CreatorFacts {
-    const open = this.#find(id);
+  creator(id: number): CreatorFacts {
+    const open = this.find(id);
     if (open === undefined) return noCreator;
     open.creator ??= this.#creators.facts(bytestringOf(open.call.creator));
     return open.creator;
   }
 
-  #invoke(id: number, contract: unknown, functionName: unknown, args: unknown[]): HostReply {
-    const open = this.#find(id);
-    if (open === undefined) return this.#ended();
+  invoke(id: number, contract: unknown, functionName: unknown, args: unknown[]): HostReply {
+    const open = this.find(id);
+    if (open === undefined) return this.ended();
     // These came through code of the contract's realm: trust no type.
     if (
       typeof contract !== 'string' ||
@@ -348,188 +343,16 @@ class Runtime implements ContractRuntime {
       open.nestedFailure = ended;
       throw new DaybookError('INVALID_ARGUMENT', ended.message);
     });
-    return this.#later(open, answer, (result) => result);
+    return this.later(open, answer, (result) => result);
   }
 
-  #hostFunctions(): HostFunctions {
-    const keepNothing = (): void => undefined;
-    const { latin1Write, latin1Slice, utf8Slice } = Buffer.prototype;
-    const { utf8Write } = Buffer.prototype as unknown as {
-      utf8Write: (this: Uint8Array, text: string, offset: number, length: number) => number;
-    };
-    return {
-      get: (id, key) => {
-        const open = this.#find(id);
-        if (open === undefined) return this.#ended();
-        try {
-          const found = open.access.get(open.contract, bytestringOfText(key));
-          if (typeof found === 'string' || found === undefined) return found;
-          return this.#later(open, found, (value) => value);
-        } catch (error) {
-          return this.#refused(open, error);
-        }
-      },
-      put: (id, key, value) => {
-        const open = this.#find(id);
-        if (open === undefined) return this.#ended();
-        try {
-          open.access.put(open.contract, bytestringOfText(key), value);
-          return true;
-        } catch (error) {
-          return this.#refused(open, error);
-        }
-      },
-      delete: (id, key) => {
-        const open = this.#find(id);
-        if (open === undefined) return this.#ended();
-        try {
-          open.access.delete(open.contract, bytestringOfText(key));
-          return true;
-        } catch (error) {
-          return this.#refused(open, error);
-        }
-      },
-      range: (id, start, startIsBytes, end, limit) =>
-        this.#operate(
-          id,
-          (open) =>
-            open.access.range(
-              open.contract,
-              startIsBytes ? start : bytestringOfText(start),
-              bytestringOfText(end),
-              limit,
-            ),
-          (rows) => {
-            this.#rows = stateRows(rows, '');
-          },
-        ),
-      query: (id, query, limit, bookmark) =>
-        this.#operate(
-          id,
-          (open) => open.access.query(open.contract, query, limit, bookmark),
-          (page) => {
-            this.#rows = stateRows(page.rows, page.bookmark);
-          },
-        ),
-      history: (id, key, limit, bookmark) =>
-        this.#operate(
-          id,
-          (open) => open.access.history(open.contract, bytestringOfText(key), limit, bookmark),
-          ({ rows, bookmark: next }) => {
-            this.#rows = {
-              keys: rows.map(() => ''),
-              values: rows.map((row) => row.value),
-              txIds: rows.map((row) => row.txId),
-              timestampsMs: rows.map((row) => row.timestampMs),
-              bookmark: next,
-            };
-          },
-        ),
-      updateRange: (id, start, end, query, update) =>
-        this.#operate(
-          id,
-          (open) =>
-            open.access.updateRange(
-              open.contract,
-              { start: bytestringOfText(start), end: bytestringOfText(end) },
-              query,
-              update,
-            ),
-          keepNothing,
-        ),
-      invoke: (id, contract, functionName, ...args) =>
-        this.#invoke(id, contract, functionName, args),
-
-      rowCount: () => this.#rows.keys.length,
-      rowKey: (index) => textOf(this.#rows.keys[index] ?? ''),
-      rowKeyBytes: (index) => this.#rows.keys[index] ?? '',
-      rowValue: (index) => this.#rows.values[index],
-      rowTxId: (index) => this.#rows.txIds[index] ?? '',
-      rowTimestampMs: (index) => this.#rows.timestampsMs[index] ?? 0,
-      rowBookmark: () => this.#rows.bookmark,
-
-      lastError: () => this.#errorMessage,
-      lastCode: () => this.#errorCode,
-
-      argument: (id, index) => {
-        const bytes = this.#find(id)?.call.args[index];
-        return bytes === undefined ? '' : bytestringOf(bytes);
-      },
-      binding: (id) => {
-        const call = this.#find(id)?.call;
-        if (call === undefined) return '';
-        // The last eight bytes are Fabric's epoch, always 0.
-        const hash = createHash('sha256').update(call.nonce).update(call.creator);
-        return hash.update(Buffer.alloc(8)).digest('hex');
-      },
-      nonce: (id) => bytestringOf(this.#find(id)?.call.nonce ?? new Uint8Array()),
-      channel: (id) => this.#find(id)?.call.channel ?? '',
-      txId: (id) => this.#find(id)?.call.txId ?? '',
-      mspId: (id) => this.#creator(id).identity.mspId,
-      certificate: (id) => this.#creator(id).identity.certificate,
-      clientIdentity: (id) => this.#creator(id).json,
-
-      setEvent: (id, name, payload) => {
-        const open = this.#find(id);
-        if (open !== undefined) open.event = { name, payload };
-      },
-      finished: (id, result, isText) => {
-        const open = this.#find(id);
-        if (open === undefined) return;
-        this.#end(open, {
-          ok: true,
-          result: isText ? bytestringOfText(result) : result,
-          event: open.event,
-        });
-      },
-      refused: (id, code, message) => {
-        const open = this.#find(id);
-        if (open === undefined) return;
-        const known = code in errorCatalog ? (code as ErrorCode) : 'CONTRACT_REJECTED';
-        this.#end(open, { ok: false, code: contractCode(known), message });
-      },
-      log: (id, level, text) => {
-        const open = this.#find(id);
-        this.#options.onLog?.(
-          open?.contract ?? '',
-          open?.call.txId ?? '',
-          level,
-          text.slice(0, logTextMax),
-        );
-      },
-
-      hash: (algorithm, data) =>
-        hashes.has(algorithm) ? createHash(algorithm).update(data, 'latin1').digest('hex') : '',
-
-      latin1Write: (target, text) => {
-        latin1Write.call(target, text, 0, text.length);
-      },
-      latin1Slice: (source) => latin1Slice.call(source),
-      utf8Write: (target, text) => {
-        utf8Write.call(target, text, 0, target.length);
-      },
-      utf8Slice: (source) => utf8Slice.call(source),
-      utf8Length: (text) => Buffer.byteLength(text, 'utf8'),
-    };
+  log(id: number, level: string, text: string): void {
+    const open = this.find(id);
+    this.#options.onLog?.(
+      open?.contract ?? '',
+      open?.call.txId ?? '',
+      level,
+      text.slice(0, logTextMax),
+    );
   }
-}
-
-const hashes = new Set(['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'sha3-256']);
-
-/** Errors of the state that a contract lets through are its refusal; the sandbox's keep their code. */
-function contractCode(code: ErrorCode): ErrorCode {
-  return code.startsWith('CONTRACT_') || code === 'QUERY_INVALID' ? code : 'CONTRACT_REJECTED';
-}
-
-function stateRows(
-  rows: readonly { readonly key: Bytestring; readonly value: Bytestring }[],
-  bookmark: Bytestring,
-): AnswerRows {
-  return {
-    keys: rows.map((row) => row.key),
-    values: rows.map((row) => row.value),
-    txIds: [],
-    timestampsMs: [],
-    bookmark,
-  };
 }
