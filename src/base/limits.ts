@@ -62,15 +62,17 @@ export const limits = {
   nodeInfoBytesMax: 64 * 1024,
   // sequencer
   sequencerWindowKeysMax: 200_000,
+  /** Keys kept for transactions that lost several times. */
+  sequencerReservationsMax: 10_000,
   /** Bulk updates that the window remembers. */
   sequencerWindowRangesMax: 1_000,
   // state
   /** Writes that wait in memory before they are flushed; replay after a crash repeats them. */
-  stateFlushWritesMax: 50_000,
+  stateFlushWritesMax: 100_000,
   /** Transactions between two flushes. */
-  stateFlushTransactionsMax: 50_000,
+  stateFlushTransactionsMax: 100_000,
   /** Applying pauses while more writes than this wait for a flush. */
-  stateUnflushedWritesMax: 200_000,
+  stateUnflushedWritesMax: 400_000,
   /** Transaction ids kept in memory before they go into a sorted segment. */
   transactionSegmentIdsMax: 262_144,
   // replica
@@ -106,6 +108,9 @@ export const limits = {
   blockSegmentsCachedMax: 32,
   /** Pages of 1,024 versions (16 KiB each) that a block generator holds in memory. */
   blockVersionPagesMax: 4096,
+  /** Bytes of entries handed to a block generator at once; one entry may be larger. */
+  blockPushBytesMax: 1024 * 1024,
+  blockFollowersMax: 256,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

@@ -52,6 +52,8 @@ export class BatchChecker {
   readonly #trusted = new Map<Bytestring, Trusted & { readonly leaf: number }>();
   /** Signed messages that were verified: message and signature. */
   readonly #verified = new Set<Bytestring>();
+  /** A batch and an identity in an entry that have the same creator. */
+  #sameCreator: readonly [TrustedBatch?, Uint8Array?] = [];
 
   /** See `Replica.trustBatch`. */
   trust(batch: Batch): void {
@@ -90,12 +92,15 @@ export class BatchChecker {
   hasRightId(read: ReadRecord, transaction: Transaction, creatorBytes: Uint8Array): boolean {
     const trusted = this.#trusted.get(read.id);
     // The id was made from this nonce and this creator when the batch came in.
-    if (
-      trusted !== undefined &&
-      trusted.transaction === transaction &&
-      trusted.batch.creatorBytes.equals(creatorBytes)
-    ) {
-      return true;
+    if (trusted !== undefined && trusted.transaction === transaction) {
+      const { batch } = trusted;
+      // Compared once for all records of a batch in an entry.
+      const [knownBatch, knownCreator] = this.#sameCreator;
+      if (batch === knownBatch && creatorBytes === knownCreator) return true;
+      if (batch.creatorBytes.equals(creatorBytes)) {
+        this.#sameCreator = [batch, creatorBytes];
+        return true;
+      }
     }
     return transactionId(transaction.nonce, creatorBytes).equals(read.record.txId);
   }
@@ -104,7 +109,7 @@ export class BatchChecker {
    * Checks the creator's certificate and signature for the records of one batch in an entry.
    *
    * @param reads - the records of the batch in entry order.
-   * @returns per record whether it holds.
+   * @returns whose batch it is, and per record whether it holds; `undefined`: none does.
    */
   check(
     channel: string,
@@ -112,47 +117,58 @@ export class BatchChecker {
     creatorBytes: Uint8Array,
     reads: readonly ReadRecord[],
     verifier: IdentityVerifier,
-  ): boolean[] {
+  ): { mspId: string; holds: readonly boolean[] } | undefined {
     try {
       const creator = identityFromBytes(creatorBytes);
-      const inTime = identityHolds(verifier, creator, reads);
-      if (!inTime.includes(true)) return inTime;
-      const verify = (message: Buffer, signature: Uint8Array): boolean => {
-        const key = `${message.latin1Slice()}${bytestringOf(signature)}${bytestringOf(creatorBytes)}`;
-        if (this.#verified.has(key)) return true;
-        try {
-          verifier.checkSignature(creator, message, signature);
-        } catch {
-          // Whatever OpenSSL makes of the bytes: they are no valid signature.
-          return false;
-        }
-        if (this.#verified.size >= verifiedMax) this.#verified.clear();
-        this.#verified.add(key);
-        return true;
-      };
-      if (proof.mode === 'single') {
-        if (proof.signatures.length !== reads.length) return reads.map(() => false);
-        return reads.map((read, at) => {
-          const signature = proof.signatures[at] as Uint8Array;
-          return (
-            (inTime[at] as boolean) && verify(singleSigningBytes(this.#leafHash(read)), signature)
-          );
-        });
-      }
-      const signature = proof.signatures[0];
-      if (signature === undefined || proof.signatures.length !== 1) return reads.map(() => false);
-      if (this.#isTrustedWhole(channel, proof, creatorBytes, signature, reads)) return inTime;
-      const held = reads
-        .map((read) => ({ index: read.record.leaf, hash: this.#leafHash(read) }))
-        .sort((left, right) => left.index - right.index);
-      const root = merkleRootFromSubset(proof.size, held, proof.proof);
-      const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
-      return verify(message, signature) ? inTime : reads.map(() => false);
+      const holds = this.#holds(channel, proof, { creator, creatorBytes }, reads, verifier);
+      return { mspId: creator.mspId, holds };
     } catch (error) {
       if (error instanceof AssertionError) throw error;
       // Malformed identity or proof.
-      return reads.map(() => false);
+      return undefined;
     }
+  }
+
+  #holds(
+    channel: string,
+    proof: BatchProof,
+    { creator, creatorBytes }: { creator: Identity; creatorBytes: Uint8Array },
+    reads: readonly ReadRecord[],
+    verifier: IdentityVerifier,
+  ): readonly boolean[] {
+    const none = (): boolean[] => reads.map(() => false);
+    const inTime = identityHolds(verifier, creator, reads);
+    if (!inTime.includes(true)) return inTime;
+    const verify = (message: Buffer, signature: Uint8Array): boolean => {
+      const key = `${message.latin1Slice()}${bytestringOf(signature)}${bytestringOf(creatorBytes)}`;
+      if (this.#verified.has(key)) return true;
+      try {
+        verifier.checkSignature(creator, message, signature);
+      } catch {
+        // Whatever OpenSSL makes of the bytes: they are no valid signature.
+        return false;
+      }
+      if (this.#verified.size >= verifiedMax) this.#verified.clear();
+      this.#verified.add(key);
+      return true;
+    };
+    if (proof.mode === 'single') {
+      if (proof.signatures.length !== reads.length) return none();
+      return reads.map((read, at) => {
+        const signature = proof.signatures[at] as Uint8Array;
+        const message = singleSigningBytes(this.#leafHash(read));
+        return (inTime[at] as boolean) && verify(message, signature);
+      });
+    }
+    const signature = proof.signatures[0];
+    if (signature === undefined || proof.signatures.length !== 1) return none();
+    if (this.#isTrustedWhole(channel, proof, creatorBytes, signature, reads)) return inTime;
+    const held = reads
+      .map((read) => ({ index: read.record.leaf, hash: this.#leafHash(read) }))
+      .sort((left, right) => left.index - right.index);
+    const root = merkleRootFromSubset(proof.size, held, proof.proof);
+    const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
+    return verify(message, signature) ? inTime : none();
   }
 
   /** Forgets the transactions: they are in the log now. */

@@ -127,26 +127,28 @@ export class Replay {
   ): Replayed {
     const horizonMs = Math.max(this.#state.horizonMs, logTimeMs - config.transactionLifetimeMs);
     const { reads, indices } = this.#read(entry);
-    const signed = this.#signed(entry, reads, config.channel, verifier);
+    const signers = this.#signers(entry, reads, config.channel, verifier);
     const local = new Overlay(this.#state);
     const committed = new Set<Bytestring>();
     const writes: StateWrite[] = [];
     const records: AppliedRecord[] = [];
     const transactions: StateChange['transactions'][number][] = [];
-    for (let at = 0; at < reads.length; at++) {
-      const read = reads[at] as ReadRecord;
+    const keys: Bytestring[] = [];
+    const context = { address, entry, config, logTimeMs, horizonMs, local, committed, keys };
+    for (let place = 0; place < reads.length; place++) {
+      const read = reads[place] as ReadRecord;
       const { record, transaction } = read;
-      const position = positionOf(address, indices[at] as number);
-      const verdict = this.#verdict(
-        { address, entry, config, logTimeMs, horizonMs, local, committed },
-        read,
-        signed[at] as boolean,
-      );
+      const position = positionOf(address, indices[place] as number);
+      const verdict = this.#verdict(context, read, signers[place]);
       if (verdict === verdicts.valid) {
         committed.add(read.id);
+        let at = 0;
         for (const set of record.sets) {
+          const keysRead = at;
+          at += set.reads.length;
           for (const { key, value } of set.writes) {
-            const write = { key: stateKey(set.namespace, key), value, version: position };
+            const whole = knownKey(set, key, keys, keysRead) ?? stateKey(set.namespace, key);
+            const write = { key: whole, value, version: position, head: 0 };
             writes.push(write);
             local.set(write);
             if (set.namespace === lifecycleNamespace && value !== undefined) {
@@ -183,14 +185,14 @@ export class Replay {
     return { reads, indices };
   }
 
-  /** Per record, whether its creator signed it. */
-  #signed(
+  /** Per record, who signed it; `undefined` when nobody did. */
+  #signers(
     entry: RecordsEntry,
     reads: readonly ReadRecord[],
     channel: string,
     verifier: IdentityVerifier,
-  ): boolean[] {
-    const signed: boolean[] = new Array(reads.length).fill(false);
+  ): (BatchSigner | undefined)[] {
+    const signers: (BatchSigner | undefined)[] = new Array(reads.length).fill(undefined);
     const members: number[][] = entry.batches.map(() => []);
     reads.forEach(({ record }, at) => {
       members[record.batch]?.push(at);
@@ -198,25 +200,25 @@ export class Replay {
     entry.batches.forEach((proof, number) => {
       const own = members[number] as number[];
       if (own.length === 0) return;
-      const creator = entry.identities[proof.creator] as Uint8Array;
+      const creatorBytes = entry.identities[proof.creator] as Uint8Array;
       const ownReads = own.map((at) => reads[at] as ReadRecord);
-      const holds = this.#checker.check(channel, proof, creator, ownReads, verifier);
+      const checked = this.#checker.check(channel, proof, creatorBytes, ownReads, verifier);
+      if (checked === undefined) return;
+      const signer = { creatorBytes, mspId: checked.mspId };
       own.forEach((at, place) => {
-        signed[at] = holds[place] as boolean;
+        if (checked.holds[place]) signers[at] = signer;
       });
     });
-    return signed;
+    return signers;
   }
 
-  #verdict(context: Context, read: ReadRecord, signed: boolean): VerdictCode {
+  #verdict(context: Context, read: ReadRecord, signer: BatchSigner | undefined): VerdictCode {
     const { record, transaction } = read;
     const { config, entry } = context;
     if (transaction === undefined || !isWellFormed(record)) return verdicts.invalidTransaction;
-    const proof = entry.batches[record.batch];
-    if (proof === undefined) return verdicts.invalidTransaction;
-    if (!signed) return verdicts.badCreatorSignature;
-    const creatorBytes = entry.identities[proof.creator] as Uint8Array;
-    if (!this.#checker.hasRightId(read, transaction, creatorBytes)) {
+    if (record.batch >= entry.batches.length) return verdicts.invalidTransaction;
+    if (signer === undefined) return verdicts.badCreatorSignature;
+    if (!this.#checker.hasRightId(read, transaction, signer.creatorBytes)) {
       return verdicts.badTransactionId;
     }
     if (transaction.channel !== config.channel) return verdicts.wrongChannel;
@@ -231,7 +233,7 @@ export class Replay {
       return verdicts.duplicateTransactionId;
     }
     const allowed = record.type === 'deploy' ? config.access.deploy : config.access.submit;
-    if (!allowed.includes(identityFromBytes(creatorBytes).mspId)) {
+    if (!allowed.includes(signer.mspId)) {
       return verdicts.badCreatorSignature;
     }
     const contract =
@@ -351,6 +353,11 @@ export class Replay {
   }
 }
 
+interface BatchSigner {
+  readonly creatorBytes: Uint8Array;
+  readonly mspId: string;
+}
+
 interface Context {
   readonly address: Address;
   readonly entry: RecordsEntry;
@@ -361,6 +368,8 @@ interface Context {
   readonly local: Overlay;
   /** Transactions that took effect earlier in the entry. */
   readonly committed: ReadonlySet<Bytestring>;
+  /** State keys of the record's reads, set by set: most writes are to keys that were read. */
+  readonly keys: Bytestring[];
 }
 
 /**
@@ -388,11 +397,14 @@ export function replayedBefore(
 }
 
 function readsVerdict(context: Context, sets: readonly NamespaceSet[]): VerdictCode {
-  const { address, local } = context;
+  const { address, local, keys } = context;
+  keys.length = 0;
   for (const { namespace, reads } of sets) {
     for (const { key, version } of reads) {
       const expected = typeof version === 'object' ? positionOf(address, version.index) : version;
-      if (local.version(stateKey(namespace, key)) !== expected) return verdicts.readConflict;
+      const whole = stateKey(namespace, key);
+      keys.push(whole);
+      if (local.version(whole) !== expected) return verdicts.readConflict;
     }
   }
   for (const { namespace, ranges } of sets) {
@@ -415,6 +427,20 @@ function readsVerdict(context: Context, sets: readonly NamespaceSet[]): VerdictC
     }
   }
   return verdicts.valid;
+}
+
+/** The state key of a written key that is among the first keys the set read. */
+function knownKey(
+  { reads }: NamespaceSet,
+  key: Bytestring,
+  keys: readonly Bytestring[],
+  start: number,
+): Bytestring | undefined {
+  const count = Math.min(reads.length, 8);
+  for (let at = 0; at < count; at++) {
+    if (reads[at]?.key === key) return keys[start + at];
+  }
+  return undefined;
 }
 
 /** Namespaces once and without 0x00; writes ascending; no bulk updates, which come later. */

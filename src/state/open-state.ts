@@ -251,15 +251,16 @@ export class State implements StateView {
     assert(change.address === this.#nextAddress, `entry ${change.address} is out of order`);
     const { transactions } = change;
     let at = 0;
-    for (const { key, value, version } of change.writes) {
+    for (const write of change.writes) {
+      const { key, version } = write;
       while (at < transactions.length - 1 && transactions[at]?.position !== version) at++;
       const transaction = transactions[at];
-      let head = 0;
+      write.head = 0;
       if (transaction !== undefined && !isIndexKey(key)) {
         const { timestampMs, txId } = transaction;
-        head = this.#history.append(this.#head(key), version, timestampMs, txId, value);
+        write.head = this.#history.append(this.#head(key), version, timestampMs, txId, write.value);
       }
-      this.#overlay.set({ key, value, version, head });
+      this.#overlay.set(write as StoredWrite);
     }
     let allValid = true;
     for (const { txId, timestampMs, position, verdict } of transactions) {

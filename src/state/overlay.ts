@@ -63,7 +63,8 @@ export class Overlay<W extends StateWrite = StateWrite> implements StateView {
   }
 
   range(start: Bytestring, end: Bytestring, limit: number = Number.POSITIVE_INFINITY): Row[] {
-    this.#rangesUsed = true;
+    // Sorting a few keys whenever somebody asks is cheaper than keeping all of them sorted.
+    if (this.openSize > sortedFrom) this.#rangesUsed = true;
     return this.#rangeBelow(this.#generations.length, start, end, limit);
   }
 
@@ -148,6 +149,8 @@ export class Overlay<W extends StateWrite = StateWrite> implements StateView {
     return rows;
   }
 }
+
+const sortedFrom = 1_000;
 
 /** One map of writes, with its keys sorted once somebody asks for a range. */
 class Generation<W extends StateWrite> {

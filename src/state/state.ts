@@ -23,6 +23,11 @@ export interface StateWrite {
   readonly key: Bytestring;
   readonly value: Bytestring | undefined;
   readonly version: Position;
+  /**
+   * Where the key's history begins: filled in by the state when it applies the write, which keeps
+   * the object. Whoever hands writes to a state had better create them with 0 here.
+   */
+  head?: number;
 }
 
 /** One version of a key in its history, newest first; `value` undefined: it was deleted. */

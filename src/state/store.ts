@@ -10,7 +10,7 @@ export type HistoryHead = number;
 
 /** A write on its way into a {@link StateStore}. */
 export interface StoredWrite extends StateWrite {
-  readonly head: HistoryHead;
+  head: HistoryHead;
 }
 
 /** What the store knows about itself; changes together with the rows, atomically. */

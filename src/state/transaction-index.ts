@@ -92,10 +92,8 @@ export class TransactionIndex {
 
   /** Notes a transaction; a valid one stays valid whatever comes later under the same id. */
   add(txId: Uint8Array, timestampMs: number, position: Position, verdict: VerdictCode): void {
-    const id = idWords(txId);
-    this.#table.add(id, timestampMs, position, verdict);
-    const writer = this.#pending;
-    writer.u32(id[0]).u32(id[1]).u32(id[2]).u32(id[3]).u64(position).u64(timestampMs).u8(verdict);
+    this.#table.add(idWords(txId), timestampMs, position, verdict);
+    this.#pending.raw(txId.subarray(0, 16)).u64(position).u64(timestampMs).u8(verdict);
   }
 
   /** True when a transaction at or above the horizon took effect. */
