@@ -1,29 +1,27 @@
-import { createHash } from 'node:crypto';
-import { open, readFile, realpath, rm } from 'node:fs/promises';
+import { open, readFile, rm, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
 
 /**
  * Takes a directory for this process. On Linux the lock is a name in the kernel (an abstract unix
- * socket named by the hash of the real path), which vanishes with the process however it ends;
- * elsewhere it is a file with the process id, taken over when that process is gone.
+ * socket named by the directory's device and inode), which vanishes with the process however it
+ * ends; processes in different network namespaces do not see each other's. Elsewhere it is a file with the process id, taken over when that process is gone.
  *
  * @throws {DaybookError} `LOG_LOCKED`
  */
 export async function lockDirectory(directory: string): Promise<{ release(): Promise<void> }> {
-  const path = await realpath(directory);
-  return process.platform === 'linux' ? lockByName(path) : lockByFile(path);
+  return process.platform === 'linux' ? lockByName(directory) : lockByFile(directory);
 }
 
 async function lockByName(path: string): Promise<{ release(): Promise<void> }> {
-  const name = createHash('sha256').update(path).digest('hex');
+  const { dev, ino } = await stat(path, { bigint: true });
   const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
       reject(error.code === 'EADDRINUSE' ? locked(path, error) : error),
     );
-    server.listen({ path: `\0daybook-${name}`, exclusive: true }, resolve);
+    server.listen({ path: `\0daybook-lock-${dev}-${ino}`, exclusive: true }, resolve);
   });
   server.unref();
   return { release: () => closeServer(server) };

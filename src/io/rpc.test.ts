@@ -61,7 +61,7 @@ it('carries errors with code and details, and refuses unknown methods', async ()
 
 it('pushes both ways', async () => {
   const got = new Promise<string>((resolve) =>
-    client.onPush(5, (payload) => resolve(`${payload}`)),
+    client.onPush(5, (payload) => resolve(payload.toString())),
   );
   server.onPush(4, (payload) => server.push(5, [payload, payload]));
   client.push(4, [Buffer.from('x')]);

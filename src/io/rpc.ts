@@ -1,4 +1,10 @@
-import { DaybookError, type ErrorJson, limits, toDaybookError } from '../base/index.ts';
+import {
+  DaybookError,
+  type ErrorJson,
+  isDaybookError,
+  limits,
+  toDaybookError,
+} from '../base/index.ts';
 import type { Connection } from './io.ts';
 
 /** Answers a call. The payload is a view that stays valid; what it returns is sent back. */
@@ -22,6 +28,7 @@ export interface RpcPeer {
   handle(method: number, handler: RpcHandler): void;
   /** Sends without an answer; returns false when the sender should wait for {@link onDrain}. */
   push(channel: number, payload: readonly Uint8Array[]): boolean;
+  /** A listener that throws `MALFORMED` closes the connection. */
   onPush(channel: number, listener: (payload: Buffer) => void): void;
   onDrain(listener: () => void): void;
   onClose(listener: (cause: DaybookError) => void): void;
@@ -80,6 +87,16 @@ export function rpcPeer(connection: Connection): RpcPeer {
     }
   };
 
+  const deliver = (channel: number, payload: Buffer): void => {
+    try {
+      pushes.get(channel)?.(payload);
+    } catch (error) {
+      // Bad bytes end the connection; everything else is a bug of ours.
+      if (!isDaybookError(error, 'MALFORMED')) throw error;
+      connection.close();
+    }
+  };
+
   connection.onFrame((frame) => {
     if (frame.length < headerBytes) {
       connection.close();
@@ -88,19 +105,14 @@ export function rpcPeer(connection: Connection): RpcPeer {
     const id = frame.readUInt32BE(1);
     const method = frame.readUInt16BE(5);
     const payload = frame.subarray(headerBytes);
-    switch (frame[0]) {
-      case kinds.call:
-        answer(id, method, payload);
-        return;
-      case kinds.push:
-        pushes.get(method)?.(payload);
-        return;
-      default: {
-        const call = pending.get(id);
-        pending.delete(id);
-        if (frame[0] === kinds.answer) call?.resolve(payload);
-        else call?.reject(errorOf(payload));
-      }
+    const kind = frame[0];
+    if (kind === kinds.call) answer(id, method, payload);
+    else if (kind === kinds.push) deliver(method, payload);
+    else {
+      const call = pending.get(id);
+      pending.delete(id);
+      if (kind === kinds.answer) call?.resolve(payload);
+      else call?.reject(errorOf(payload));
     }
   });
   connection.onDrain(() => {

@@ -235,7 +235,6 @@ class EmbeddedLog implements SharedLog {
   }
 
   async #close(): Promise<void> {
-    await undefined;
     while (this.#running !== undefined) await this.#running;
     this.#wake();
     await this.#metaChange.catch(() => undefined);
@@ -354,7 +353,7 @@ class EmbeddedLog implements SharedLog {
   }
 
   #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
+    for (const wake of this.#waiting) wake();
   }
 
   #assertOpen(): void {

@@ -50,7 +50,7 @@ export class OpenFiles {
   }
 
   closeAll(): void {
-    for (const name of [...this.#files.keys()]) this.forget(name);
+    for (const name of this.#files.keys()) this.forget(name);
   }
 
   #evict(): void {

@@ -66,6 +66,8 @@ export class SegmentStore {
   #nextGeneration: number;
   #staging: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
   #broken: unknown;
+  /** After a failure (full disk): what little space there is may do for a small segment. */
+  #smallOnly = false;
   /** Preparing, saving indexes and removing segments happen one after the other. */
   #maintenance: Promise<unknown> = Promise.resolve();
 
@@ -287,8 +289,10 @@ export class SegmentStore {
       await file.sync();
       await disk.rename(path, join(this.#directory, segmentFileName(generation)));
       this.#nextGeneration += 1;
+      this.#smallOnly = false;
       return { identity, file, sizeBytes };
     } catch (error) {
+      this.#smallOnly = true;
       await file.close().catch(() => undefined);
       // Give a full disk back what was taken of it.
       await disk.remove(path).catch(() => undefined);
@@ -298,6 +302,7 @@ export class SegmentStore {
 
   #nextSize(): number {
     const { segmentBytesMin, segmentBytesMax } = this.#sizes;
+    if (this.#smallOnly) return segmentBytesMin;
     const doublings = Math.min(this.#segments.length, 20);
     return Math.min(segmentBytesMax, segmentBytesMin * 2 ** doublings);
   }

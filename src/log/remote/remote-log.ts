@@ -122,10 +122,15 @@ class RemoteLog implements SharedLog {
     const stream = this.#streams.get(reader.u32());
     if (stream === undefined) return;
     if (reader.u8() === partKinds.entries) stream.push(readEntries(reader));
-    else {
-      const json = reader.raw(reader.remaining).toString('utf8');
-      stream.end(DaybookError.fromJSON(JSON.parse(json) as ErrorJson));
-    }
+    else stream.end(readError(reader));
+  }
+}
+
+function readError(reader: ByteReader): DaybookError {
+  try {
+    return DaybookError.fromJSON(JSON.parse(reader.raw(reader.remaining).toString()) as ErrorJson);
+  } catch {
+    return reader.fail('error of a stream');
   }
 }
 

@@ -52,8 +52,9 @@ export function serveLog(log: SharedLog, peer: RpcPeer): void {
     return [];
   });
   peer.onPush(channels.consumed, (payload) => {
-    const stream = streams.get(payload.readUInt32BE(0));
-    const bytes = payload.readUInt32BE(4);
+    const reader = new ByteReader(payload, 'log consumed');
+    const stream = streams.get(reader.u32());
+    const bytes = reader.u32();
     if (bytes === 0) stream?.stop();
     else stream?.consumed(bytes);
   });
