@@ -236,6 +236,7 @@ export class CallContext implements StateAccess {
    */
   encode(
     head: Omit<CommitRecord, 'sets'>,
+    snapshot: Position,
     record: ByteWriter,
     summary: ByteWriter,
   ): readonly VersionReference[] {
@@ -262,6 +263,8 @@ export class CallContext implements StateAccess {
       [];
     encodeRecordSummary(
       {
+        snapshot,
+        urgent: false,
         reads: sets.flatMap((set) => seenVersions(set.reads.values())),
         ranges: sets.flatMap((set) =>
           set.ranges.map((range) => ({

@@ -484,7 +484,10 @@ class NodeExecutor implements RunningExecutor {
   async #request(group: Group): Promise<void> {
     const records = group.executions.map((execution) => execution.summary);
     try {
-      const grant = await this.#sequencer.request({ snapshot: group.snapshot, records });
+      const grant = await this.#sequencer.request({
+        requester: this.#options.name,
+        records,
+      });
       this.#sequencerBackoffMs = sequencerBackoffMsMin;
       this.#groups.granted(group, grant);
     } catch (error) {

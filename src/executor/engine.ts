@@ -295,23 +295,19 @@ export class Engine {
         result: outcome.result,
         event: outcome.event,
       },
+      snapshot,
       this.#record,
       this.#summary,
     );
     const execution = this.#nextExecution++;
     const writes = context.writes().map(({ key, value }) => ({ key, value, execution }));
     this.#inFlight.push(execution, writes);
-    this.#emit(task, execution, snapshot, references);
+    this.#emit(task, execution, references);
     this.#ended(task);
   }
 
   /** Hands a record out; in mode `batch` only together with the others of its batch. */
-  #emit(
-    task: CallTask,
-    execution: number,
-    snapshot: Position,
-    references: readonly VersionReference[],
-  ): void {
+  #emit(task: CallTask, execution: number, references: readonly VersionReference[]): void {
     const { results } = this.#options;
     const { call } = task;
     if (this.#locking) {
@@ -321,21 +317,12 @@ export class Engine {
       if (this.#options.exclusiveControl === 'batch') {
         const record = this.#record.finish();
         const summary = this.#summary.finish();
-        owner.held.push(() =>
-          results.record(call.call, execution, snapshot, record, summary, references),
-        );
+        owner.held.push(() => results.record(call.call, execution, record, summary, references));
         owner.executions.push(execution);
         return;
       }
     }
-    results.record(
-      call.call,
-      execution,
-      snapshot,
-      this.#record.view(),
-      this.#summary.view(),
-      references,
-    );
+    results.record(call.call, execution, this.#record.view(), this.#summary.view(), references);
   }
 
   #refuse(task: CallTask, code: ErrorCode, message: string, references: readonly number[]): void {

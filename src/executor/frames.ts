@@ -72,8 +72,6 @@ export type RunnerResult =
       readonly kind: 'record';
       readonly call: number;
       readonly execution: number;
-      /** All positions below were applied to the state that the call read. */
-      readonly snapshot: Position;
       readonly record: Buffer;
       readonly summary: Buffer;
       readonly references: readonly VersionReference[];
@@ -239,14 +237,13 @@ export class ResultWriter {
   record(
     call: number,
     execution: number,
-    snapshot: Position,
     record: Uint8Array,
     summary: Uint8Array,
     references: readonly VersionReference[],
   ): void {
     this.#count++;
     const writer = this.#writer;
-    writer.u8(0).u64(call).u64(execution).u64(snapshot);
+    writer.u8(0).u64(call).u64(execution);
     writer.bytes(record).bytes(summary).u32(references.length);
     for (const reference of references) {
       writer.u32(reference.recordOffset ?? noOffset).u32(reference.summaryOffset);
@@ -303,12 +300,11 @@ function decodeResult(reader: ByteReader): RunnerResult {
     return { kind: 'refused', call, code: known, message, references };
   }
   const execution = reader.u64();
-  const snapshot = asPosition(reader.u64());
   const record = reader.bytes(limits.recordBytesMax);
   const summary = reader.bytes(limits.frameBytesMax);
   const count = reader.u32();
   if (count === 0) {
-    return { kind: 'record', call, execution, snapshot, record, summary, references: noReferences };
+    return { kind: 'record', call, execution, record, summary, references: noReferences };
   }
   const references: VersionReference[] = [];
   for (let left = count; left > 0; left--) {
@@ -319,7 +315,7 @@ function decodeResult(reader: ByteReader): RunnerResult {
       execution: reader.u64(),
     });
   }
-  return { kind: 'record', call, execution, snapshot, record, summary, references };
+  return { kind: 'record', call, execution, record, summary, references };
 }
 
 /** The contract process asks for a page of a key's history; the answer has the same number. */

@@ -10,7 +10,7 @@ import {
   verdicts,
 } from '../model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
-import type { Grant } from '../sequencer/index.ts';
+import { type Grant, markUrgent } from '../sequencer/index.ts';
 import type { EntryRecord } from './entry-builder.ts';
 import type { RunnerResult, VersionReference } from './frames.ts';
 import type { Job } from './job.ts';
@@ -19,7 +19,6 @@ import type { Job } from './job.ts';
 export interface Execution {
   readonly number: number;
   readonly job: Job;
-  readonly snapshot: Position;
   readonly record: Buffer;
   readonly summary: Buffer;
   /** Where versions are to be filled in, and whose; empty once its group has a token. */
@@ -60,7 +59,6 @@ interface PendingRefusal {
 /** Records that go to the log together. */
 export interface Group {
   readonly executions: readonly Execution[];
-  readonly snapshot: Position;
   token: Token | undefined;
   /** The write is durable, or its fate is known otherwise: its slot is free. */
   done: boolean;
@@ -102,6 +100,8 @@ export interface GroupSettings {
 /** Bytes of an entry besides the records' own, at most: so that `entryBytesMax` is kept. */
 const entryOverheadBytesMax = 1024 * 1024;
 const recordOverheadBytes = 8;
+/** From this execution on, the sequencer keeps a transaction's keys for it. */
+const urgentAttempts = 3;
 
 /**
  * Groups as a state machine without I/O. Finished records wait in order; while fewer than
@@ -155,7 +155,6 @@ export class Groups {
     const execution: Execution = {
       number: result.execution,
       job,
-      snapshot: result.snapshot,
       record: result.record,
       summary: result.summary,
       reads: [],
@@ -346,7 +345,6 @@ export class Groups {
   #close(): Group | undefined {
     let bytes = 0;
     let count = 0;
-    let snapshot = Number.MAX_SAFE_INTEGER as Position;
     const members: Execution[] = [];
     let unit: number | undefined;
     for (const execution of this.#open) {
@@ -367,16 +365,16 @@ export class Groups {
       if (members.length >= limits.recordsPerEntryMax) break;
       bytes += size;
       count++;
-      if (execution.snapshot < snapshot) snapshot = execution.snapshot;
       members.push(execution);
     }
     this.#open.splice(0, count);
     if (members.length === 0) return undefined;
-    const group: Group = { executions: members, snapshot, token: undefined, done: false };
+    const group: Group = { executions: members, token: undefined, done: false };
     members.forEach((execution, index) => {
       execution.stage = 'sequencing';
       execution.group = group;
       execution.index = index;
+      if (execution.job.attempts >= urgentAttempts) markUrgent(execution.summary);
       this.#fillIn(execution, group);
     });
     return group;

@@ -225,6 +225,6 @@ for (const exclusiveControl of modes) {
 it('two executors without a sequencer: serial, exactly once', async () => {
   for (const seed of [6, 7, 8]) {
     const counts = await check({ seed, options: { executors: 2, withoutSequencer: true } });
-    expect(counts['retries']).toBeGreaterThan(0);
+    expect(counts.retries).toBeGreaterThan(0);
   }
 });

@@ -1,5 +1,6 @@
 import { assert, type Bytestring, checkLimit, limits } from '../base/index.ts';
 import { type Address, nextAddress, type Position, positionOf } from '../model/index.ts';
+import { Reservations } from './reservations.ts';
 import type { Grant, RecordSummary } from './sequencer.ts';
 import { GroupJudge, Window } from './window.ts';
 
@@ -24,6 +25,7 @@ export class SequencerCore {
   readonly epoch: number;
   readonly #start: Position;
   readonly #window: Window;
+  readonly #reservations = new Reservations();
   #next: Address;
 
   constructor(settings: SequencerSettings) {
@@ -48,15 +50,21 @@ export class SequencerCore {
   }
 
   /** Judges a group; grants one token when at least one record passes. */
-  request(snapshot: Position, records: readonly RecordSummary[]): Grant | Refusal {
+  request(requester: string, records: readonly RecordSummary[]): Grant | Refusal {
     checkLimit('recordsPerEntryMax', records.length);
-    if (snapshot < this.#start) return 'SEQUENCER_NOT_READY';
-    if (snapshot < this.#window.floor) return 'SNAPSHOT_TOO_OLD';
-    const judge = new GroupJudge(this.#window, snapshot);
+    for (const { snapshot } of records) {
+      if (snapshot < this.#start) return 'SEQUENCER_NOT_READY';
+      if (snapshot < this.#window.floor) return 'SNAPSHOT_TOO_OLD';
+    }
+    this.#reservations.tick();
+    const judge = new GroupJudge(this.#window);
     const conflicts: (Bytestring | undefined)[] = [];
     let passed = 0;
     for (let index = 0; index < records.length; index++) {
-      const conflict = judge.judge(index, records[index] as RecordSummary);
+      const record = records[index] as RecordSummary;
+      const conflict = this.#reservations.conflict(requester, record) ?? judge.judge(index, record);
+      if (conflict === undefined) this.#reservations.passed(requester, record);
+      else if (record.urgent) this.#reservations.reserve(requester, record);
       conflicts.push(conflict);
       if (conflict === undefined) passed++;
     }

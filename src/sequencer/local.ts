@@ -53,12 +53,10 @@ export function localSequencer(core: SequencerCore): LocalSequencer {
   const request = (group: GroupSummary): Grant => {
     requests++;
     records += group.records.length;
-    const answer = core.request(group.snapshot, group.records.map(decodeRecordSummary));
+    const answer = core.request(group.requester, group.records.map(decodeRecordSummary));
     if (typeof answer === 'string') {
       refused++;
-      throw new DaybookError(answer, refusalMessages[answer], {
-        details: { snapshot: group.snapshot },
-      });
+      throw new DaybookError(answer, refusalMessages[answer]);
     }
     for (const conflict of answer.conflicts) if (conflict !== undefined) conflicts++;
     return answer;

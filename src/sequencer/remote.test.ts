@@ -7,14 +7,23 @@ import { localSequencer } from './local.ts';
 import { remoteSequencer, serveSequencer } from './remote.ts';
 import { encodeRecordSummary } from './summary.ts';
 
-function summary(key: string, version: ReadVersion): Buffer {
+function summary(key: string, version: ReadVersion, snapshot = start): Buffer {
   const writer = new ByteWriter();
   encodeRecordSummary(
-    { reads: [{ key, version }], ranges: [], writes: [key], writtenRanges: [] },
+    {
+      snapshot,
+      urgent: false,
+      reads: [{ key, version }],
+      ranges: [],
+      writes: [key],
+      writtenRanges: [],
+    },
     writer,
   );
   return writer.finish();
 }
+
+const start = positionOf(asAddress(7), 0);
 
 it('gives the same answers over a connection', async () => {
   const { network } = realIo();
@@ -24,22 +33,23 @@ it('gives the same answers over a connection', async () => {
   });
   const peer = rpcPeer(await network.connect(listener.address));
   const remote = remoteSequencer(peer);
-  const snapshot = positionOf(asAddress(7), 0);
-  const group = { snapshot, records: [summary('k', undefined), summary('k', undefined)] };
+  const group = { requester: 'one', records: [summary('k', undefined), summary('k', undefined)] };
   expect(await remote.request(group)).toEqual({
     token: { epoch: 3, address: 7 },
     conflicts: [undefined, 'k'],
   });
-  expect(await remote.request({ snapshot, records: [summary('k', undefined)] })).toEqual({
+  expect(await remote.request({ requester: 'two', records: [summary('k', undefined)] })).toEqual({
     token: undefined,
     conflicts: ['k'],
   });
-  await expect(remote.request({ ...group, snapshot: asPosition(0) })).rejects.toMatchObject({
+  await expect(
+    remote.request({ ...group, records: [summary('k', undefined, asPosition(0))] }),
+  ).rejects.toMatchObject({
     code: 'SEQUENCER_NOT_READY',
     retry: 'refresh',
   });
   await expect(
-    remote.request({ snapshot, records: [Buffer.from('nonsense')] }),
+    remote.request({ ...group, records: [Buffer.from('nonsense')] }),
   ).rejects.toMatchObject({ code: 'MALFORMED' });
   peer.close();
   await expect(remote.request(group)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });

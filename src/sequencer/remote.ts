@@ -1,6 +1,6 @@
 import { ByteReader, type Bytestring, ByteWriter, limits } from '../base/index.ts';
 import type { RpcPeer } from '../io/index.ts';
-import { asAddress, asPosition } from '../model/index.ts';
+import { asAddress } from '../model/index.ts';
 import type { Grant, GroupSummary, Sequencer } from './sequencer.ts';
 
 /** The sequencer's method on a connection that it may share with the shared log. */
@@ -24,25 +24,25 @@ export function remoteSequencer(peer: RpcPeer): Sequencer {
   };
 }
 
-/* Group: u64 snapshot ‖ u16 count ‖ per record u32 length, summary.
+/* Group: text requester ‖ u16 count ‖ per record u32 length, summary.
    Grant: u8 granted ‖ [u64 epoch ‖ u64 address] ‖ u16 conflicts ‖ per conflict u16 index, key. */
 
 function groupParts(group: GroupSummary): Buffer[] {
   const writer = new ByteWriter(16 * 1024);
-  writer.u64(group.snapshot).u16(group.records.length);
+  writer.text(group.requester).u16(group.records.length);
   for (const summary of group.records) writer.bytes(summary);
   return [writer.view()];
 }
 
 function decodeGroup(payload: Buffer): GroupSummary {
   const reader = new ByteReader(payload, 'group summary');
-  const snapshot = asPosition(reader.u64());
+  const requester = reader.text(limits.nameBytesMax);
   const records: Buffer[] = [];
   for (let count = reader.u16(); count > 0; count--) {
     records.push(reader.bytes(limits.frameBytesMax));
   }
   reader.finish();
-  return { snapshot, records };
+  return { requester, records };
 }
 
 function encodeGrant(grant: Grant): Buffer {

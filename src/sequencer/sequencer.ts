@@ -16,11 +16,8 @@ export interface Sequencer {
 
 /** What the sequencer needs to know of a group. */
 export interface GroupSummary {
-  /**
-   * All positions below this one were applied to the state in which the records were executed
-   * (fills count as applied).
-   */
-  readonly snapshot: Position;
+  /** Name of the executor that asks. */
+  readonly requester: string;
   /** `encodeRecordSummary` of every record, in the order of the entry; at least one. */
   readonly records: readonly Uint8Array[];
 }
@@ -37,6 +34,13 @@ export interface SeenVersion {
  * such deletes stand among the rows of a range: the sequencer knows only that somebody wrote.
  */
 export interface RecordSummary {
+  /**
+   * All positions below this one were applied to the state in which the record was executed (fills
+   * count as applied).
+   */
+  readonly snapshot: Position;
+  /** The transaction lost several times: its keys are to be kept for it for a while. */
+  readonly urgent: boolean;
   readonly reads: readonly SeenVersion[];
   /** Intervals read (`start <= key < end`, `end` empty: no bound), with the versions found in them. */
   readonly ranges: readonly {

@@ -20,6 +20,8 @@ const version: fc.Arbitrary<ReadVersion> = fc.oneof(
 const seen = fc.array(fc.record({ key, version }), { maxLength: 4 });
 const interval = { start: key, end: key };
 const summary: fc.Arbitrary<RecordSummary> = fc.record({
+  snapshot: fc.maxSafeNat().map(asPosition),
+  urgent: fc.boolean(),
   reads: seen,
   ranges: fc.array(fc.record({ ...interval, rows: seen }), { maxLength: 3 }),
   writes: fc.array(key, { maxLength: 4 }),

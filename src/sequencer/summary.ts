@@ -5,6 +5,7 @@ import type { RecordSummary, SeenVersion, WrittenRange } from './sequencer.ts';
 /** A state key is a namespace, one byte, and a key. */
 const stateKeyBytesMax = limits.nameBytesMax + 1 + limits.keyBytesMax;
 const localFlag = 0x8000_0000;
+const urgentOffset = 8;
 
 /**
  * Appends the canonical bytes of a record's summary. A version takes eight bytes in the same form
@@ -18,6 +19,7 @@ export function encodeRecordSummary(
   onVersion?: (offset: number, seen: SeenVersion) => void,
 ): void {
   const start = writer.length;
+  writer.u64(summary.snapshot).u8(summary.urgent ? 1 : 0);
   const rows = (seen: readonly SeenVersion[]): void => {
     writer.u32(seen.length);
     for (const row of seen) {
@@ -38,6 +40,11 @@ export function encodeRecordSummary(
   for (const range of summary.writtenRanges) writer.bytestring(range.start).bytestring(range.end);
 }
 
+/** Marks encoded bytes as urgent. */
+export function markUrgent(summaryBytes: Uint8Array): void {
+  summaryBytes[urgentOffset] = 1;
+}
+
 /**
  * Reads {@link encodeRecordSummary}'s bytes.
  *
@@ -45,6 +52,8 @@ export function encodeRecordSummary(
  */
 export function decodeRecordSummary(bytes: Uint8Array): RecordSummary {
   const reader = new ByteReader(bytes, 'record summary');
+  const snapshot = asPosition(reader.u64());
+  const urgent = reader.u8() === 1;
   const reads = readRows(reader);
   const ranges: { start: string; end: string; rows: SeenVersion[] }[] = [];
   for (let count = reader.length(limits.readsPerRecordMax); count > 0; count--) {
@@ -64,7 +73,7 @@ export function decodeRecordSummary(bytes: Uint8Array): RecordSummary {
     });
   }
   reader.finish();
-  return { reads, ranges, writes, writtenRanges };
+  return { snapshot, urgent, reads, ranges, writes, writtenRanges };
 }
 
 function readRows(reader: ByteReader): SeenVersion[] {

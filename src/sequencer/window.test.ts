@@ -12,7 +12,19 @@ import {
 import { SequencerCore } from './core.ts';
 import type { Grant, RecordSummary } from './sequencer.ts';
 
-const none: RecordSummary = { reads: [], ranges: [], writes: [], writtenRanges: [] };
+const none = { urgent: false, reads: [], ranges: [], writes: [], writtenRanges: [] };
+type Judged = Omit<RecordSummary, 'snapshot' | 'urgent'> & { readonly urgent?: boolean };
+/** All records of a group with one snapshot. */
+const ask = (
+  sequencer: SequencerCore,
+  snapshot: Position,
+  records: readonly Judged[],
+  requester = 'one',
+): ReturnType<SequencerCore['request']> =>
+  sequencer.request(
+    requester,
+    records.map((record) => ({ urgent: false, ...record, snapshot })),
+  );
 const core = (options: { start?: number; keysMax?: number } = {}): SequencerCore =>
   new SequencerCore({
     epoch: 1,
@@ -28,33 +40,33 @@ const granted = (answer: ReturnType<SequencerCore['request']>): Grant => {
 describe('SequencerCore', () => {
   it('grants ascending addresses and names the conflicting key', () => {
     const sequencer = core();
-    const first = granted(sequencer.request(at(0), [{ ...none, writes: ['a', 'b'] }]));
+    const first = granted(ask(sequencer, at(0), [{ ...none, writes: ['a', 'b'] }]));
     expect(first).toEqual({ token: { epoch: 1, address: 0 }, conflicts: [undefined] });
-    const read = (version: ReadVersion): RecordSummary => ({
+    const read = (version: ReadVersion): Judged => ({
       ...none,
       reads: [{ key: 'b', version }],
     });
     // Not applied yet, and another version: conflict. The same version: fine.
-    expect(granted(sequencer.request(at(0), [read(undefined)]))).toEqual({
+    expect(granted(ask(sequencer, at(0), [read(undefined)]))).toEqual({
       token: undefined,
       conflicts: ['b'],
     });
-    expect(granted(sequencer.request(at(0), [read(at(0))])).token?.address).toBe(1);
+    expect(granted(ask(sequencer, at(0), [read(at(0))])).token?.address).toBe(1);
   });
 
   it('does not let a filled hole poison a key', () => {
     const sequencer = core();
-    granted(sequencer.request(at(0), [{ ...none, writes: ['k'] }]));
+    granted(ask(sequencer, at(0), [{ ...none, writes: ['k'] }]));
     // Address 0 was filled: the key is still absent for a reader that has applied the fill.
     const reader = { ...none, reads: [{ key: 'k', version: undefined }] };
-    expect(granted(sequencer.request(at(1), [reader])).token?.address).toBe(1);
+    expect(granted(ask(sequencer, at(1), [reader])).token?.address).toBe(1);
   });
 
   it('a local read stands and falls with its writer', () => {
     const sequencer = core();
-    granted(sequencer.request(at(0), [{ ...none, writes: ['x'] }]));
+    granted(ask(sequencer, at(0), [{ ...none, writes: ['x'] }]));
     const answer = granted(
-      sequencer.request(at(0), [
+      ask(sequencer, at(0), [
         { ...none, reads: [{ key: 'x', version: undefined }], writes: ['y'] },
         { ...none, reads: [{ key: 'y', version: { index: 0 } }], writes: ['z'] },
         { ...none, writes: ['z'] },
@@ -67,13 +79,13 @@ describe('SequencerCore', () => {
 
   it('knows phantoms, and the rows that the reader saw', () => {
     const sequencer = core();
-    granted(sequencer.request(at(0), [{ ...none, writes: ['c'] }]));
-    const scan = (start: string, end: string, rows: [string, ReadVersion][]): RecordSummary => ({
+    granted(ask(sequencer, at(0), [{ ...none, writes: ['c'] }]));
+    const scan = (start: string, end: string, rows: [string, ReadVersion][]): Judged => ({
       ...none,
       ranges: [{ start, end, rows: rows.map(([key, version]) => ({ key, version })) }],
     });
     const verdicts = granted(
-      sequencer.request(at(0), [
+      ask(sequencer, at(0), [
         scan('a', 'c', []),
         scan('a', 'd', []),
         scan('a', '', []),
@@ -82,7 +94,7 @@ describe('SequencerCore', () => {
     ).conflicts;
     expect(verdicts).toEqual([undefined, 'c', 'c', undefined]);
     const local = granted(
-      sequencer.request(at(0), [
+      ask(sequencer, at(0), [
         { ...none, writes: ['b'] },
         scan('a', 'c', []),
         scan('a', 'c', [['b', { index: 0 }]]),
@@ -93,18 +105,18 @@ describe('SequencerCore', () => {
 
   it('bulk updates are range writes', () => {
     const sequencer = core();
-    granted(sequencer.request(at(0), [{ ...none, writtenRanges: [{ start: 'a', end: 'c' }] }]));
-    const reads = (key: string): RecordSummary => ({
+    granted(ask(sequencer, at(0), [{ ...none, writtenRanges: [{ start: 'a', end: 'c' }] }]));
+    const reads = (key: string): Judged => ({
       ...none,
       reads: [{ key, version: undefined }],
     });
     const scan = { ...none, ranges: [{ start: 'b', end: 'd', rows: [] }] };
-    expect(granted(sequencer.request(at(0), [reads('b'), reads('c'), scan])).conflicts).toEqual([
+    expect(granted(ask(sequencer, at(0), [reads('b'), reads('c'), scan])).conflicts).toEqual([
       'b',
       undefined,
       'a',
     ]);
-    expect(granted(sequencer.request(at(1), [reads('b'), scan])).conflicts).toEqual([
+    expect(granted(ask(sequencer, at(1), [reads('b'), scan])).conflicts).toEqual([
       undefined,
       undefined,
     ]);
@@ -112,13 +124,13 @@ describe('SequencerCore', () => {
 
   it('refuses snapshots before its reign and before its window', () => {
     const sequencer = core({ start: 5, keysMax: 2 });
-    expect(sequencer.request(at(4), [none])).toBe('SEQUENCER_NOT_READY');
+    expect(ask(sequencer, at(4), [none])).toBe('SEQUENCER_NOT_READY');
     for (const key of ['a', 'b', 'c']) {
-      granted(sequencer.request(at(5), [{ ...none, writes: [key] }]));
+      granted(ask(sequencer, at(5), [{ ...none, writes: [key] }]));
     }
     expect(sequencer.windowKeys).toBe(2);
-    expect(sequencer.request(at(5), [none])).toBe('SNAPSHOT_TOO_OLD');
-    granted(sequencer.request(at(6), [none]));
+    expect(ask(sequencer, at(5), [none])).toBe('SNAPSHOT_TOO_OLD');
+    granted(ask(sequencer, at(6), [none]));
   });
 });
 
@@ -150,6 +162,34 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.record({
   ),
 });
 
+describe('fairness', () => {
+  it('keeps the keys of an urgent record for its executor until it has passed', () => {
+    const sequencer = core();
+    const hot = { ...none, reads: [{ key: 'k', version: undefined }], writes: ['k'] };
+    granted(ask(sequencer, at(0), [hot], 'one'));
+    const lost = granted(ask(sequencer, at(0), [{ ...hot, urgent: true }], 'two'));
+    expect(lost.conflicts).toEqual(['k']);
+    // The first one sees its own write in flight, and would go on for ever.
+    const again = { ...hot, reads: [{ key: 'k', version: at(0) }] };
+    expect(granted(ask(sequencer, at(0), [again], 'one')).conflicts).toEqual(['k']);
+    const other = { ...none, writes: ['other'] };
+    expect(granted(ask(sequencer, at(0), [other], 'one')).conflicts).toEqual([undefined]);
+    expect(granted(ask(sequencer, at(2), [hot], 'two')).conflicts).toEqual([undefined]);
+    expect(granted(ask(sequencer, at(3), [hot], 'one')).conflicts).toEqual([undefined]);
+  });
+
+  it('does not wait for an executor that does not come back', () => {
+    const sequencer = core();
+    const hot = { ...none, reads: [{ key: 'k', version: undefined }], writes: ['k'] };
+    granted(ask(sequencer, at(0), [hot], 'one'));
+    granted(ask(sequencer, at(0), [{ ...hot, urgent: true }], 'two'));
+    let requests = 0;
+    while (granted(ask(sequencer, at(1), [hot], 'one')).token === undefined) requests++;
+    expect(requests).toBeGreaterThan(10);
+    expect(requests).toBeLessThan(100);
+  });
+});
+
 describe('against replay', () => {
   it('accepts only what replay accepts, and refuses nothing that is current', () => {
     let accepted = 0;
@@ -179,7 +219,7 @@ describe('against replay', () => {
               return index === undefined ? view.get(key) : { index };
             };
             // The executor runs all records in turn; later ones see the writes of earlier ones.
-            const records = step.records.map((shape, index): RecordSummary => {
+            const records = step.records.map((shape, index): Judged => {
               const reads = shape.reads.map((pick) => {
                 const key = keys[pick] as string;
                 return { key, version: version(key) };
@@ -197,7 +237,7 @@ describe('against replay', () => {
                 writtenRanges: [],
               };
             });
-            const answer = sequencer.request(snapshot, records);
+            const answer = ask(sequencer, snapshot, records);
             if (typeof answer === 'string') continue;
             // Replay, as if no hole were unknown to it.
             const rows = state(at(next));

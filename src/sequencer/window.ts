@@ -129,15 +129,16 @@ export class GroupJudge {
   /** Bulk updates of passing records. */
   readonly writtenRanges: (WrittenRange & { readonly index: number })[] = [];
   readonly #window: Window;
-  readonly #snapshot: Position;
+  /** Of the record that is being judged. */
+  #snapshot = 0 as Position;
 
-  constructor(window: Window, snapshot: Position) {
+  constructor(window: Window) {
     this.#window = window;
-    this.#snapshot = snapshot;
   }
 
   /** The key that makes this record fail, or `undefined` when it passes. */
   judge(index: number, record: RecordSummary): Bytestring | undefined {
+    this.#snapshot = record.snapshot;
     for (const read of record.reads) {
       if (this.#readConflicts(read)) return read.key;
     }
