@@ -1,5 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { connect as connectRaw } from 'node:net';
+import { mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { connect as connectRaw, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -90,16 +90,27 @@ it('parses frames cut at any byte', async () => {
   expect((await second).map(String)).toEqual(['abc', '', 'd']);
 });
 
-it('closes on a frame that is too long, and refuses to send one', async () => {
-  const { client, server } = await pair('127.0.0.1:0');
+it('refuses to send a frame that is too long, and closes on receiving one', async () => {
+  let cause: Promise<Error | undefined> | undefined;
+  const started = await network.listen('127.0.0.1:0', (connection) => {
+    connection.onFrame(() => undefined);
+    cause = new Promise((resolve) => connection.onClose(resolve));
+  });
+  listener = started;
+  const client = await network.connect(started.address);
   expect(() => client.send([Buffer.alloc(limits.frameBytesMax + 1)])).toThrow(/frame of/);
-  const cause = new Promise<Error | undefined>((resolve) => server.onClose(resolve));
-  server.onFrame(() => undefined);
-  const socket = connectRaw(Number(listener?.address.split(':')[1]), '127.0.0.1');
-  socket.on('error', () => undefined);
   client.close();
-  expect(await cause).toBeUndefined();
-  socket.destroy();
+  const socket = connectRaw(Number(started.address.split(':')[1]), '127.0.0.1');
+  const gone = new Promise((resolve) => socket.once('close', resolve));
+  socket.on('error', () => undefined);
+  const header = Buffer.alloc(4);
+  header.writeUInt32BE(limits.frameBytesMax + 1);
+  socket.write(header);
+  await gone;
+  expect(await cause).toMatchObject({
+    code: 'LIMIT_EXCEEDED',
+    details: { limit: 'frameBytesMax' },
+  });
 });
 
 it('asks the sender to wait and calls back when the buffer is empty', async () => {
@@ -115,9 +126,13 @@ it('asks the sender to wait and calls back when the buffer is empty', async () =
   client.close();
 });
 
-it('reports an unreachable peer, and takes over a dead socket file', async () => {
+it('reports an unreachable peer, takes over a dead socket file, and leaves a living one', async () => {
   const address = `unix:${join(root, 'socket')}`;
   await expect(network.connect(address)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
+  const dead = createServer();
+  await new Promise<void>((resolve) => dead.listen(join(root, 'other'), resolve));
+  renameSync(join(root, 'other'), join(root, 'socket'));
+  await new Promise((resolve) => dead.close(resolve));
   listener = await network.listen(address, () => undefined);
   await expect(network.listen(address, () => undefined)).rejects.toMatchObject({
     code: 'IO_FAILED',
