@@ -69,16 +69,18 @@ export class HttpTransport implements Transport {
   }
 
   async getJson(gateway: string, path: string, waitMs: number): Promise<unknown> {
-    const { statusCode, body } = await this.#get(gateway, path, AbortSignal.timeout(waitMs));
-    let text: string;
+    const abort = new AbortController();
+    const timer = this.#options.timers.after(waitMs, () => abort.abort());
     try {
-      text = await readText(body, jsonBytesMax);
+      const { statusCode, body } = await this.#get(gateway, path, abort.signal);
+      const json = parse(await readText(body, jsonBytesMax));
+      if (statusCode === 200 && json !== undefined) return json;
+      throw isErrorJson(json) ? DaybookError.fromJSON(json) : notDaybook(gateway, statusCode);
     } catch (cause) {
       throw unreachableGateway(gateway, cause);
+    } finally {
+      timer.cancel();
     }
-    const json = parse(text);
-    if (statusCode === 200 && json !== undefined) return json;
-    throw isErrorJson(json) ? DaybookError.fromJSON(json) : notDaybook(gateway, statusCode);
   }
 
   async *lines(gateway: string, path: string, signal: AbortSignal): AsyncGenerator<string> {
