@@ -131,6 +131,22 @@ it('drops a torn last group, whatever is left of it', async () => {
   }
 });
 
+it('keeps what lies before the place where the file was cut', async () => {
+  for (let cut = 1; cut < 696; cut += 31) {
+    const disk = new CrashDisk();
+    const log = await open(disk);
+    await putMany(log, 0, 6, 100);
+    await Promise.all([6, 7, 8].map((address) => put(log, address, 200)));
+    const image = disk.crash(() => true);
+    const file = await image.open(`${directory}/0000000001.log`);
+    await file.truncate(32 + 6 * 136 + cut);
+    const again = await open(image);
+    expect(await again.tail()).toBe(6 + Math.floor(cut / 232));
+    for (let address = 0; address < 6; address += 1) await expectEntry(again, address, 100);
+    await again.close();
+  }
+});
+
 it('refuses to open when an entry that was durable is broken before the last group', async () => {
   for (let offset = 32; offset < 32 + 5 * 136; offset += 7) {
     const disk = new CrashDisk();
