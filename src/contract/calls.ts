@@ -5,6 +5,7 @@ import {
   isDaybookError,
 } from '../base/index.ts';
 import type { CreatorFacts } from './creator.ts';
+import type { Guest } from './guest/main.ts';
 import type { CallOutcome, ContractCall, StateAccess } from './runtime.ts';
 
 /** A call on its way: a client's, or one that another contract made (`parent`). */
@@ -14,6 +15,8 @@ export interface OpenCall {
   /** Contract whose code runs and whose namespace it sees. */
   readonly contract: string;
   readonly access: StateAccess;
+  /** The realm of the version that was installed when it began. */
+  readonly guest: Guest;
   readonly parent: OpenCall | undefined;
   readonly settle: (outcome: CallOutcome) => void;
   readonly abort: (error: unknown) => void;

@@ -49,7 +49,7 @@ export function createContractRuntime(options: ContractRuntimeOptions): Contract
 /*
  * At most one call is *running*: from its start or resumption until it has finished, or until
  * nothing is left for it to do but wait. So the guest knows at every moment whose code runs. Other
- * starts and resumptions queue. A finished call hands over at once; one that waits is noticed by a
+ * starts and resumptions queue (as many as the executor admits). A finished call hands over at once; one that waits is noticed by a
  * `soon` callback, before which all promise reactions have run.
  */
 class Runtime implements ContractRuntime, HostPort {
@@ -82,48 +82,52 @@ class Runtime implements ContractRuntime, HostPort {
 
   call(call: ContractCall, access: StateAccess): Promise<CallOutcome> {
     return new Promise((settle, abort) => {
-      const open: OpenCall = {
-        id: this.#nextId++,
-        call,
-        contract: call.contract,
-        access,
-        parent: undefined,
-        settle,
-        abort,
-        waiting: 0,
-        event: undefined,
-        creator: undefined,
-        nestedFailure: undefined,
-      };
-      this.#begin(open);
+      this.#begin(call, access, undefined, settle, abort);
     });
   }
 
-  #begin(open: OpenCall): void {
-    const installed = this.#installed.get(open.contract);
+  #begin(
+    call: ContractCall,
+    access: StateAccess,
+    parent: OpenCall | undefined,
+    settle: OpenCall['settle'],
+    abort: OpenCall['abort'],
+  ): void {
+    const installed = this.#installed.get(call.contract);
     if (installed === undefined) {
-      open.settle({
-        ok: false,
-        code: 'CONTRACT_UNKNOWN',
-        message: `no contract ${open.contract} is installed`,
-      });
+      const message = `no contract ${call.contract} is installed`;
+      settle({ ok: false, code: 'CONTRACT_UNKNOWN', message });
       return;
     }
+    const open: OpenCall = {
+      id: this.#nextId++,
+      call,
+      contract: call.contract,
+      access,
+      guest: installed.guest,
+      parent,
+      settle,
+      abort,
+      waiting: 0,
+      event: undefined,
+      creator: parent?.creator,
+      nestedFailure: undefined,
+    };
     this.#open.set(open.id, open);
-    this.#last = open;
-    if (this.#running === undefined) this.#start(open, installed.guest);
-    else this.#queue.push(() => this.#start(open, installed.guest));
+    if (this.#running === undefined) this.#start(open);
+    else this.#queue.push(() => this.#start(open));
   }
 
-  #start(open: OpenCall, guest: Guest): void {
+  #start(open: OpenCall): void {
     if (!this.#open.has(open.id)) {
       this.#handOver();
       return;
     }
+    this.#last = open;
     this.#run(open);
     const { functionName, args, timestampMs } = open.call;
     const texts = args.map((arg) => asBuffer(arg).utf8Slice());
-    guest.start(open.id, timestampMs, functionName, ...texts);
+    open.guest.start(open.id, timestampMs, functionName, ...texts);
   }
 
   #run(open: OpenCall): void {
@@ -237,18 +241,17 @@ class Runtime implements ContractRuntime, HostPort {
   ): number {
     const ticket = this.#nextTicket++;
     open.waiting++;
-    const guest = this.#installed.get(open.contract)?.guest;
     const resume = (ok: boolean, value: () => Bytestring | undefined): void => {
       open.waiting--;
-      if (!this.#open.has(open.id)) return;
       const act = (): void => {
         if (!this.#open.has(open.id)) {
+          open.guest.drop(ticket);
           if (this.#running === undefined) this.#handOver();
           return;
         }
         this.#last = open;
         this.#run(open);
-        guest?.resume(ticket, ok, value());
+        open.guest.resume(ticket, ok, value());
       };
       if (this.#running === undefined || this.#running === open) act();
       else this.#queue.push(act);
@@ -256,13 +259,9 @@ class Runtime implements ContractRuntime, HostPort {
     promise.then(
       (answer) => resume(true, () => keep(answer)),
       (error: unknown) => {
-        if (!isContractsOwn(error)) {
-          open.waiting--;
-          if (this.#open.has(open.id)) this.refused(open, error);
-          return;
-        }
+        if (!isContractsOwn(error) && this.#open.has(open.id)) this.refused(open, error);
         resume(false, () => {
-          this.#fail(error.code, error.message);
+          if (isDaybookError(error)) this.#fail(error.code, error.message);
           return undefined;
         });
       },
@@ -318,25 +317,13 @@ class Runtime implements ContractRuntime, HostPort {
       return this.#fail('CONTRACT_REJECTED', `more than ${nestedCallsMax} nested calls`);
     }
     const outcome = new Promise<CallOutcome>((settle) => {
-      const nested: OpenCall = {
-        id: this.#nextId++,
-        call: {
-          ...open.call,
-          contract,
-          functionName,
-          args: args.map((arg) => Buffer.from(arg, 'latin1')),
-        },
+      const call = {
+        ...open.call,
         contract,
-        access: open.access,
-        parent: open,
-        settle,
-        abort: (error) => this.#abort(open, error),
-        waiting: 0,
-        event: undefined,
-        creator: open.creator,
-        nestedFailure: undefined,
+        functionName,
+        args: args.map((arg) => Buffer.from(arg, 'latin1')),
       };
-      this.#begin(nested);
+      this.#begin(call, open.access, open, settle, (error) => this.#abort(open, error));
     });
     const answer = outcome.then((ended) => {
       if (ended.ok) return ended.result;

@@ -279,7 +279,8 @@ describe('events', () => {
       async two(ctx) { ctx.stub.setEvent('first', Buffer.from('1')); ctx.stub.setEvent('second', Buffer.from('grüße')); }
       async fail(ctx) { ctx.stub.setEvent('first', Buffer.from('1')); throw new Error('no'); }
       async bare(ctx) { ctx.stub.setEvent('bare'); }
-      async unnamed(ctx) { ctx.stub.setEvent('', Buffer.from('x')); }`);
+      async unnamed(ctx) { ctx.stub.setEvent('', Buffer.from('x')); }
+      async long(ctx) { ctx.stub.setEvent('x'.repeat(500)); }`);
     expect(await harness.call('two')).toEqual({
       ok: true,
       result: '',
@@ -292,6 +293,7 @@ describe('events', () => {
     });
     expect(await harness.call('bare')).toMatchObject({ event: { name: 'bare', payload: '' } });
     expect(await harness.refusal('unnamed')).toMatch(/non-empty string/);
+    await expect(harness.call('long')).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
   });
 });
 
@@ -403,6 +405,20 @@ describe('the call', () => {
     const [outcome, other] = await Promise.all([waiting, harness.result('now')]);
     expect(outcome).toMatchObject({ ok: true, result: '1700000000123 1700000000123' });
     expect(other).toBe('42');
+  });
+
+  it('ends in the version in which it began', async () => {
+    const harness = await harnessOf(
+      `async wait(ctx) { await ctx.stub.getState('slow'); return 'old'; }`,
+    );
+    const first = harness.newCall('wait', []);
+    const slow = new SlowAccess(harness.state.access(first));
+    const waiting = harness.runtime.call(first, slow);
+    await new Promise((resolve) => setImmediate(resolve));
+    harness.runtime.install(await sampleOf(`async wait(ctx) { return 'new'; }`));
+    expect(await harness.result('wait')).toBe('new');
+    slow.answer();
+    expect(await waiting).toMatchObject({ ok: true, result: 'old' });
   });
 
   it('is aborted by what the state throws, whatever the contract catches', async () => {

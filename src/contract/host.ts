@@ -3,6 +3,7 @@ import {
   type Bytestring,
   bytestringOf,
   bytestringOfText,
+  checkLimit,
   type ErrorCode,
   errorCatalog,
   textOf,
@@ -156,7 +157,15 @@ export function hostFunctions(port: HostPort): HostFunctions {
 
     setEvent: (id, name, payload) => {
       const open = port.find(id);
-      if (open !== undefined) open.event = { name, payload };
+      if (open === undefined) return port.ended();
+      try {
+        checkLimit('nameBytesMax', Buffer.byteLength(name));
+        checkLimit('valueBytesMax', payload.length);
+      } catch (error) {
+        return port.refused(open, error);
+      }
+      open.event = { name, payload };
+      return true;
     },
     finished: (id, result, isText) => {
       const open = port.find(id);
@@ -171,7 +180,11 @@ export function hostFunctions(port: HostPort): HostFunctions {
       const open = port.find(id);
       if (open === undefined) return;
       const known = code in errorCatalog ? (code as ErrorCode) : 'CONTRACT_REJECTED';
-      port.end(open, { ok: false, code: contractCode(known), message });
+      port.end(open, {
+        ok: false,
+        code: contractCode(known),
+        message: message.slice(0, messageLengthMax),
+      });
     },
     log: (id, level, text) => port.log(id, level, text),
 
@@ -189,6 +202,9 @@ export function hostFunctions(port: HostPort): HostFunctions {
     utf8Length: (text) => Buffer.byteLength(text, 'utf8'),
   };
 }
+
+/** What of a contract's message reaches the client. */
+const messageLengthMax = 4_096;
 
 const hashes = new Set(['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'sha3-256']);
 

@@ -25,7 +25,7 @@ export function openRealm(bundle: ContractBundle, host: HostFunctions): Guest {
     initialise: (host: HostFunctions, bufferBytesMax: number) => Guest;
   };
   const guest = initialise(host, limits.contractBufferBytesMax);
-  const { load, start, resume } = guest;
+  const { load, start, resume, drop } = guest;
   const problem = load(bundle.name, compile(bundle, realm));
   if (problem !== '') {
     const space = problem.indexOf(' ');
@@ -38,7 +38,7 @@ export function openRealm(bundle: ContractBundle, host: HostFunctions): Guest {
       { details: { contract: bundle.name } },
     );
   }
-  return { load, start, resume };
+  return { load, start, resume, drop };
 }
 
 /** Compiles a bundle's source to a function of the realm; runs nothing of it. */

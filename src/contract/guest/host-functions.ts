@@ -45,7 +45,7 @@ export interface HostFunctions {
   /** JSON `{id, attributes}` of the creator's certificate, or '' when it is unreadable. */
   clientIdentity(call: number): string;
 
-  setEvent(call: number, name: string, payload: string): void;
+  setEvent(call: number, name: string, payload: string): HostReply;
   /** Ends a call. `isText`: `result` is text; else a bytestring. */
   finished(call: number, result: string, isText: boolean): void;
   /** Ends a call with the contract's refusal or a typed error. */

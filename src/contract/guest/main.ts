@@ -6,7 +6,7 @@ import { SandboxError } from './errors.ts';
 import { guarded, type HostFunctions } from './host-functions.ts';
 import { installMetering } from './metering.ts';
 import { installTextCodecs, makeRequire, processStandIn } from './modules.ts';
-import { resume } from './waiting.ts';
+import { drop, resume } from './waiting.ts';
 
 /* The guest: our code inside the realm of one contract. It runs before any contract code. */
 
@@ -30,6 +30,8 @@ export interface Guest {
     ...params: string[]
   ) => void;
   readonly resume: (ticket: number, ok: boolean, value: string | undefined) => void;
+  /** In place of `resume` when the call has ended meanwhile. */
+  readonly drop: (ticket: number) => void;
 }
 
 /** Prepares the realm. */
@@ -62,5 +64,6 @@ export function initialise(outerHost: HostFunctions, bufferBytesMax: number): Gu
     resume(ticket, ok, value) {
       resume(host, ticket, ok, value);
     },
+    drop,
   };
 }

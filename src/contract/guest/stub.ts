@@ -219,7 +219,7 @@ export class ChaincodeStub {
       payload === undefined || payload === null
         ? ''
         : bytestringOfValue(payload, 'the payload of an event');
-    this.#host.setEvent(this.#call.id, name, bytes);
+    if (this.#host.setEvent(this.#call.id, name, bytes) === false) throw hostError(this.#host);
   }
 
   async invokeChaincode(

@@ -60,6 +60,11 @@ export function resume(
   }
 }
 
+/** The answer will not come, as the call has ended. */
+export function drop(ticket: number): void {
+  delete waiters[ticket];
+}
+
 /** What the host reported last, as an error of this realm. */
 export function hostError(host: HostFunctions): SandboxError {
   return new SandboxError(host.lastCode(), host.lastError());
