@@ -109,7 +109,7 @@ describe('the block generator', () => {
           await generator.close();
         },
       ),
-      { numRuns: 12 },
+      { numRuns: 8 },
     );
   });
 

@@ -1,7 +1,15 @@
-export * from './batch-paths.ts';
+export * from './attestation.ts';
+export * from './block-backend.ts';
+export { type BlockProcess, startBlockProcess } from './block-process.ts';
 export * from './block-proof.ts';
+export * from './block-service.ts';
+export { type BlockStore, openBlockStore } from './block-store.ts';
 export * from './builder.ts';
 export * from './cutter.ts';
 export * from './fabric/block.ts';
 export * from './fabric/read-envelope.ts';
+export * from './generator.ts';
 export * from './history-tree.ts';
+export * from './receipt.ts';
+export * from './verify.ts';
+export * from './verify-envelope.ts';

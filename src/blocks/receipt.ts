@@ -77,16 +77,17 @@ export interface ProvenTransaction {
  * @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet.
  */
 export async function makeReceipt(generator: BlockGenerator, txId: TxId): Promise<Receipt> {
-  const { store, history } = generator;
+  const { store, history, point } = generator;
   const place = await store.findTransaction(Buffer.from(txId, 'hex'));
-  if (place === undefined) {
+  // A generator that starts again has blocks ahead of its history.
+  if (place === undefined || place.historyIndex >= point.historySize) {
     throw new DaybookError('TRANSACTION_UNKNOWN', `transaction ${txId} is in no block yet`, {
       details: { txId },
     });
   }
   const block = decodeBlock(await store.block(place.height));
-  const newest = attestationOf(await store.block(store.height - 1));
-  const path = await historyInclusionProof(history.read, place.historyIndex, store.records);
+  const newest = attestationOf(await store.block(point.height - 1));
+  const path = await historyInclusionProof(history.read, place.historyIndex, point.historySize);
   return {
     kind: 'daybook receipt 1',
     txId,

@@ -12,7 +12,9 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const validity = { notBefore: new Date('2020-01-01'), notAfter: new Date('2100-01-01') };
 
 /** An MSP with one authority and one member, for tests. */
-export async function testIdentity(mspId: string): Promise<{ msp: MspConfig; signer: Signer }> {
+export async function testIdentity(
+  mspId: string,
+): Promise<{ msp: MspConfig; signer: Signer; privateKeyPem: string }> {
   cryptoProvider.set(webcrypto as never);
   const newKeys = (): Promise<webcrypto.CryptoKeyPair> =>
     webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
@@ -33,9 +35,11 @@ export async function testIdentity(mspId: string): Promise<{ msp: MspConfig; sig
     ...validity,
   });
   const key = await webcrypto.subtle.exportKey('pkcs8', memberKeys.privateKey);
+  const privateKeyPem = PemConverter.encode(key, 'PRIVATE KEY');
   const identity = { mspId, certificate: member.toString('pem') };
   return {
     msp: { mspId, rootCertificates: [root.toString('pem')] },
-    signer: signerFromPem(identity, PemConverter.encode(key, 'PRIVATE KEY')),
+    signer: signerFromPem(identity, privateKeyPem),
+    privateKeyPem,
   };
 }

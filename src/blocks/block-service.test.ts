@@ -1,0 +1,167 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { realIo } from '../io/index.ts';
+import { addressOf, type MspConfig, type Position, type Signer, stateKey } from '../model/index.ts';
+import type { AppliedEntry, Replica } from '../replica/index.ts';
+import { decodeApplied, encodeApplied } from './applied-frames.ts';
+import { openLocalBlocks } from './block-backend.ts';
+import { type BlockProcess, startBlockProcess } from './block-process.ts';
+import { startBlockService } from './block-service.ts';
+import { verifyKeyProof, verifyReceipt } from './receipt.ts';
+import { testIdentity } from './testing/test-identity.ts';
+import { TestLog, testContract } from './testing/test-log.ts';
+import { verifyChain } from './verify.ts';
+
+const io = realIo();
+const root = mkdtempSync(join(tmpdir(), 'daybook-service-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+let member: { msp: MspConfig; signer: Signer; privateKeyPem: string };
+beforeAll(async () => {
+  member = await testIdentity('Org1MSP');
+});
+
+/** Hands out a log that grows while it is read. */
+class FakeReplica implements Pick<Replica, 'readApplied'> {
+  readonly #entries: AppliedEntry[] = [];
+  #wake: () => void = () => {};
+
+  add(entries: readonly AppliedEntry[]): void {
+    this.#entries.push(...entries);
+    this.#wake();
+  }
+
+  async *readApplied(
+    from: Position,
+    signal?: AbortSignal,
+  ): AsyncGenerator<readonly AppliedEntry[]> {
+    let next: number = addressOf(from);
+    signal?.addEventListener('abort', () => this.#wake());
+    while (signal?.aborted !== true) {
+      const found = this.#entries.filter(({ address }) => address >= next).slice(0, 3);
+      if (found.length > 0) {
+        next = (found.at(-1) as AppliedEntry).address + 1;
+        yield found;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+}
+
+function someLog(): TestLog {
+  const log = new TestLog(member).config({ recordsMax: 5, bytesMax: 9000, cutBeforeReads: true });
+  for (let at = 0; at < 12; at++) {
+    log.batch([{ writes: { [`k${at}`]: 'v' } }, { reads: ['k0'], writes: { other: `${at}` } }]);
+    log.tick().fill();
+  }
+  return log;
+}
+
+describe('the block service', () => {
+  test('applied entries survive the way to another process', () => {
+    const { entries } = someLog().config();
+    expect(decodeApplied(encodeApplied(entries))).toEqual(entries);
+    expect(() => decodeApplied(encodeApplied(entries).subarray(0, 900))).toThrow();
+  });
+
+  test('delivers blocks from any height, old and new, and answers for them', async () => {
+    const log = someLog();
+    const replica = new FakeReplica();
+    const directory = join(root, 'local');
+    const service = await startBlockService({
+      io,
+      replica,
+      open: () =>
+        openLocalBlocks(io, {
+          directory,
+          signer: { identity: member.signer.identity, privateKeyPem: member.privateKeyPem },
+        }),
+      rowBefore: (key) => log.rows.get(key),
+    });
+    await expect(service.keyProof('bank\0k0')).rejects.toMatchObject({ code: 'PROOF_NOT_READY' });
+    replica.add(log.entries.slice(0, 10));
+    const heights: number[] = [];
+    const total = 13;
+    for await (const { height } of service.follow(2)) {
+      heights.push(height);
+      if (heights.length === 1) replica.add(log.entries.slice(10));
+      if (height === total - 1) break;
+    }
+    expect(heights).toEqual(Array.from({ length: total - 2 }, (_, at) => at + 2));
+    const stop = new AbortController();
+    const waiting = service.follow(1_000_000, stop.signal).next();
+    stop.abort();
+    expect((await waiting).done).toBe(true);
+    const record = log.entries[1]?.records[0]?.record;
+    const txId = Buffer.from(record?.txId as Uint8Array).toString('hex');
+    expect(verifyReceipt(await service.receipt(txId), { msps: [member.msp] })).toMatchObject({
+      verdict: 'valid',
+    });
+    const proof = await service.keyProof(stateKey(testContract, 'other'));
+    expect(verifyKeyProof(proof, { msps: [member.msp] }).row?.value).toBe('11');
+    await service.close();
+    expect(service.alarm).toBeUndefined();
+  });
+
+  test('goes on in a new process when the old one is killed', { timeout: 60_000 }, async () => {
+    const log = someLog();
+    const replica = new FakeReplica();
+    const directory = join(root, 'process');
+    const started: BlockProcess[] = [];
+    const service = await startBlockService({
+      io,
+      replica,
+      open: async () => {
+        const backend = await startBlockProcess(io, {
+          directory,
+          signer: { identity: member.signer.identity, privateKeyPem: member.privateKeyPem },
+        });
+        started.push(backend);
+        return backend;
+      },
+      rowBefore: (key) => log.rows.get(key),
+    });
+    replica.add(log.entries.slice(0, 12));
+    for await (const { height } of service.follow(0)) if (height === 3) break;
+    started[0]?.kill();
+    replica.add(log.entries.slice(12));
+    for await (const { height } of service.follow(4)) if (height === 13) break;
+    expect(started).toHaveLength(2);
+    const proof = await service.keyProof(stateKey(testContract, 'k3'));
+    expect(verifyKeyProof(proof, { msps: [member.msp] }).row?.value).toBe('v');
+    await service.close();
+    expect(service.alarm).toBeUndefined();
+    const report = await verifyChain(io.disk, join(directory, 'blocks'), { msps: [member.msp] });
+    expect(report).toMatchObject({ problem: undefined, height: 14 });
+  });
+
+  test('stops with an alarm when the log gives other blocks than are stored', async () => {
+    const directory = join(root, 'mismatch');
+    const rowBefore = (): undefined => undefined;
+    for (const [round, rule] of [3, 4].entries()) {
+      const replica = new FakeReplica();
+      const open = () => openLocalBlocks(io, { directory });
+      const service = await startBlockService({ io, replica, open, rowBefore });
+      const config = { recordsMax: rule, bytesMax: 9000, cutBeforeReads: true };
+      replica.add(
+        new TestLog(member)
+          .config(config)
+          .batch([{ writes: { a: '1' } }])
+          .tick().entries,
+      );
+      if (round === 0) for await (const { height } of service.follow(0)) if (height === 1) break;
+      if (round === 1) {
+        // Remove the checkpoint so that the chain is made again from the start.
+        await expect(service.follow(2).next()).rejects.toMatchObject({ code: 'BLOCK_MISMATCH' });
+        expect(service.alarm?.code).toBe('BLOCK_MISMATCH');
+      }
+      await service.close();
+      await io.disk.remove(join(directory, 'tree'));
+    }
+  });
+});

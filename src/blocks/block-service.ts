@@ -1,0 +1,258 @@
+import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import { type Position, positionOf, type TxId } from '../model/index.ts';
+import type { AppliedEntry, Replica } from '../replica/index.ts';
+import {
+  completeStateProof,
+  noPendingUpdates,
+  type Row,
+  stateProofToJson,
+} from '../state/index.ts';
+import type { BlockBackend, BlockStatus } from './block-backend.ts';
+import type { KeyProof, Receipt } from './receipt.ts';
+
+/** Settings of {@link startBlockService}. */
+export interface BlockServiceOptions {
+  readonly io: Pick<Io, 'timers'>;
+  readonly replica: Pick<Replica, 'readApplied'>;
+  /** Opens the generator: at the start, and again when its process has ended. */
+  readonly open: () => Promise<BlockBackend>;
+  /** The row of a key as it was before a position: the newest version below it. */
+  readonly rowBefore: (key: Bytestring, position: Position) => Row | undefined;
+  /** Openings in a row without a new block before it gives up. Default 8. */
+  readonly attemptsMax?: number;
+}
+
+/** A block as it is delivered. */
+export interface DeliveredBlock {
+  readonly height: number;
+  /** `common.Block`. */
+  readonly bytes: Buffer;
+}
+
+/**
+ * Feeds a generator from a replica and answers for its chain. It pulls: when blocks fall behind,
+ * they fall behind; commits never wait for them.
+ *
+ * @throws {DaybookError} what opening the generator threw.
+ */
+export async function startBlockService(options: BlockServiceOptions): Promise<BlockService> {
+  const backend = await options.open();
+  return new BlockService(options, backend, await backend.status());
+}
+
+/** See {@link startBlockService}. */
+export class BlockService {
+  readonly #options: BlockServiceOptions;
+  readonly #stop = new AbortController();
+  readonly #waiters = new Set<() => void>();
+  readonly #running: Promise<void>;
+  #backend: BlockBackend;
+  #status: BlockStatus;
+  #alarm: DaybookError | undefined;
+
+  constructor(options: BlockServiceOptions, backend: BlockBackend, status: BlockStatus) {
+    this.#options = options;
+    this.#backend = backend;
+    this.#status = status;
+    this.#running = this.#run();
+  }
+
+  /** Where the chain stands. */
+  get status(): BlockStatus {
+    return this.#status;
+  }
+
+  /** Why no more blocks are made (`BLOCK_MISMATCH`, `LOG_TRIMMED`, …); else `undefined`. */
+  get alarm(): DaybookError | undefined {
+    return this.#alarm;
+  }
+
+  /** @throws {DaybookError} `NOT_FOUND` */
+  block(height: number): Promise<Buffer> {
+    return this.#backend.block(height);
+  }
+
+  /** @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet. */
+  receipt(txId: TxId): Promise<Receipt> {
+    return this.#backend.receipt(txId);
+  }
+
+  /**
+   * Proves what a key (state key: namespace ‖ 0x00 ‖ key) held after the newest block.
+   *
+   * @throws {DaybookError} `PROOF_NOT_READY`
+   */
+  async keyProof(key: Bytestring): Promise<KeyProof> {
+    if (this.#status.height === 0) {
+      throw new DaybookError('PROOF_NOT_READY', 'there is no block yet');
+    }
+    const { path, position, block } = await this.#backend.keyPath(key);
+    const row = this.#options.rowBefore(key, position);
+    const proof = completeStateProof(key, path, row, noPendingUpdates);
+    return { kind: 'daybook key proof 1', proof: stateProofToJson(proof), block };
+  }
+
+  /**
+   * Blocks from a height on, in order, those to come included; without end. Resume after a break
+   * with the height behind the last one received. Ends when `signal` aborts or the service closes.
+   *
+   * @throws {DaybookError} `OVERLOADED` over `blockFollowersMax`; the service's alarm.
+   */
+  async *follow(from: number, signal?: AbortSignal): AsyncGenerator<DeliveredBlock> {
+    const ended = (): boolean => this.#stop.signal.aborted || (signal?.aborted ?? false);
+    for (let height = from; !ended(); ) {
+      if (height < this.#status.height) {
+        const bytes = await this.#blockAfterRestart(height);
+        if (bytes === undefined) continue;
+        yield { height, bytes };
+        height++;
+      } else {
+        if (this.#alarm !== undefined) throw this.#alarm;
+        await this.#change(signal);
+      }
+    }
+  }
+
+  /** Stops, saves and closes. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#wake();
+    await this.#running;
+    await this.#backend.close().catch((error: unknown) => {
+      // A process that has ended saved its blocks; the rest is made again.
+      if (toDaybookError(error).code !== 'PEER_UNREACHABLE') throw error;
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { attemptsMax = 8 } = this.#options;
+    let attempts = 0;
+    let height = this.#status.height;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#pump();
+        return;
+      } catch (thrown) {
+        const error = toDaybookError(thrown);
+        if (this.#status.height > height) attempts = 0;
+        height = this.#status.height;
+        attempts++;
+        if (error.code !== 'PEER_UNREACHABLE' || attempts > attemptsMax) {
+          this.#fail(error);
+          return;
+        }
+        await this.#pause(Math.min(100 * 2 ** attempts, 5000));
+        if (this.#stop.signal.aborted) return;
+        try {
+          this.#backend = await this.#options.open();
+        } catch (cause) {
+          if (toDaybookError(cause).code === 'PEER_UNREACHABLE') continue;
+          this.#fail(toDaybookError(cause));
+          return;
+        }
+      }
+    }
+  }
+
+  async #pump(): Promise<void> {
+    const backend = this.#backend;
+    const stop = new AbortController();
+    const end = (): void => stop.abort();
+    this.#stop.signal.addEventListener('abort', end, { once: true });
+    // Nothing may come along to be pushed for a long time, and there are other calls to serve.
+    backend.onExit?.(end);
+    try {
+      const from = positionOf(backend.nextAddress, 0);
+      for await (const entries of this.#options.replica.readApplied(from, stop.signal)) {
+        for (const part of parts(entries)) {
+          const status = await backend.push(part);
+          // A generator that starts again repeats blocks that it has.
+          if (status.height >= this.#status.height) this.#status = status;
+          this.#wake();
+          if (stop.signal.aborted) break;
+        }
+      }
+    } finally {
+      this.#stop.signal.removeEventListener('abort', end);
+    }
+    if (!this.#stop.signal.aborted) {
+      throw new DaybookError('PEER_UNREACHABLE', 'the block process has ended');
+    }
+  }
+
+  /** A stored block, waiting for a process that is being started again. */
+  async #blockAfterRestart(height: number): Promise<Buffer | undefined> {
+    try {
+      return await this.#backend.block(height);
+    } catch (error) {
+      if (toDaybookError(error).code !== 'PEER_UNREACHABLE') throw error;
+      if (this.#alarm !== undefined) throw this.#alarm;
+      await this.#pause(50);
+      return undefined;
+    }
+  }
+
+  #fail(error: DaybookError): void {
+    if (this.#stop.signal.aborted) return;
+    this.#alarm = error;
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiters) wake();
+    this.#waiters.clear();
+  }
+
+  #change(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#waiters.size >= limits.blockFollowersMax) {
+      throw new DaybookError('OVERLOADED', 'too many followers of blocks', {
+        details: { limit: 'blockFollowersMax', max: limits.blockFollowersMax },
+      });
+    }
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.#waiters.delete(wake);
+        signal?.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#waiters.add(wake);
+      signal?.addEventListener('abort', wake);
+    });
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    const { signal } = this.#stop;
+    return new Promise((resolve) => {
+      const end = (): void => {
+        timer.cancel();
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = this.#options.io.timers.after(delayMs, end);
+      signal.addEventListener('abort', end);
+    });
+  }
+}
+
+/** Splits entries so that a message stays far below `frameBytesMax`. */
+function* parts(entries: readonly AppliedEntry[]): Generator<readonly AppliedEntry[]> {
+  let part: AppliedEntry[] = [];
+  let bytes = 0;
+  for (const applied of entries) {
+    const size = sizeOf(applied);
+    if (part.length > 0 && bytes + size > limits.blockPushBytesMax) {
+      yield part;
+      part = [];
+      bytes = 0;
+    }
+    part.push(applied);
+    bytes += size;
+  }
+  if (part.length > 0) yield part;
+}
+
+function sizeOf({ entry }: AppliedEntry): number {
+  if (entry?.kind !== 'records') return 4096;
+  return entry.records.reduce((sum, { bytes }) => sum + bytes.length, 4096);
+}
