@@ -31,24 +31,35 @@ function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));
 }
 
-async function lockByFile(path: string): Promise<{ release(): Promise<void> }> {
+/** Exported for tests: Linux takes the other way. */
+export async function lockByFile(path: string): Promise<{ release(): Promise<void> }> {
   const file = join(path, '.lock');
   for (let attempt = 0; ; attempt += 1) {
     try {
       const handle = await open(file, 'wx');
       await handle.writeFile(String(process.pid));
       await handle.close();
-      return { release: () => rm(file, { force: true }) };
+      heldHere.add(file);
+      return {
+        release: async () => {
+          heldHere.delete(file);
+          await rm(file, { force: true });
+        },
+      };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      if (attempt > 0 || isAlive(Number(await readFile(file, 'utf8')))) throw locked(path, error);
+      if (attempt > 0 || isHeld(file, Number(await readFile(file, 'utf8'))))
+        throw locked(path, error);
       await rm(file, { force: true });
     }
   }
 }
 
-function isAlive(pid: number): boolean {
-  if (pid === process.pid) return true;
+const heldHere = new Set<string>();
+
+function isHeld(file: string, pid: number): boolean {
+  // Process ids come again: ours may be that of a holder from before a restart.
+  if (pid === process.pid) return heldHere.has(file);
   try {
     process.kill(pid, 0);
     return true;

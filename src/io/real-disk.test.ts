@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { lockByFile } from './directory-lock.ts';
 import { realDisk } from './real-disk.ts';
 import { realProcesses } from './real-processes.ts';
 
@@ -67,4 +68,17 @@ it('locks a directory until released, and until the holder is killed', async () 
   holder.kill();
   await exit;
   await (await disk.lock(root)).release();
+});
+
+it('locks by a file where the kernel has no names, and takes a dead holder’s over', async () => {
+  const lock = await lockByFile(root);
+  await expect(lockByFile(root)).rejects.toMatchObject({ code: 'LOG_LOCKED' });
+  await lock.release();
+  // No process has this id: it is above what any kernel gives out.
+  await disk.writeFile(join(root, '.lock'), Buffer.from('99999999'));
+  await (await lockByFile(root)).release();
+  await disk.writeFile(join(root, '.lock'), Buffer.from(String(process.pid)));
+  await (await lockByFile(root)).release();
+  await disk.writeFile(join(root, '.lock'), Buffer.from(String(process.ppid)));
+  await expect(lockByFile(root)).rejects.toMatchObject({ code: 'LOG_LOCKED' });
 });
