@@ -599,19 +599,31 @@ class NodeExecutor implements RunningExecutor {
   }
 
   #refused(job: Job, code: ErrorCode, message: string): void {
+    // Another executor may have committed it since it was admitted here; then the contract refused
+    // to do it a second time.
+    const status = this.#options.replica.status(job.txId);
+    if (status?.verdict === verdicts.valid) {
+      this.#committedBefore(job, status.position);
+      return;
+    }
     this.#metrics.refused++;
     this.#answerError(job, new DaybookError(code, message).toJSON());
     this.#finish(job);
+  }
+
+  /** Ends a job whose transaction took effect through another execution. */
+  #committedBefore(job: Job, position: Position): void {
+    this.#original(job.txId, position, (outcome) => {
+      this.#answer(job, outcome);
+      this.#finish(job);
+    });
   }
 
   #invalid(job: Job, { verdict, position }: AppliedRecord): void {
     if (verdict === verdicts.duplicateTransactionId) {
       const status = this.#options.replica.status(job.txId);
       if (status?.verdict === verdicts.valid) {
-        this.#original(job.txId, status.position, (outcome) => {
-          this.#answer(job, outcome);
-          this.#finish(job);
-        });
+        this.#committedBefore(job, status.position);
         return;
       }
     }

@@ -56,18 +56,21 @@ export class SequencerCore {
       if (snapshot < this.#start) return 'SEQUENCER_NOT_READY';
       if (snapshot < this.#window.floor) return 'SNAPSHOT_TOO_OLD';
     }
-    this.#reservations.tick();
+    this.#reservations.begin();
     const judge = new GroupJudge(this.#window);
     const conflicts: (Bytestring | undefined)[] = [];
     let passed = 0;
     for (let index = 0; index < records.length; index++) {
       const record = records[index] as RecordSummary;
       const conflict = this.#reservations.conflict(requester, record) ?? judge.judge(index, record);
-      if (conflict === undefined) this.#reservations.passed(requester, record);
-      else if (record.urgent) this.#reservations.reserve(requester, record);
+      if (record.urgent) {
+        if (conflict === undefined) this.#reservations.passed(requester);
+        else this.#reservations.refused(requester, record);
+      }
       conflicts.push(conflict);
       if (conflict === undefined) passed++;
     }
+    this.#reservations.finish();
     if (passed === 0) return { token: undefined, conflicts };
     const address = this.#next;
     this.#next = nextAddress(address);

@@ -1,61 +1,65 @@
 import { type Bytestring, limits } from '../base/index.ts';
 import type { RecordSummary } from './sequencer.ts';
 
-/** A reservation that nobody uses ends after so many requests. */
-const requestsMax = 64;
+/** A reservation that is not used ends after so many requests. */
+const requestsMax = 16;
 
 /**
  * Fairness between executors. An executor sees its own writes in flight, another one has to wait
  * until they are applied; so whoever has a hot key could keep it for as long as its clients like. An
  * *urgent* record (it lost several times) that loses once more gets its keys reserved: records of
- * other executors that touch them are refused until one of its executor's has passed.
+ * other executors that touch them are refused until a group of its executor has passed.
  *
- * All keys of a record or none, so two executors never wait for each other. Ends by itself when
- * its executor does not come back.
+ * One executor at a time has a reservation, for all its urgent records: two that each held a part
+ * of what the other needs would wait for each other. It ends by itself when its executor does not
+ * come back.
  */
 export class Reservations {
-  readonly #keys = new Map<Bytestring, { readonly requester: string; readonly until: number }>();
+  #holder: string | undefined;
+  readonly #keys = new Set<Bytestring>();
+  /** Number of the request at which the reservation ends. */
+  #until = 0;
   #requests = 0;
+  #used = false;
 
-  /** Another request begins. */
-  tick(): void {
+  /** A request begins. */
+  begin(): void {
     this.#requests++;
+    this.#used = false;
+    if (this.#holder !== undefined && this.#requests > this.#until) this.#end();
   }
 
   /** The key of a record that is reserved for somebody else. */
   conflict(requester: string, record: RecordSummary): Bytestring | undefined {
-    if (this.#keys.size === 0) return undefined;
-    for (const key of keysOf(record)) {
-      const reservation = this.#keys.get(key);
-      if (reservation === undefined || reservation.requester === requester) continue;
-      if (reservation.until >= this.#requests) return key;
-      this.#keys.delete(key);
-    }
-    return undefined;
+    if (this.#holder === undefined || this.#holder === requester) return undefined;
+    for (const { key } of record.reads) if (this.#keys.has(key)) return key;
+    return record.writes.find((key) => this.#keys.has(key));
   }
 
-  reserve(requester: string, record: RecordSummary): void {
-    if (this.#keys.size >= limits.sequencerReservationsMax) this.#expire();
+  /** An urgent record was refused. */
+  refused(requester: string, record: RecordSummary): void {
+    if (this.#holder === undefined) {
+      this.#holder = requester;
+      this.#until = this.#requests + requestsMax;
+    }
+    if (this.#holder !== requester) return;
     if (this.#keys.size >= limits.sequencerReservationsMax) return;
-    if (this.conflict(requester, record) !== undefined) return;
-    const until = this.#requests + requestsMax;
-    for (const key of keysOf(record)) this.#keys.set(key, { requester, until });
+    for (const { key } of record.reads) this.#keys.add(key);
+    for (const key of record.writes) this.#keys.add(key);
   }
 
-  /** A record has what it wanted. */
-  passed(requester: string, record: RecordSummary): void {
-    if (this.#keys.size === 0) return;
-    for (const key of keysOf(record)) {
-      if (this.#keys.get(key)?.requester === requester) this.#keys.delete(key);
-    }
+  /** An urgent record passed. */
+  passed(requester: string): void {
+    if (this.#holder === requester) this.#used = true;
   }
 
-  #expire(): void {
-    for (const [key, { until }] of this.#keys) if (until < this.#requests) this.#keys.delete(key);
+  /** The request is answered: a reservation that served its purpose makes room for the next. */
+  finish(): void {
+    if (this.#used) this.#end();
   }
-}
 
-function* keysOf(record: RecordSummary): Generator<Bytestring> {
-  for (const { key } of record.reads) yield key;
-  yield* record.writes;
+  #end(): void {
+    this.#holder = undefined;
+    this.#keys.clear();
+  }
 }
