@@ -1,4 +1,4 @@
-import { DaybookError, limits } from '../base/index.ts';
+import { DaybookError, type LimitName, limits } from '../base/index.ts';
 import { type Batch, lifecycleNamespace, verifyBatch, verifyReadToken } from '../model/index.ts';
 import type { GatewayBackend } from './backend.ts';
 
@@ -99,12 +99,14 @@ function checkChannel(backend: GatewayBackend, batch: Batch): void {
   });
 }
 
-/** Counts batches under way, up to a limit. */
-export class InFlight {
+/** Counts what is under way, up to a limit. */
+export class Bounded {
+  readonly #limit: LimitName;
   readonly #max: number;
   #count = 0;
 
-  constructor(max: number) {
+  constructor(limit: LimitName, max: number = limits[limit]) {
+    this.#limit = limit;
     this.#max = max;
   }
 
@@ -112,11 +114,11 @@ export class InFlight {
     return this.#count;
   }
 
-  /** @throws {DaybookError} `OVERLOADED` */
+  /** @throws {DaybookError} `OVERLOADED` naming the limit */
   enter(): void {
     if (this.#count >= this.#max) {
-      throw new DaybookError('OVERLOADED', 'too many batches under way', {
-        details: { limit: 'gatewayBatchesInFlightMax', max: this.#max },
+      throw new DaybookError('OVERLOADED', `${this.#limit} is ${this.#max}`, {
+        details: { limit: this.#limit, max: this.#max },
       });
     }
     this.#count++;

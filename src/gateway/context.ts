@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import type { InFlight } from './admission.ts';
+import type { Bounded } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import type { GatewayMetrics } from './metrics.ts';
 
@@ -9,7 +9,10 @@ import type { GatewayMetrics } from './metrics.ts';
 export interface GatewayContext {
   readonly app: FastifyInstance;
   readonly io: Pick<Io, 'clock' | 'timers'>;
-  readonly inFlight: InFlight;
+  /** Batches under way. */
+  readonly inFlight: Bounded;
+  /** Event subscribers. */
+  readonly subscribers: Bounded;
   readonly metrics: GatewayMetrics;
   /** Aborts when the gateway closes. */
   readonly closing: AbortSignal;

@@ -18,7 +18,7 @@ const farewellMs = 5_000;
 
 /** `GET …/events`: contract events of valid records, from a position on, without end. */
 export function eventRoutes(context: GatewayContext): void {
-  let subscribers = 0;
+  const { subscribers } = context;
   context.app.get<EventsRequest>(
     '/v1/channels/:channel/events',
     {
@@ -43,18 +43,13 @@ export function eventRoutes(context: GatewayContext): void {
       const { authorization } = request.headers;
       admitReader(backend, authorization, context.openReads, context.io.clock.nowMs());
       const from = firstPosition(request, backend);
-      if (subscribers >= limits.eventSubscribersMax) {
-        throw new DaybookError('OVERLOADED', 'too many event subscribers', {
-          details: { limit: 'eventSubscribersMax', max: limits.eventSubscribersMax },
-        });
-      }
-      subscribers++;
+      subscribers.enter();
       reply.hijack();
       const { contract, event } = request.query;
       const sse = request.headers.accept?.includes('text/event-stream') === true;
       const stream = new EventStream(context, reply, sse);
       void stream.run(backend, from, { contract, event }).finally(() => {
-        subscribers--;
+        subscribers.leave();
       });
     },
   );

@@ -4,7 +4,7 @@ import swagger from '@fastify/swagger';
 import fastify, { type FastifyInstance } from 'fastify';
 import { DaybookError, limits } from '../base/index.ts';
 import type { Io, Timer } from '../io/index.ts';
-import { InFlight } from './admission.ts';
+import { Bounded } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import { batchRoutes } from './batch-routes.ts';
 import { limitConnections } from './connections.ts';
@@ -61,17 +61,20 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { io, backends, host = '127.0.0.1', tls } = options;
   const app = createApp(tls);
   const closing = new AbortController();
-  const inFlight = new InFlight(options.batchesInFlightMax ?? limits.gatewayBatchesInFlightMax);
+  const inFlight = new Bounded('gatewayBatchesInFlightMax', options.batchesInFlightMax);
+  const subscribers = new Bounded('eventSubscribersMax');
   const connectionsMax = options.connectionsMax ?? limits.gatewayConnectionsMax;
   const connections = limitConnections(app.server as Server, connectionsMax, tls === undefined);
   const metrics = new GatewayMetrics(backends, {
     connections,
     batches_in_flight: () => inFlight.count,
+    event_subscribers: () => subscribers.count,
   });
   const context: GatewayContext = {
     app,
     io,
     inFlight,
+    subscribers,
     metrics,
     closing: closing.signal,
     openReads: options.openReads ?? true,
