@@ -51,7 +51,7 @@ export interface ReadSource {
 export interface QueryFunctions {
   /** Reads what a query needs through `access` and answers it. */
   run(
-    access: Pick<StateAccess, 'range'>,
+    access: Pick<StateAccess, 'get' | 'range'>,
     namespace: string,
     query: string,
     limit: number,

@@ -1,18 +1,25 @@
-import { DaybookError } from '../base/index.ts';
 import type { ContractOptions } from '../contract/index.ts';
+import { indexWrites, isReservedKey, planQuery, runQuery } from '../state/index.ts';
 import type { QueryFunctions } from './call-context.ts';
 
-/** JSON queries and declared indexes over the pure functions of `state/`. */
+const noIndexes = {};
+
+/** JSON queries and declared indexes, by the pure functions of `state/`. */
 export function createQueryFunctions(
   optionsOf: (contract: string) => ContractOptions | undefined,
 ): QueryFunctions {
+  const indexesOf = (namespace: string): ContractOptions['indexes'] =>
+    optionsOf(namespace)?.indexes ?? noIndexes;
   return {
-    run: () => {
-      throw new DaybookError('QUERY_INVALID', 'queries are not available yet');
+    run: (access, namespace, query, limit, bookmark) =>
+      runQuery(access, namespace, planQuery(query, indexesOf(namespace)), limit, bookmark),
+    isReserved: isReservedKey,
+    indexWrites: (namespace, key, before, after) =>
+      indexWrites(indexesOf(namespace), key, before, after),
+    hasIndexes: (namespace) => {
+      for (const _ in indexesOf(namespace)) return true;
+      return false;
     },
-    isReserved: () => false,
-    indexWrites: () => [],
-    hasIndexes: () => false,
     readYourWrites: (contract) => optionsOf(contract)?.readYourWrites ?? false,
   };
 }
