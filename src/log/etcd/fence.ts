@@ -7,6 +7,8 @@ import { type Address, asAddress } from '../../model/index.ts';
  * moved and a layout replaced all reach every writer, with the one comparison.
  */
 export interface Fence {
+  /** As in the layout. */
+  readonly log: string;
   /** Lower epochs may not write. */
   readonly epoch: number;
   /** Lower addresses may not be written. */
@@ -26,8 +28,8 @@ export interface KnownFence extends Fence {
 
 /** JSON, as stored in etcd. */
 export function encodeFence(fence: Fence): Buffer {
-  const { epoch, trim, generation, sealed, by } = fence;
-  return Buffer.from(JSON.stringify({ epoch, trim, generation, sealed, by }), 'utf8');
+  const { log, epoch, trim, generation, sealed, by } = fence;
+  return Buffer.from(JSON.stringify({ log, epoch, trim, generation, sealed, by }), 'utf8');
 }
 
 /** @throws {DaybookError} `LOG_DAMAGED` */

@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { type Address, asAddress } from '../../model/index.ts';
 import { FollowBuffer } from './follow-buffer.ts';
 
-const entry = (address: number, length = 10): { address: Address; bytes: { length: number } } => ({
+const entry = (address: number, size = 10): { address: Address; size: number } => ({
   address: asAddress(address),
-  bytes: { length },
+  size,
 });
 
 test('entries leave in address order, once each, in whatever order they come', () => {

@@ -3,7 +3,8 @@ import type { Address } from '../../model/index.ts';
 /** Anything that stands at an address and takes space. */
 export interface Addressed {
   readonly address: Address;
-  readonly bytes: { readonly length: number };
+  /** Bytes; counts against the buffer's. */
+  readonly size: number;
 }
 
 const overheadBytes = 200;
@@ -57,7 +58,7 @@ export class FollowBuffer<Entry extends Addressed> {
     if (this.has(address)) return true;
     if (this.isFull && (address !== this.#ready || this.isReady)) return false;
     this.#held.set(address, entry);
-    this.#bytes += entry.bytes.length + overheadBytes;
+    this.#bytes += entry.size + overheadBytes;
     while (this.#held.has(this.#ready)) this.#ready = (this.#ready + 1) as Address;
     return true;
   }
@@ -70,9 +71,9 @@ export class FollowBuffer<Entry extends Addressed> {
       const entry = this.#held.get(this.#next);
       if (entry === undefined) break;
       this.#held.delete(this.#next);
-      this.#bytes -= entry.bytes.length + overheadBytes;
+      this.#bytes -= entry.size + overheadBytes;
       this.#next = (this.#next + 1) as Address;
-      bytes += entry.bytes.length + overheadBytes;
+      bytes += entry.size + overheadBytes;
       taken.push(entry);
     }
     return taken;

@@ -28,6 +28,8 @@ export class Follower {
   readonly #stop = new AbortController();
   #layoutChange = new AbortController();
   #loops: Promise<void>[] = [];
+  /** An entry that was taken from the buffer could not be given: nothing behind it may be. */
+  #broken = false;
   #failure: { readonly error: unknown } | undefined;
   #wake: () => void = () => undefined;
   #room: (() => void)[] = [];
@@ -51,10 +53,10 @@ export class Follower {
     try {
       this.#startLoops();
       while (!signal.aborted) {
-        if (this.#buffer.isReady) {
+        if (this.#buffer.isReady && !this.#broken) {
           const entries = await this.#assemble(this.#buffer.take(takeBytes));
           this.#giveRoom();
-          if (!signal.aborted) yield entries;
+          if (entries.length > 0 && !signal.aborted) yield entries;
         } else if (this.#failure !== undefined) {
           throw this.#failure.error;
         } else {
@@ -70,15 +72,33 @@ export class Follower {
     }
   }
 
+  /** Up to the first one that cannot be had: the reader gets the others before the error. */
   async #assemble(stored: readonly StoredEntry[]): Promise<LogEntry[]> {
     const entries: LogEntry[] = [];
     for (const each of stored) {
-      const unit = each.split === undefined ? undefined : this.#units.holder(each.address);
-      if (each.split !== undefined && unit === undefined) throw trimmed(each.address);
-      const bytes = unit ? await bytesOfStored(this.#units, unit, each) : each.bytes;
-      entries.push(logEntry({ stored: each, bytes }));
+      try {
+        entries.push(logEntry({ stored: each, bytes: await this.#bytesOf(each) }));
+      } catch (error) {
+        this.#broken = true;
+        this.#fail(error);
+        break;
+      }
     }
     return entries;
+  }
+
+  async #bytesOf(stored: StoredEntry): Promise<Buffer> {
+    if (stored.split === undefined) return stored.bytes;
+    const unit = this.#units.holder(stored.address);
+    if (unit === undefined) throw trimmed(stored.address);
+    for (;;) {
+      try {
+        return await bytesOfStored(this.#units, unit, stored);
+      } catch (error) {
+        if (!isTransient(error) || this.#stop.signal.aborted) throw error;
+      }
+      await unit.client.sleep(failurePauseMs);
+    }
   }
 
   #startLoops(): void {

@@ -23,7 +23,7 @@ function history(
   first: readonly string[],
   changes: readonly { ahead: number; trim: number; units: readonly string[] }[],
 ): { layout: Layout; naive: string[]; trim: number } {
-  let layout = foundingLayout(first.map(unit));
+  let layout = foundingLayout('log', first.map(unit));
   let [tail, trim, from] = [0, 0, 0];
   let units = first;
   const naive: string[] = [];
@@ -79,7 +79,7 @@ test('firstOnUnit is the first address that unitOf gives to the unit', () => {
 });
 
 test('a layout reads back as it was stored, a damaged one is reported', () => {
-  const layout = foundingLayout([unit('a'), unit('b')]);
+  const layout = foundingLayout('log', [unit('a'), unit('b')]);
   expect(decodeLayout(encodeLayout(layout))).toEqual(layout);
   expect(() => decodeLayout(Buffer.from('{"segments":[]}'))).toThrow(/damaged/);
   expect(() => decodeLayout(Buffer.from('no'))).toThrow(/damaged/);

@@ -21,6 +21,8 @@ export interface Segment {
 
 /** Layouts follow one another by generation; each is decided once and never changed. */
 export interface Layout {
+  /** Random name of the log: tells a cluster that holds another one. */
+  readonly log: string;
   readonly generation: number;
   /** Epoch of the log at the time of the change: with it a new unit starts. */
   readonly epoch: number;
@@ -32,8 +34,9 @@ export interface Layout {
 }
 
 /** The first layout of a log. */
-export function foundingLayout(units: readonly LayoutUnit[]): Layout {
+export function foundingLayout(log: string, units: readonly LayoutUnit[]): Layout {
   return {
+    log,
     generation: 1,
     epoch: 0,
     trim: asAddress(0),
@@ -63,6 +66,7 @@ export function nextLayout(
   for (const unit of change.units) known.set(unit.id, unit);
   const used = new Set(segments.flatMap((segment) => segment.units));
   return {
+    log: layout.log,
     generation: layout.generation + 1,
     epoch: change.epoch,
     trim: change.trim,

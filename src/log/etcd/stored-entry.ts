@@ -20,6 +20,8 @@ export interface StoredEntry {
   readonly kind: (typeof kinds)[number];
   readonly epoch: number;
   readonly bytes: Buffer;
+  /** Length of the entry's bytes, wherever they are. */
+  readonly size: number;
   readonly checksum: number;
   /** Where the bytes of a split entry are. */
   readonly split: SplitHead | undefined;
@@ -80,10 +82,12 @@ export function decodeStored(address: Address, value: Buffer): StoredEntry {
         id: reader.rawBytestring(partIdCharacters),
       };
       reader.finish();
-      return { address, kind, epoch, bytes: value.subarray(value.length), checksum, split };
+      const bytes = value.subarray(value.length);
+      return { address, kind, epoch, bytes, size: split.length, checksum, split };
     }
     const bytes = value.subarray(headerBytes);
-    const stored: StoredEntry = { address, kind, epoch, bytes, checksum, split: undefined };
+    const size = bytes.length;
+    const stored: StoredEntry = { address, kind, epoch, bytes, size, checksum, split: undefined };
     checkStored(stored, bytes);
     return stored;
   } catch (error) {

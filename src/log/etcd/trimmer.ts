@@ -13,7 +13,7 @@ const defragmentTimeoutMs = 60_000;
 const ballastBytes = 256 * 1024;
 const attemptsMax = 3;
 const compactionPauseMs = 200;
-const compactionRoundsMax = 50;
+const compactionRoundsMax = 20;
 const noSpace = 1;
 
 /** Moves the trim point, and gives the space back. */
@@ -56,7 +56,6 @@ export class Trimmer {
       .catch((error: unknown) => {
         if (!isCompacted(error)) throw error;
       });
-    if (unit.space.isFull) await this.#untilCompacted(unit);
     if (shrink || (await this.#needsDefragmentation(unit))) {
       await this.#untilCompacted(unit);
       for (let member = 0; member < client.memberCount; member++) {
@@ -71,6 +70,11 @@ export class Trimmer {
       if (alarm === noSpace) await client.call('alarm', { action: 2, memberID, alarm });
     }
     await unit.space.refresh();
+    // Members compact in their own time: writers may be let in again a little later.
+    for (let round = 0; unit.space.isFull && round < compactionRoundsMax; round++) {
+      await client.sleep(compactionPauseMs);
+      await unit.space.refresh();
+    }
   }
 
   /** Each member compacts in its own time after the first one has answered. */

@@ -247,7 +247,11 @@ export class UnitClient {
   ): Promise<Calls[Name]['response']> {
     const metadata = name === 'authenticate' ? new Metadata() : await this.#metadata();
     if (this.#closed) throw closedError();
-    const stub = stubOf(this.#members[member] as Member, serviceOf[name], 'calls');
+    const stub = stubOf(
+      this.#members[member % this.#members.length] as Member,
+      serviceOf[name],
+      'calls',
+    );
     const deadline = this.#io.clock.nowMs() + timeoutMs;
     return new Promise((resolve, reject) => {
       const call = (stub[name] as Unary).call(

@@ -1,4 +1,4 @@
-import { DaybookError } from '../../base/index.ts';
+import { DaybookError, isDaybookError } from '../../base/index.ts';
 import { asAddress } from '../../model/index.ts';
 import type { KnownFence } from './fence.ts';
 import { type Keys, keysOf } from './keys.ts';
@@ -112,6 +112,7 @@ export class Units {
       const value = values[values.length - 1];
       if (value === undefined) return;
       const layout = decodeLayout(value);
+      if (newest !== undefined && layout.log !== newest.log) throw foreign(options);
       if (newest === undefined || layout.generation > newest.generation) newest = layout;
     });
     await new Promise<void>((resolve, reject) => {
@@ -123,14 +124,14 @@ export class Units {
       Promise.allSettled(asked).then(() => resolve(), reject);
     }).catch(async (error: unknown) => {
       await Promise.allSettled(asked);
-      if (newest === undefined) throw error;
+      if (newest === undefined || isDaybookError(error, 'CONFIG_INVALID')) throw error;
     });
     return newest;
   }
 
   async #found(): Promise<Layout> {
     const units = await this.describe(this.settings.units);
-    const layout = encodeLayout(foundingLayout(units));
+    const layout = encodeLayout(foundingLayout(this.operation(), units));
     return decodeLayout(await this.unit(units[0]?.id ?? '').decideLayout(1, layout));
   }
 
@@ -154,6 +155,8 @@ export class Units {
       if (described.some((other) => other.id === unit.id)) {
         throw new DaybookError('CONFIG_INVALID', `${endpoints.join()} is named twice`);
       }
+      const fence = await unit.readFence();
+      if (fence !== undefined && fence.log !== this.#layout?.log) throw foreign({ endpoints });
       described.push({ id: unit.id, endpoints });
     }
     return described;
@@ -172,13 +175,14 @@ export class Units {
         // Looked at first: a unit that is full refuses even what would change nothing.
         const known = unit.knownFence ?? (await unit.readFence());
         if (known !== undefined && known.generation >= layout.generation) return;
-        const { generation, epoch, trim } = layout;
+        const { log, generation, epoch, trim } = layout;
         await unit.decideLayout(generation, value);
-        await unit.createFence({ generation, epoch, trim, sealed: false, by });
+        await unit.createFence({ log, generation, epoch, trim, sealed: false, by });
         await unit.changeFence(by, (fence) =>
           fence.generation >= generation
             ? undefined
             : {
+                log,
                 generation,
                 epoch: Math.max(fence.epoch, epoch),
                 trim: asAddress(Math.max(fence.trim, trim)),
@@ -236,4 +240,9 @@ export class Units {
     this.#units.set(id, unit);
     return unit;
   }
+}
+
+function foreign({ endpoints }: UnitOptions): DaybookError {
+  const where = endpoints.join();
+  return new DaybookError('CONFIG_INVALID', `${where} holds another log under this prefix`);
 }
