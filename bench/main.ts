@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
+import { contractBench, contractBenchDefaults } from './contract.bench.ts';
 import { etcdBench, etcdBenchDefaults } from './etcd.bench.ts';
 import { logBench, logBenchDefaults } from './log.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
@@ -14,6 +15,7 @@ type Bench = (settings: never, progress: (text: string) => void) => Promise<obje
 
 const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults: object }>> = {
   commit: { run: commitBench as Bench, defaults: commitBenchDefaults },
+  contract: { run: contractBench as Bench, defaults: contractBenchDefaults },
   log: { run: logBench as Bench, defaults: logBenchDefaults },
   etcd: { run: etcdBench as Bench, defaults: etcdBenchDefaults },
   soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
