@@ -75,6 +75,7 @@ export const limits = {
   stateUnflushedWritesMax: 400_000,
   /** Transaction ids kept in memory before they go into a sorted segment. */
   transactionSegmentIdsMax: 262_144,
+  snapshotChunkBytesMax: 16 * 1024 * 1024,
   // replica
   replicaWaitersMax: 100_000,
   /** Applied entries kept in memory for those who read along. */

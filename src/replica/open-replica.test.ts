@@ -265,7 +265,7 @@ describe('replica', () => {
           await state.close();
         },
       ),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
   });
 });

@@ -6,5 +6,6 @@ export * from './overlay.ts';
 export * from './query.ts';
 export * from './query-index.ts';
 export * from './query-plan.ts';
+export * from './snapshot.ts';
 export * from './state.ts';
 export * from './store.ts';

@@ -103,8 +103,7 @@ export class LmdbStore implements StateStore {
     this.#graveTable = table('graves');
     this.#entryTable = table('entries');
     this.#metaTable = table('meta');
-    const meta = this.#metaTable.db.get('meta');
-    this.#meta = meta && (JSON.parse(meta.buffer.toString('utf8', 0, meta.size)) as StoreMeta);
+    this.#meta = readMeta(this.#metaTable.db);
     if (this.#meta !== undefined && this.#meta.formatVersion !== 1) {
       throw new Error(`unknown format ${String(this.#meta.formatVersion)}`);
     }
@@ -202,7 +201,8 @@ export class LmdbStore implements StateStore {
   snapshot(): StoreSnapshot {
     // The rows' own view is replaced at every commit; this one stays.
     const rows = new Rows(this.#rowTable.db);
-    const meta = this.#meta;
+    // Of the same transaction: a commit may be through that has not been reported yet.
+    const meta = readMeta(this.#metaTable.db, rows.options);
     return {
       meta,
       page: (start, limit) => rows.range(start, '', limit),
@@ -227,12 +227,12 @@ interface Table {
 /** Rows at one committed state. */
 class Rows {
   readonly #db: Database<Value, Bytestring>;
-  readonly #options: { transaction: Txn };
+  readonly options: { transaction: Txn };
   readonly #header: RowHeader = { version: 0 as Position, head: 0 };
 
   constructor(db: Database<Value, Bytestring>) {
     this.#db = db;
-    this.#options = { transaction: newTransaction(db) };
+    this.options = { transaction: newTransaction(db) };
   }
 
   get(key: Bytestring): Row | undefined {
@@ -260,7 +260,7 @@ class Rows {
       start: start === '' ? '\0' : start,
       ...(end === '' ? {} : { end }),
       ...(limit === Number.POSITIVE_INFINITY ? {} : { limit }),
-      ...(this.#options as object),
+      ...(this.options as object),
     });
     for (const { key, value } of found) {
       rows.push({
@@ -274,17 +274,17 @@ class Rows {
 
   refresh(): void {
     this.release();
-    this.#options.transaction = newTransaction(this.#db);
+    this.options.transaction = newTransaction(this.#db);
   }
 
   release(): void {
-    this.#options.transaction.done();
+    this.options.transaction.done();
   }
 
   #bytes(key: Bytestring): Buffer | undefined {
     // LMDB's own limit; such a key cannot be there.
     if (key.length > keyBytesMax || key === '') return undefined;
-    return (this.#db as unknown as FastReads).getBinaryFast(key, this.#options);
+    return (this.#db as unknown as FastReads).getBinaryFast(key, this.options);
   }
 }
 
@@ -356,8 +356,9 @@ class ArenaEncoder {
     return this.arena.take();
   }
 
-  decode(buffer: Buffer, size?: number): Value {
-    return { buffer, size: size ?? buffer.length };
+  decode(buffer: Buffer, size?: unknown): Value {
+    // Point reads set the length of lmdb's shared buffer; ranges tell it.
+    return { buffer, size: typeof size === 'number' ? size : buffer.length };
   }
 }
 
@@ -393,6 +394,14 @@ function openEnvironment(directory: string, readOnly: boolean): RootDatabase {
     encoding: 'binary' as const,
   };
   return open(options);
+}
+
+function readMeta(
+  db: Database<Value, Bytestring>,
+  options?: { transaction: Txn },
+): StoreMeta | undefined {
+  const meta = db.get('meta', options as object);
+  return meta && (JSON.parse(meta.buffer.toString('utf8', 0, meta.size)) as StoreMeta);
 }
 
 function newTransaction(db: Database<Value, Bytestring>): Txn {

@@ -171,7 +171,7 @@ describe('state', () => {
         await rm(directory, { recursive: true, force: true });
         await play(actions, open, () => undefined);
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 
@@ -186,7 +186,7 @@ describe('state', () => {
           openState({ io, directory: own, transactionSegmentIdsMax: 7, flushIntervalMs: 1e9 });
         await play(mild, open, () => undefined);
       }),
-      { numRuns: 15 },
+      { numRuns: 10 },
     );
   });
 });

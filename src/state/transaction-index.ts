@@ -157,14 +157,21 @@ export class TransactionIndex {
     };
   }
 
-  /** All valid transactions that are exact above the horizon (and a few older ones). */
-  async *valid(): AsyncGenerator<{ id: IdWords; position: Position }> {
-    for (const segment of this.#segments) {
-      if (segment.greatestTimestampMs >= this.#horizonMs) yield* segment.valid();
-    }
-    for (const table of [this.#sealing, this.#table]) {
-      if (table !== undefined) yield* table.valid();
-    }
+  /** The valid transactions at or above the horizon (and some older ones), as of this moment. */
+  window(): TransactionWindow {
+    const segments = this.#segments.filter(
+      ({ greatestTimestampMs }) => greatestTimestampMs >= this.#horizonMs,
+    );
+    const tables = [this.#sealing, this.#table].filter((table) => table !== undefined);
+    const recent = tables.flatMap((table) => [...table.valid()]);
+    const times = [...segments, ...tables].map((part) => part.greatestTimestampMs);
+    return {
+      greatestTimestampMs: Math.max(0, ...times),
+      async *transactions() {
+        for (const segment of segments) yield* segment.valid();
+        yield* recent;
+      },
+    };
   }
 
   async close(): Promise<void> {
@@ -230,6 +237,13 @@ export class TransactionIndex {
   #path(name: string): string {
     return `${this.#directory}/${name}`;
   }
+}
+
+/** What a snapshot keeps of a transaction index. */
+export interface TransactionWindow {
+  /** No transaction in the window has a later timestamp. */
+  readonly greatestTimestampMs: number;
+  transactions(): AsyncIterable<{ readonly id: IdWords; readonly position: Position }>;
 }
 
 /** What a flush left on disk. */
