@@ -23,6 +23,8 @@ export class CrashDisk implements Disk {
   /** Writes fail after this many more bytes; half of the failing write is done. */
   freeBytes: number = Number.POSITIVE_INFINITY;
   syncFails = false;
+  /** Syncs wait for this. */
+  syncGate: Promise<void> = Promise.resolve();
   bytesRead = 0;
   syncs = 0;
 
@@ -146,6 +148,7 @@ export class CrashDisk implements Disk {
       sync: async () => {
         this.syncs += 1;
         const covered = inode.unsynced.length;
+        await this.syncGate;
         await this.#turn();
         if (this.syncFails) throw new DaybookError('IO_FAILED', 'sync failed');
         const grown = Buffer.alloc(inode.content.length);

@@ -325,6 +325,26 @@ it('refuses all writes after a failed sync until it is opened again', async () =
   await again.close();
 });
 
+it('seals only when the writes accepted before have settled', async () => {
+  const disk = new CrashDisk();
+  const log = await open(disk);
+  let release: () => void = () => undefined;
+  disk.syncGate = new Promise((resolve) => {
+    release = resolve;
+  });
+  const write = outcomeOf(put(log, 0, 10));
+  let sealed: number | undefined;
+  const seal = log.seal(1).then((tail) => {
+    sealed = tail;
+  });
+  for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  expect(sealed).toBeUndefined();
+  release();
+  await seal;
+  expect([await write, sealed]).toEqual(['ok', 1]);
+  await log.close();
+});
+
 it('is open once only', async () => {
   const disk = new CrashDisk();
   const log = await open(disk);
