@@ -233,6 +233,46 @@ describe('a contract cannot leave its realm', () => {
     expect(await harness.result('all', 'x')).toBe('inside');
   });
 
+  it('through objects in place of texts, which the host would convert', async () => {
+    const harness = await inside(`
+      async odd(ctx) {
+        const trap = { toString() { console.log('converted outside'); return '{}'; } };
+        JSON.stringify = () => trap;
+        Array.prototype[Symbol.iterator] = function* () { yield trap; };
+        const results = [];
+        const attempts = [
+          () => ctx.stub.getQueryResult({}), () => ctx.stub.getState(trap), () => ctx.stub.putState(trap, 'x'), () => ctx.stub.setEvent(trap, 'x'),
+          () => ctx.stub.getStateByRangeWithPagination('a', 'b', 5, Symbol()), () => ctx.stub.getHistoryForKey(trap),
+          () => ctx.stub.getStateByRangeWithPagination('a', 'b', trap), () => require('crypto').createHash('sha256').update(trap),
+        ];
+        for (let at = 0; at < attempts.length; at++) {
+          try { probe(await attempts[at]()); results[results.length] = 'done'; } catch (error) { probe(error); results[results.length] = 'refused'; }
+        }
+        let text = '';
+        for (let at = 0; at < results.length; at++) text += results[at] + ' ';
+        return text + verdict();
+      }`);
+    expect(await harness.result('odd')).toBe(`${'refused '.repeat(8)}inside`);
+    expect(harness.logged).toEqual([]);
+  });
+
+  it('through symbols that Node looks for when it prints', async () => {
+    const harness = await inside(`
+      async print() {
+        const inspect = Symbol.for('nodejs.util.inspect.custom');
+        const error = new Error('with hooks');
+        for (const target of [error, Error.prototype, Object.prototype]) {
+          Object.defineProperty(target, inspect, { value: (...args) => { for (const one of args) probe(one); console.log('inspected'); return 'x'; }, configurable: true });
+        }
+        console.log(error);
+        throw error;
+      }
+      async after() { return verdict(); }`);
+    expect(await harness.refusal('print')).toBe('CONTRACT_REJECTED: with hooks');
+    expect(await harness.result('after')).toBe('inside');
+    expect(harness.logged).toEqual(['log Error: with hooks']);
+  });
+
   it('by reading its own call’s arguments or callers', async () => {
     const bundle = await bundleOf({
       'index.js': `

@@ -61,34 +61,65 @@ export interface HostFunctions {
   utf8Length(text: string): number;
 }
 
-const refused = 'not bytes, or too long for a string, or the stack is exhausted';
+const refused = 'not bytes, not a text, too long, or the stack is exhausted';
 
 type AnyFunction = (...args: unknown[]) => unknown;
 
+/** Functions whose first argument is a typed array of the realm. */
+const takeBytes = ['latin1Write', 'latin1Slice', 'utf8Write', 'utf8Slice'];
+
 /**
  * The same functions, but no exception of the host comes through (near the end of the stack any
- * call can throw, and the thrown object would be one of the outer realm).
+ * call can throw, and the thrown object would be one of the outer realm), and no object goes out
+ * (converting one to a text outside would run the contract's code there).
  */
 export function guarded(host: HostFunctions): HostFunctions {
   const safe: Record<string, AnyFunction> = {};
   for (const name of Object.keys(host)) {
     const outer = (host as unknown as Record<string, AnyFunction>)[name] as AnyFunction;
-    safe[name] =
-      name === 'invoke'
-        ? (...args) => {
-            try {
-              return outer(...args);
-            } catch {
-              throw new RangeError(refused);
-            }
-          }
-        : (a, b, c, d, e) => {
-            try {
-              return outer(a, b, c, d, e);
-            } catch {
-              throw new RangeError(refused);
-            }
-          };
+    if (name === 'invoke') safe[name] = guardedVariadic(outer);
+    else safe[name] = takeBytes.includes(name) ? guardedBytes(outer) : guardedPlain(outer);
   }
   return safe as unknown as HostFunctions;
+}
+
+function guardedPlain(outer: AnyFunction): AnyFunction {
+  return (a, b, c, d, e) => {
+    if (isObject(a) || isObject(b) || isObject(c) || isObject(d) || isObject(e)) {
+      throw new TypeError(refused);
+    }
+    try {
+      return outer(a, b, c, d, e);
+    } catch {
+      throw new RangeError(refused);
+    }
+  };
+}
+
+function guardedBytes(outer: AnyFunction): AnyFunction {
+  return (bytes, text) => {
+    if (isObject(text)) throw new TypeError(refused);
+    try {
+      return outer(bytes, text);
+    } catch {
+      throw new RangeError(refused);
+    }
+  };
+}
+
+function guardedVariadic(outer: AnyFunction): AnyFunction {
+  return (...args) => {
+    for (let index = 0; index < args.length; index++) {
+      if (isObject(args[index])) throw new TypeError(refused);
+    }
+    try {
+      return outer(...args);
+    } catch {
+      throw new RangeError(refused);
+    }
+  };
+}
+
+function isObject(value: unknown): boolean {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function';
 }

@@ -164,7 +164,7 @@ export class ChaincodeStub {
   ): Promise<PaginatedResult<KeyValue>> {
     return pageOf(async () => {
       const limit = this.#startPaging(pageSize);
-      return this.#rows().rangePage({ start, end, isSimple: true }, limit, bookmark ?? '');
+      return this.#rows().rangePage({ start, end, isSimple: true }, limit, `${bookmark ?? ''}`);
     });
   }
 
@@ -183,7 +183,11 @@ export class ChaincodeStub {
   ): Promise<PaginatedResult<KeyValue>> {
     return pageOf(async () => {
       const limit = this.#startPaging(pageSize);
-      return this.#rows().rangePage(partialRange(objectType, attributes), limit, bookmark ?? '');
+      return this.#rows().rangePage(
+        partialRange(objectType, attributes),
+        limit,
+        `${bookmark ?? ''}`,
+      );
     });
   }
 
