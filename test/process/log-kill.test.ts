@@ -17,7 +17,7 @@ async function liveAndDie(directory: string, life: number): Promise<number[]> {
   const child = io.processes.spawn(new URL('./log-writer.ts', import.meta.url), {
     args: [directory, String(life)],
   });
-  const gone = new Promise((resolve) => child.onExit(resolve));
+  const gone = new Promise<string>((resolve) => child.onExit(resolve));
   const silent = new Promise<void>((resolve) => child.connection.onClose(() => resolve()));
   await new Promise<void>((resolve, reject) => {
     void gone.then((reason) => reject(new Error(`the writer ended by itself: ${reason}`)));
