@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { ByteWriter } from '../../src/base/index.ts';
 import { parentConnection, realIo } from '../../src/io/index.ts';
 import { openEmbeddedLog } from '../../src/log/index.ts';
@@ -10,8 +11,8 @@ export function entryContent(life: number, address: number): Buffer {
   return Buffer.alloc(1 + ((address * 7919 + life * 104_729) % 3000), `<${life}:${address}>`);
 }
 
-const [directory, life] = process.argv.slice(2);
-if (directory !== undefined) await run(directory, Number(life));
+const [, program, directory, life] = process.argv;
+if (program === fileURLToPath(import.meta.url)) await run(directory ?? '', Number(life));
 
 async function run(path: string, lifeNumber: number): Promise<void> {
   const parent = parentConnection();
