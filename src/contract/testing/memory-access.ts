@@ -1,5 +1,5 @@
 import type { Bytestring } from '../../base/index.ts';
-import { bytestringOfText, DaybookError, textOf } from '../../base/index.ts';
+import { DaybookError, textOf } from '../../base/index.ts';
 import type { ContractCall, HistoryPage, QueryPage, StateAccess } from '../runtime.ts';
 
 /** One version of a key, newest last. */
@@ -123,9 +123,4 @@ function selectorOf(query: string): Record<string, unknown> {
     // Reported below.
   }
   throw new DaybookError('QUERY_INVALID', 'malformed query');
-}
-
-/** Puts a text where a contract finds it. */
-export function putText(state: MemoryState, namespace: string, key: string, value: string): void {
-  state.rows.set(`${namespace}\u0000${bytestringOfText(key)}`, bytestringOfText(value));
 }
