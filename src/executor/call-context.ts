@@ -7,18 +7,18 @@ import {
 } from '../base/index.ts';
 import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contract/index.ts';
 import {
-  type BulkUpdate,
   type CommitRecord,
   encodeRecord,
   type KeyRead,
   type KeyWrite,
+  type NamespaceSet,
   namespaceEnd,
   type Position,
   type RangeRead,
   stateKey,
   type VersionSlot,
 } from '../model/index.ts';
-import { encodeRecordSummary, type SeenVersion } from '../sequencer/index.ts';
+import { encodeRecordSummary, type RecordSummary, type SeenVersion } from '../sequencer/index.ts';
 import type { VersionReference } from './frames.ts';
 
 /** What a read found: a committed row, a value in flight, or nothing. */
@@ -28,6 +28,15 @@ export interface Found {
   readonly version: Position | undefined;
   /** The execution whose write in flight was seen; its value may be a delete. */
   readonly execution: number | undefined;
+}
+
+/** What a record says besides reads and writes. */
+export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
+
+/** One write, by state key; `value` undefined deletes. */
+export interface StateKeyWrite {
+  readonly key: Bytestring;
+  readonly value: Bytestring | undefined;
 }
 
 /** A row of a range; deletes in flight are among them. */
@@ -178,15 +187,6 @@ export class CallContext implements StateAccess {
     throw new DaybookError('INVALID_ARGUMENT', 'updateRange is not available yet');
   }
 
-  /** State keys that the call writes. */
-  writtenKeys(): Bytestring[] {
-    const keys: Bytestring[] = [];
-    for (const { namespace, writes } of this.#sets.values()) {
-      for (const key of writes.keys()) keys.push(stateKey(namespace, key));
-    }
-    return keys;
-  }
-
   /** Namespaces with declared indexes whose rows the call writes. */
   indexedWrites(): { namespace: string; key: Bytestring }[] {
     const found: { namespace: string; key: Bytestring }[] = [];
@@ -219,9 +219,9 @@ export class CallContext implements StateAccess {
     }
   }
 
-  /** What was written, in state keys. */
-  writes(): { key: Bytestring; value: Bytestring | undefined }[] {
-    const all: { key: Bytestring; value: Bytestring | undefined }[] = [];
+  /** What was written. */
+  writes(): StateKeyWrite[] {
+    const all: StateKeyWrite[] = [];
     for (const { namespace, writes } of this.#sets.values()) {
       for (const [key, value] of writes) all.push({ key: stateKey(namespace, key), value });
     }
@@ -231,57 +231,53 @@ export class CallContext implements StateAccess {
   /**
    * Encodes the record and its summary.
    *
+   * @param written - {@link CallContext.writes}.
    * @returns the places of versions that are not known yet.
    * @throws {DaybookError} `LIMIT_EXCEEDED`
    */
   encode(
-    head: Omit<CommitRecord, 'sets'>,
+    head: RecordHead,
     snapshot: Position,
+    written: readonly StateKeyWrite[],
     record: ByteWriter,
     summary: ByteWriter,
   ): readonly VersionReference[] {
-    const sets: SetBuilder[] = [];
+    const sets: NamespaceSet[] = [];
+    const reads: Seen[] = [];
+    const ranges: RecordSummary['ranges'][number][] = [];
     for (const set of this.#sets.values()) {
-      if (set.reads.size + set.ranges.length + set.writes.size > 0) sets.push(set);
+      if (set.reads.size + set.ranges.length + set.writes.size === 0) continue;
+      const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
+      for (const seen of ownReads) reads.push(seen);
+      for (const range of set.ranges) {
+        const start = stateKey(set.namespace, range.start);
+        ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
+      }
+      sets.push({
+        namespace: set.namespace,
+        reads: ownReads,
+        ranges: set.ranges,
+        writes: sortedWrites(set.writes),
+        bulkUpdates: none,
+      });
     }
-    const slots: VersionSlot[] | undefined = this.#pending ? [] : undefined;
+    const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
+    const pending = this.#pending;
+    const slots: VersionSlot[] | undefined = pending ? [] : undefined;
     encodeRecord(
-      {
-        ...head,
-        sets: sets.map((set) => ({
-          namespace: set.namespace,
-          reads: set.reads.size === 0 ? none : [...set.reads.values()],
-          ranges: set.ranges,
-          writes: sortedWrites(set.writes),
-          bulkUpdates: noBulkUpdates,
-        })),
-      },
+      { type, txId, batch: 0, leaf, transactionBytes, contractVersion, sets, result, event },
       record,
       slots,
     );
-    const references: { seen: Seen; recordOffset: number | undefined; summaryOffset: number }[] =
-      [];
+    const references: { seen: Seen; summaryOffset: number }[] = [];
+    const writes = written.map(({ key }) => key);
     encodeRecordSummary(
-      {
-        snapshot,
-        urgent: false,
-        reads: sets.flatMap((set) => seenVersions(set.reads.values())),
-        ranges: sets.flatMap((set) =>
-          set.ranges.map((range) => ({
-            start: stateKey(set.namespace, range.start),
-            end: rangeEnd(set.namespace, range),
-            rows: seenVersions(range.seen),
-          })),
-        ),
-        writes: this.writtenKeys(),
-        writtenRanges: none,
-      },
+      { snapshot, urgent: false, reads, ranges, writes, writtenRanges: none },
       summary,
-      this.#pending
-        ? (summaryOffset, row) => {
-            const { seen } = row as SummaryRow;
-            if (seen.execution === undefined) return;
-            references.push({ seen, recordOffset: undefined, summaryOffset });
+      pending
+        ? (summaryOffset, seen) => {
+            if ((seen as Seen).execution === undefined) return;
+            references.push({ seen: seen as Seen, summaryOffset });
           }
         : undefined,
     );
@@ -384,7 +380,7 @@ export class CallContext implements StateAccess {
 }
 
 /** A version as it was read; also the `KeyRead` of the record. */
-interface Seen extends KeyRead, Found {
+interface Seen extends KeyRead, SeenVersion, Found {
   readonly version: Position | undefined;
   readonly stateKey: Bytestring;
 }
@@ -410,23 +406,12 @@ interface SetBuilder {
   readonly writes: Map<Bytestring, Bytestring | undefined>;
 }
 
-interface SummaryRow extends SeenVersion {
-  readonly seen: Seen;
-}
-
 const none: readonly never[] = [];
-const noBulkUpdates: readonly BulkUpdate[] = none;
 
 /** A value that was in flight is fine: whether it became valid is looked after elsewhere. */
 function same(seen: Seen, now: Found): boolean {
   if (seen.execution !== undefined) return true;
   return now.execution === undefined && now.version === seen.version;
-}
-
-function seenVersions(seen: Iterable<Seen>): SummaryRow[] {
-  const rows: SummaryRow[] = [];
-  for (const one of seen) rows.push({ key: one.stateKey, version: one.version, seen: one });
-  return rows;
 }
 
 function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {

@@ -268,8 +268,10 @@ export class Engine {
       const before = context.before(namespace, key);
       context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
     }
+    const written = context.writes();
     if (this.#locking) {
-      for (const key of context.writtenKeys().sort()) {
+      const keys = written.map(({ key }) => key);
+      for (const key of keys.sort()) {
         const wait = this.#lock(task, { key }, 'exclusive');
         if (wait !== undefined) await wait;
       }
@@ -288,7 +290,6 @@ export class Engine {
       {
         type: isDeploy ? 'deploy' : 'call',
         txId: call.txId,
-        batch: 0,
         leaf: call.leaf,
         transactionBytes: call.transactionBytes,
         contractVersion: isDeploy ? '' : (this.#definition(contract)?.version ?? ''),
@@ -296,12 +297,15 @@ export class Engine {
         event: outcome.event,
       },
       snapshot,
+      written,
       this.#record,
       this.#summary,
     );
     const execution = this.#nextExecution++;
-    const writes = context.writes().map(({ key, value }) => ({ key, value, execution }));
-    this.#inFlight.push(execution, writes);
+    this.#inFlight.push(
+      execution,
+      written.map(({ key, value }) => ({ key, value, execution })),
+    );
     this.#emit(task, execution, references);
     this.#ended(task);
   }

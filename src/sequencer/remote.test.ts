@@ -13,7 +13,7 @@ function summary(key: string, version: ReadVersion, snapshot = start): Buffer {
     {
       snapshot,
       urgent: false,
-      reads: [{ key, version }],
+      reads: [{ stateKey: key, version }],
       ranges: [],
       writes: [key],
       writtenRanges: [],

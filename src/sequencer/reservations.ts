@@ -32,7 +32,7 @@ export class Reservations {
   /** The key of a record that is reserved for somebody else. */
   conflict(requester: string, record: RecordSummary): Bytestring | undefined {
     if (this.#holder === undefined || this.#holder === requester) return undefined;
-    for (const { key } of record.reads) if (this.#keys.has(key)) return key;
+    for (const { stateKey } of record.reads) if (this.#keys.has(stateKey)) return stateKey;
     return record.writes.find((key) => this.#keys.has(key));
   }
 
@@ -44,7 +44,7 @@ export class Reservations {
     }
     if (this.#holder !== requester) return;
     if (this.#keys.size >= limits.sequencerReservationsMax) return;
-    for (const { key } of record.reads) this.#keys.add(key);
+    for (const { stateKey } of record.reads) this.#keys.add(stateKey);
     for (const key of record.writes) this.#keys.add(key);
   }
 

@@ -24,7 +24,7 @@ export interface GroupSummary {
 
 /** One version seen: of a row, or of a delete that is still in flight. */
 export interface SeenVersion {
-  readonly key: Bytestring;
+  readonly stateKey: Bytestring;
   readonly version: ReadVersion;
 }
 

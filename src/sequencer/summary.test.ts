@@ -17,7 +17,7 @@ const version: fc.Arbitrary<ReadVersion> = fc.oneof(
     .map(asPosition),
   fc.record({ index: fc.nat(4095) }),
 );
-const seen = fc.array(fc.record({ key, version }), { maxLength: 4 });
+const seen = fc.array(fc.record({ stateKey: key, version }), { maxLength: 4 });
 const interval = { start: key, end: key };
 const summary: fc.Arbitrary<RecordSummary> = fc.record({
   snapshot: fc.maxSafeNat().map(asPosition),

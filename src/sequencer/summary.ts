@@ -23,7 +23,7 @@ export function encodeRecordSummary(
   const rows = (seen: readonly SeenVersion[]): void => {
     writer.u32(seen.length);
     for (const row of seen) {
-      writer.bytestring(row.key);
+      writer.bytestring(row.stateKey);
       onVersion?.(writer.length - start, row);
       writeVersion(writer, row.version);
     }
@@ -79,7 +79,7 @@ export function decodeRecordSummary(bytes: Uint8Array): RecordSummary {
 function readRows(reader: ByteReader): SeenVersion[] {
   const rows: SeenVersion[] = [];
   for (let count = reader.length(limits.readsPerRecordMax); count > 0; count--) {
-    rows.push({ key: reader.bytestring(stateKeyBytesMax), version: readVersion(reader) });
+    rows.push({ stateKey: reader.bytestring(stateKeyBytesMax), version: readVersion(reader) });
   }
   return rows;
 }

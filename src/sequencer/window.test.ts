@@ -44,7 +44,7 @@ describe('SequencerCore', () => {
     expect(first).toEqual({ token: { epoch: 1, address: 0 }, conflicts: [undefined] });
     const read = (version: ReadVersion): Judged => ({
       ...none,
-      reads: [{ key: 'b', version }],
+      reads: [{ stateKey: 'b', version }],
     });
     // Not applied yet, and another version: conflict. The same version: fine.
     expect(granted(ask(sequencer, at(0), [read(undefined)]))).toEqual({
@@ -58,7 +58,7 @@ describe('SequencerCore', () => {
     const sequencer = core();
     granted(ask(sequencer, at(0), [{ ...none, writes: ['k'] }]));
     // Address 0 was filled: the key is still absent for a reader that has applied the fill.
-    const reader = { ...none, reads: [{ key: 'k', version: undefined }] };
+    const reader = { ...none, reads: [{ stateKey: 'k', version: undefined }] };
     expect(granted(ask(sequencer, at(1), [reader])).token?.address).toBe(1);
   });
 
@@ -67,11 +67,11 @@ describe('SequencerCore', () => {
     granted(ask(sequencer, at(0), [{ ...none, writes: ['x'] }]));
     const answer = granted(
       ask(sequencer, at(0), [
-        { ...none, reads: [{ key: 'x', version: undefined }], writes: ['y'] },
-        { ...none, reads: [{ key: 'y', version: { index: 0 } }], writes: ['z'] },
+        { ...none, reads: [{ stateKey: 'x', version: undefined }], writes: ['y'] },
+        { ...none, reads: [{ stateKey: 'y', version: { index: 0 } }], writes: ['z'] },
         { ...none, writes: ['z'] },
-        { ...none, reads: [{ key: 'z', version: { index: 2 } }] },
-        { ...none, reads: [{ key: 'z', version: undefined }] },
+        { ...none, reads: [{ stateKey: 'z', version: { index: 2 } }] },
+        { ...none, reads: [{ stateKey: 'z', version: undefined }] },
       ]),
     );
     expect(answer.conflicts).toEqual(['x', 'y', undefined, undefined, 'z']);
@@ -82,7 +82,7 @@ describe('SequencerCore', () => {
     granted(ask(sequencer, at(0), [{ ...none, writes: ['c'] }]));
     const scan = (start: string, end: string, rows: [string, ReadVersion][]): Judged => ({
       ...none,
-      ranges: [{ start, end, rows: rows.map(([key, version]) => ({ key, version })) }],
+      ranges: [{ start, end, rows: rows.map(([stateKey, version]) => ({ stateKey, version })) }],
     });
     const verdicts = granted(
       ask(sequencer, at(0), [
@@ -108,7 +108,7 @@ describe('SequencerCore', () => {
     granted(ask(sequencer, at(0), [{ ...none, writtenRanges: [{ start: 'a', end: 'c' }] }]));
     const reads = (key: string): Judged => ({
       ...none,
-      reads: [{ key, version: undefined }],
+      reads: [{ stateKey: key, version: undefined }],
     });
     const scan = { ...none, ranges: [{ start: 'b', end: 'd', rows: [] }] };
     expect(granted(ask(sequencer, at(0), [reads('b'), reads('c'), scan])).conflicts).toEqual([
@@ -165,12 +165,12 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.record({
 describe('fairness', () => {
   it('keeps the keys of an urgent record for its executor until it has passed', () => {
     const sequencer = core();
-    const hot = { ...none, reads: [{ key: 'k', version: undefined }], writes: ['k'] };
+    const hot = { ...none, reads: [{ stateKey: 'k', version: undefined }], writes: ['k'] };
     granted(ask(sequencer, at(0), [hot], 'one'));
     const lost = granted(ask(sequencer, at(0), [{ ...hot, urgent: true }], 'two'));
     expect(lost.conflicts).toEqual(['k']);
     // The first one sees its own write in flight, and would go on for ever.
-    const again = { ...hot, reads: [{ key: 'k', version: at(0) }] };
+    const again = { ...hot, reads: [{ stateKey: 'k', version: at(0) }] };
     expect(granted(ask(sequencer, at(0), [again], 'one')).conflicts).toEqual(['k']);
     const other = { ...none, writes: ['other'] };
     expect(granted(ask(sequencer, at(0), [other], 'one')).conflicts).toEqual([undefined]);
@@ -182,7 +182,7 @@ describe('fairness', () => {
 
   it('does not wait for an executor that does not come back', () => {
     const sequencer = core();
-    const hot = { ...none, reads: [{ key: 'k', version: undefined }], writes: ['k'] };
+    const hot = { ...none, reads: [{ stateKey: 'k', version: undefined }], writes: ['k'] };
     granted(ask(sequencer, at(0), [hot], 'one'));
     granted(ask(sequencer, at(0), [{ ...hot, urgent: true }], 'two'));
     let requests = 0;
@@ -224,11 +224,11 @@ describe('against replay', () => {
             const records = step.records.map((shape, index): Judged => {
               const reads = shape.reads.map((pick) => {
                 const key = keys[pick] as string;
-                return { key, version: version(key) };
+                return { stateKey: key, version: version(key) };
               });
               const rows = keys
                 .slice(1, 4)
-                .map((key) => ({ key, version: version(key) }))
+                .map((key) => ({ stateKey: key, version: version(key) }))
                 .filter((row) => row.version !== undefined);
               const written = shape.writes.map((pick) => keys[pick] as string);
               for (const key of written) here.set(key, index);
@@ -251,12 +251,12 @@ describe('against replay', () => {
               const resolve = (seen: ReadVersion): ReadVersion =>
                 typeof seen === 'object' ? at(next, seen.index) : seen;
               const current =
-                record.reads.every((read) => rows.get(read.key) === resolve(read.version)) &&
+                record.reads.every((read) => rows.get(read.stateKey) === resolve(read.version)) &&
                 record.ranges.every((range) => {
                   const found = keys
                     .filter((key) => key >= range.start && key < range.end && rows.has(key))
                     .map((key) => [key, rows.get(key)]);
-                  const seen = range.rows.map((row) => [row.key, resolve(row.version)]);
+                  const seen = range.rows.map((row) => [row.stateKey, resolve(row.version)]);
                   return JSON.stringify(found) === JSON.stringify(seen);
                 });
               const passes = answer.conflicts[index] === undefined;
@@ -267,7 +267,7 @@ describe('against replay', () => {
               } else {
                 refused++;
                 const touched = [
-                  ...record.reads.map((read) => read.key),
+                  ...record.reads.map((read) => read.stateKey),
                   ...(record.ranges.length > 0 ? keys.slice(1, 4) : []),
                 ];
                 // A refusal needs a cause: a stale read, or a grant whose fate is open.

@@ -140,7 +140,7 @@ export class GroupJudge {
   judge(index: number, record: RecordSummary): Bytestring | undefined {
     this.#snapshot = record.snapshot;
     for (const read of record.reads) {
-      if (this.#readConflicts(read)) return read.key;
+      if (this.#readConflicts(read)) return read.stateKey;
     }
     for (const range of record.ranges) {
       const key = this.#rangeConflict(range, range.rows);
@@ -151,7 +151,7 @@ export class GroupJudge {
     return undefined;
   }
 
-  #readConflicts({ key, version }: SeenVersion): boolean {
+  #readConflicts({ stateKey: key, version }: SeenVersion): boolean {
     const writer = this.writes.get(key);
     const bulk = this.#lastBulk(key);
     if (writer !== undefined || bulk !== undefined) {
@@ -165,8 +165,8 @@ export class GroupJudge {
   #rangeConflict(range: WrittenRange, seen: readonly SeenVersion[]): Bytestring | undefined {
     const rows = new Map<Bytestring, ReadVersion>();
     for (const row of seen) {
-      rows.set(row.key, row.version);
-      if (localIndex(row.version) !== undefined && this.#readConflicts(row)) return row.key;
+      rows.set(row.stateKey, row.version);
+      if (localIndex(row.version) !== undefined && this.#readConflicts(row)) return row.stateKey;
     }
     for (const [key, index] of this.writes) {
       if (inside(key, range) && localIndex(rows.get(key)) !== index) return key;
