@@ -21,17 +21,18 @@ import {
   type BlockHeader,
   type CommittedWrite,
   commitHash,
-  encodeBlock,
   encodeOrdererMetadata,
   encodeSignedMetadata,
   headerHash,
   type MetadataSignature,
   signBlock,
+  writeBlock,
 } from './fabric/block.ts';
 import { encodeConfigEnvelope } from './fabric/config-envelope.ts';
+import { ProtoWriter } from './fabric/proto-writer.ts';
 import type { BlockVersion } from './fabric/read-envelope.ts';
 import { EnvelopeWriter } from './fabric/write-envelope.ts';
-import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
+import { HistoryFrontier } from './history-tree.ts';
 
 /** Where a chain stands between two blocks: all that the next block depends on, but the state. */
 export interface ChainPoint {
@@ -96,6 +97,8 @@ export class BlockBuilder {
   #point: ChainPoint;
   #channel: string;
   #data = Buffer.allocUnsafeSlow(1 << 20);
+  /** 0x00, position, verdict, transaction id, envelope hash: see `historyLeafHash`. */
+  readonly #leaf = Buffer.alloc(1 + 8 + 1 + 32 + 32);
 
   /** @param tree - the state tree at `point`; the builder updates it. */
   constructor(point: ChainPoint, tree: StateTree) {
@@ -165,12 +168,12 @@ export class BlockBuilder {
     const { positions, filter, writes, txIds, envelopes } = parts;
     const historyHashes: { level: number; hash: Buffer }[] = [];
     for (const [at, envelope] of envelopes.entries()) {
-      const leaf = historyLeafHash({
-        position: positions[at] as Position,
-        verdict: filter[at] as number,
-        txId: txIds[at] as Uint8Array,
-        envelopeHash: sha256Fast(envelope),
-      });
+      const leaf = this.#leafHash(
+        positions[at] as Position,
+        filter[at] as number,
+        txIds[at] as Uint8Array,
+        envelope,
+      );
       this.#history.append(leaf, (level, node) => historyHashes.push({ level, hash: node }));
     }
     const sorted = [...writes.keys()].sort().map((key) => {
@@ -219,6 +222,17 @@ export class BlockBuilder {
       historyHashes,
       historySize: this.#history.size,
     };
+  }
+
+  /** `historyLeafHash`, without a buffer per part. */
+  #leafHash(position: Position, verdict: number, txId: Uint8Array, envelope: Buffer): Buffer {
+    const leaf = this.#leaf;
+    leaf.writeUInt32BE(Math.floor(position / 0x1_0000_0000), 1);
+    leaf.writeUInt32BE(position % 0x1_0000_0000, 5);
+    leaf[9] = verdict;
+    leaf.set(txId, 10);
+    leaf.latin1Write(hash('sha256', envelope, 'binary'), 42, 32);
+    return sha256Fast(leaf);
   }
 
   #envelope(one: BlockRecord, resolve: Resolver): Buffer {
@@ -281,21 +295,29 @@ export function encodeBuiltBlock(
   built: BuiltBlock,
   signatures: readonly MetadataSignature[],
 ): Buffer {
+  return Buffer.from(viewBuiltBlock(built, signatures, new ProtoWriter()));
+}
+
+/**
+ * {@link encodeBuiltBlock} without new memory: a view that the writer's next use invalidates.
+ * Megabytes of fresh buffers per block cost more time in the garbage collector than hashing them.
+ */
+export function viewBuiltBlock(
+  built: BuiltBlock,
+  signatures: readonly MetadataSignature[],
+  writer: ProtoWriter,
+): Buffer {
   const { header, envelopes, metadataValue, transactionsFilter } = built;
   const nothing = Buffer.alloc(0);
-  return encodeBlock({
-    header,
-    envelopes,
-    metadata: [
-      encodeSignedMetadata({ value: metadataValue, signatures }),
-      nothing,
-      transactionsFilter,
-      nothing,
-      header.number === 0
-        ? nothing
-        : encodeSignedMetadata({ value: built.commitHash, signatures: [] }),
-    ],
-  });
+  const commit =
+    header.number === 0
+      ? nothing
+      : encodeSignedMetadata({ value: built.commitHash, signatures: [] });
+  const signed = encodeSignedMetadata({ value: metadataValue, signatures });
+  const metadata = [signed, nothing, transactionsFilter, nothing, commit];
+  writer.reset();
+  writeBlock({ header, envelopes, metadata }, writer);
+  return writer.view();
 }
 
 /** A generator's signature over a block. */

@@ -11,8 +11,8 @@ import {
   type ChainPoint,
   chainStart,
   configAt,
-  encodeBuiltBlock,
   signBuiltBlock,
+  viewBuiltBlock,
 } from './builder.ts';
 import { Cutter } from './cutter.ts';
 import {
@@ -22,6 +22,7 @@ import {
   decodeSignedMetadata,
   headerHash,
 } from './fabric/block.ts';
+import { ProtoWriter } from './fabric/proto-writer.ts';
 import type { BlockVersion } from './fabric/read-envelope.ts';
 import { HistoryFiles } from './history-files.ts';
 import { VersionMap } from './version-map.ts';
@@ -43,13 +44,6 @@ export interface BlockGeneratorOptions {
   readonly bucketBits?: number;
 }
 
-/** A block as it was stored. */
-export interface StoredBlockEvent {
-  readonly height: number;
-  readonly bytes: Buffer;
-  readonly stateRoot: Buffer;
-}
-
 /**
  * Makes the blocks of a channel from a replica's stream and keeps them, with the state tree, the
  * history tree and the map of versions. One caller at a time; nothing here is on the commit path.
@@ -66,7 +60,7 @@ export class BlockGenerator {
   readonly #buckets: BucketStore;
   readonly #builder: BlockBuilder;
   readonly #cutter: Cutter;
-  readonly #listeners = new Set<(block: StoredBlockEvent) => void>();
+  readonly #writer = new ProtoWriter(1 << 20);
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -90,12 +84,6 @@ export class BlockGenerator {
   /** Where the chain stands after the last block. */
   get point(): ChainPoint {
     return this.#builder.point;
-  }
-
-  /** Hears of every new block. @returns a function that ends it. */
-  onBlock(listener: (block: StoredBlockEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   /**
@@ -156,10 +144,9 @@ export class BlockGenerator {
     if (isNew) {
       const { signer } = this.#options;
       const signatures = signer === undefined ? [] : [signBuiltBlock(built, signer)];
-      const bytes = encodeBuiltBlock(built, signatures);
-      const { header, positions, txIds, stateRoot } = built;
+      const bytes = viewBuiltBlock(built, signatures, this.#writer);
+      const { header, positions, txIds } = built;
       await this.store.append({ header, bytes, positions, txIds });
-      for (const listener of this.#listeners) listener({ height: number, bytes, stateRoot });
     } else await this.#compare(built);
     await this.history.append(built.historyHashes);
     // The map was filled from the stored blocks as far as they reach.
@@ -179,7 +166,7 @@ export class BlockGenerator {
     const height = built.header.number;
     const stored = await this.store.block(height);
     const signed = decodeSignedMetadata(decodeBlock(stored).metadata[0] as Buffer);
-    if (!encodeBuiltBlock(built, signed.signatures).equals(stored)) {
+    if (!viewBuiltBlock(built, signed.signatures, this.#writer).equals(stored)) {
       throw new DaybookError('BLOCK_MISMATCH', `block ${height} is not what the log says`, {
         details: { height },
       });

@@ -76,18 +76,22 @@ export function decodeBlock(bytes: Uint8Array): BlockParts {
 
 /** Bytes of a `common.Block`. */
 export function encodeBlock(parts: BlockParts): Buffer {
-  const bytes = parts.envelopes.reduce((sum, envelope) => sum + envelope.length + 6, 4096);
-  const writer = new ProtoWriter(bytes);
-  const metadataEnd = writer.length;
-  for (const value of parts.metadata.toReversed()) writer.bytesAlways(1, value);
-  writer.message(3, metadataEnd);
+  const writer = new ProtoWriter(4096);
+  writeBlock(parts, writer);
+  return writer.finish();
+}
+
+/** Writes a `common.Block` into an empty writer. */
+export function writeBlock(parts: BlockParts, writer: ProtoWriter): void {
+  const { envelopes, metadata } = parts;
+  for (let at = metadata.length - 1; at >= 0; at--) writer.bytesAlways(1, metadata[at] as Buffer);
+  writer.message(3, 0);
   const dataEnd = writer.length;
-  for (const envelope of parts.envelopes.toReversed()) writer.bytesAlways(1, envelope);
+  for (let at = envelopes.length - 1; at >= 0; at--) writer.bytesAlways(1, envelopes[at] as Buffer);
   writer.message(2, dataEnd);
   const headerEnd = writer.length;
   const { number, previousHash, dataHash: hash } = parts.header;
   writer.bytes(3, hash).bytes(2, previousHash).varint(1, number).message(1, headerEnd);
-  return writer.finish();
 }
 
 /** `common.Metadata`: signed bytes and signatures over them. */
@@ -229,9 +233,12 @@ export function commitHash(
 
 /** One byte: how many bytes follow; then the number, big-endian, without leading zeros. */
 function rawVersionNumber(writer: ProtoWriter, value: number): void {
-  const bytes: number[] = [];
-  for (let rest = value; rest > 0; rest = Math.floor(rest / 256)) bytes.unshift(rest % 256);
-  writer.raw(Uint8Array.of(bytes.length, ...bytes));
+  let count = 0;
+  for (let rest = value; rest > 0; rest = Math.floor(rest / 256)) {
+    writer.rawByte(rest % 256);
+    count++;
+  }
+  writer.rawByte(count);
 }
 
 function der(tag: number, content: Uint8Array): Buffer {

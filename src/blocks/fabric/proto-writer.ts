@@ -90,6 +90,13 @@ export class ProtoWriter {
     return this;
   }
 
+  /** One byte, 0..255. */
+  rawByte(value: number): this {
+    this.#reserve(1);
+    this.#buffer[--this.#at] = value;
+    return this;
+  }
+
   /** A bare varint, as in a packed field or in front of a delimited message. */
   rawVarint(value: number): this {
     return this.#varint(value);
