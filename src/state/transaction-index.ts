@@ -6,7 +6,7 @@ import type { TransactionFiles } from './store.ts';
 import {
   type IdWords,
   idWords,
-  type SegmentColumns,
+  type SegmentSource,
   TransactionSegment,
 } from './transaction-segment.ts';
 
@@ -202,7 +202,8 @@ export class TransactionIndex {
       this.#disk,
       this.#path(segmentName(number)),
       number,
-      table.columns(logTimeMs),
+      table.sorted(),
+      logTimeMs,
     );
     this.#segments.push(segment);
     this.#sealing = undefined;
@@ -316,40 +317,32 @@ class IdTable {
     }
   }
 
-  /** The ids in order. */
-  columns(sealedLogTimeMs: number): SegmentColumns {
-    const { count } = this;
-    const [firsts, ...others] = this.#words;
-    const order = new Uint32Array(count);
+  /** The ids in order; the table must not change any more. */
+  sorted(): SegmentSource {
+    const { count, greatestTimestampMs } = this;
+    const [firsts] = this.#words;
+    const slots = new Uint32Array(count);
     let filled = 0;
     for (let slot = 0; slot < this.#slots; slot++) {
       if (this.#positions[slot] === 0) continue;
       const first = firsts[slot] as number;
       let at = filled++;
-      while (at > 0 && (firsts[order[at - 1] as number] as number) > first) {
-        order[at] = order[at - 1] as number;
+      while (at > 0 && (firsts[slots[at - 1] as number] as number) > first) {
+        slots[at] = slots[at - 1] as number;
         at--;
       }
-      order[at] = slot;
-    }
-    const pick = (column: Uint32Array): Uint32Array => {
-      const picked = new Uint32Array(count);
-      for (let at = 0; at < count; at++) picked[at] = column[order[at] as number] as number;
-      return picked;
-    };
-    const positions = new Float64Array(count);
-    const codes = new Uint8Array(count);
-    for (let at = 0; at < count; at++) {
-      positions[at] = (this.#positions[order[at] as number] as number) - 1;
-      codes[at] = this.#verdicts[order[at] as number] as number;
+      slots[at] = slot;
     }
     return {
       count,
-      words: [pick(firsts), pick(others[0]), pick(others[1]), pick(others[2])],
-      positions,
-      verdicts: codes,
-      greatestTimestampMs: this.greatestTimestampMs,
-      sealedLogTimeMs,
+      greatestTimestampMs,
+      words: (column) => picked(this.#words[column], new Uint32Array(count), slots),
+      positions: () => {
+        const positions = picked(this.#positions, new Float64Array(count), slots);
+        for (let at = 0; at < count; at++) positions[at] = (positions[at] as number) - 1;
+        return positions;
+      },
+      verdicts: () => picked(this.#verdicts, new Uint8Array(count), slots),
     };
   }
 
@@ -370,6 +363,15 @@ class IdTable {
     // Ids are SHA-256 values: thousands of them in a row do not happen by chance.
     assert(false, 'the transaction table is clustered');
   }
+}
+
+function picked<T extends Uint32Array | Float64Array | Uint8Array>(
+  column: T,
+  target: T,
+  slots: Uint32Array,
+): T {
+  for (let at = 0; at < slots.length; at++) target[at] = column[slots[at] as number] as number;
+  return target;
 }
 
 function segmentName(number: number): string {

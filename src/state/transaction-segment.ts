@@ -1,4 +1,3 @@
-import { crc32 } from 'node:zlib';
 import { DaybookError } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { Position, VerdictCode } from '../model/index.ts';
@@ -20,23 +19,22 @@ function word(bytes: Uint8Array, at: number): number {
   return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
 }
 
-/** The columns of a segment: ids ascending by their first word, then in no particular order. */
-export interface SegmentColumns {
+/** What a segment is made of: ids ascending by their first word, then in no particular order. */
+export interface SegmentSource {
   readonly count: number;
-  readonly words: readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
-  readonly positions: Float64Array;
-  readonly verdicts: Uint8Array;
+  /** One column of the ids' words, in order. Made when asked for, as a column is large. */
+  words(column: 0 | 1 | 2 | 3): Uint32Array;
+  positions(): Float64Array;
+  verdicts(): Uint8Array;
   /** Newest transaction timestamp in the segment. */
   readonly greatestTimestampMs: number;
-  /** Log time when the segment was sealed. */
-  readonly sealedLogTimeMs: number;
 }
 
 /*
- * File: header (64 bytes: magic, format, count, greatest timestamp, log time, CRC-32 of the header
- * before it and of everything behind it), then the columns: bucket starts, second words, first
- * words, third, fourth, positions, verdicts. Columns are in the machine's byte order, which is
- * little-endian wherever Node runs; the files never leave the machine.
+ * File: header (64 bytes: magic, format, count, greatest timestamp, log time when it was sealed),
+ * then the columns: bucket starts, second words, first words, third, fourth, positions, verdicts.
+ * Columns are in the machine's byte order, which is little-endian wherever Node runs; the files
+ * never leave the machine.
  */
 const magic = 0x4454_5831;
 const fileHeaderBytes = 64;
@@ -66,32 +64,44 @@ export class TransactionSegment {
     this.sealedLogTimeMs = header.sealedLogTimeMs;
   }
 
-  /** Writes a segment file. */
+  /** Writes a segment file, a column at a time, so that other work can go on in between. */
   static async create(
     disk: Disk,
     path: string,
     number: number,
-    columns: SegmentColumns,
+    source: SegmentSource,
+    sealedLogTimeMs: number,
   ): Promise<TransactionSegment> {
-    const { count, words, positions, verdicts } = columns;
-    const starts = bucketStarts(words[0]);
-    const body = [starts, words[1], words[0], words[2], words[3], positions, verdicts].map(bytesOf);
+    const { count, greatestTimestampMs } = source;
+    // A file left behind by a crash may be longer.
+    await disk.remove(path);
+    const file = await disk.open(path, { create: true });
+    let offset = fileHeaderBytes;
+    const write = async (column: Uint32Array | Float64Array | Uint8Array): Promise<void> => {
+      await file.write([bytesOf(column)], offset);
+      offset += column.byteLength;
+    };
+    const firsts = source.words(0);
+    const starts = bucketStarts(firsts);
+    await write(starts);
+    const seconds = source.words(1);
+    await write(seconds);
+    await write(firsts);
+    await write(source.words(2));
+    await write(source.words(3));
+    await write(source.positions());
+    await write(source.verdicts());
     const header = Buffer.alloc(fileHeaderBytes);
     header.writeUInt32BE(magic, 0);
     header.writeUInt32BE(1, 4);
     header.writeUInt32BE(count, 8);
-    header.writeDoubleBE(columns.greatestTimestampMs, 16);
-    header.writeDoubleBE(columns.sealedLogTimeMs, 24);
-    let sum = crc32(header.subarray(0, 60));
-    for (const part of body) sum = crc32(part, sum);
-    header.writeUInt32BE(sum, 60);
-    // A file left behind by a crash may be longer.
-    await disk.remove(path);
-    const file = await disk.open(path, { create: true });
-    await file.write([header, ...body], 0);
-    const segment = new TransactionSegment(number, file, columns);
+    header.writeDoubleBE(greatestTimestampMs, 16);
+    header.writeDoubleBE(sealedLogTimeMs, 24);
+    await file.write([header], 0);
+    const facts = { count, greatestTimestampMs, sealedLogTimeMs };
+    const segment = new TransactionSegment(number, file, facts);
     segment.#starts = starts;
-    segment.#seconds = words[1];
+    segment.#seconds = seconds;
     return segment;
   }
 
@@ -140,24 +150,15 @@ export class TransactionSegment {
 
   find(id: IdWords): TransactionStatus | undefined {
     const bucket = id[0] >>> (32 - bucketBits);
-    const [from, to] = this.#bucket(bucket);
+    const starts = this.#starts;
     const seconds = this.#seconds;
-    if (seconds !== undefined) {
-      for (let at = from; at < to; at++) {
-        if (seconds[at] === id[1]) {
-          const found = this.#read(at, id);
-          if (found !== undefined) return found;
-        }
-      }
-      return undefined;
-    }
-    const part = new Uint32Array(to - from);
-    this.#readInto(part, startsBytes + from * 4);
-    for (let at = from; at < to; at++) {
-      if (part[at - from] === id[1]) {
-        const found = this.#read(at, id);
-        if (found !== undefined) return found;
-      }
+    if (starts === undefined || seconds === undefined) return this.#findInFile(id, bucket);
+    const second = id[1];
+    const to = starts[bucket + 1] as number;
+    for (let at = starts[bucket] as number; at < to; at++) {
+      if (seconds[at] !== second) continue;
+      const found = this.#read(at, id);
+      if (found !== undefined) return found;
     }
     return undefined;
   }
@@ -188,13 +189,18 @@ export class TransactionSegment {
     await this.#file.close();
   }
 
-  #bucket(bucket: number): [number, number] {
-    if (this.#starts !== undefined) {
-      return [this.#starts[bucket] as number, this.#starts[bucket + 1] as number];
+  #findInFile(id: IdWords, bucket: number): TransactionStatus | undefined {
+    const bounds = new Uint32Array(2);
+    this.#readInto(bounds, bucket * 4);
+    const [from = 0, to = 0] = bounds;
+    const seconds = new Uint32Array(to - from);
+    this.#readInto(seconds, startsBytes + from * 4);
+    for (let at = from; at < to; at++) {
+      if (seconds[at - from] !== id[1]) continue;
+      const found = this.#read(at, id);
+      if (found !== undefined) return found;
     }
-    const pair = new Uint32Array(2);
-    this.#readInto(pair, bucket * 4);
-    return [pair[0] as number, pair[1] as number];
+    return undefined;
   }
 
   /** The status at index `at`, if the id there is really this one. */
