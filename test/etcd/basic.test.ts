@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { isDaybookError } from '../../src/base/index.ts';
 import { realIo } from '../../src/io/index.ts';
 import { type EtcdLog, openEtcdLog } from '../../src/log/etcd/index.ts';
 import { asAddress } from '../../src/model/index.ts';
 import { type Cluster, etcdAvailable, pause, startCluster } from './cluster.ts';
+import { readAll } from './load.ts';
 
 const io = realIo();
 
@@ -126,6 +128,50 @@ describe.skipIf(!etcdAvailable())('the log on etcd', { timeout: 30_000 }, () => 
     expect(cluster.etcdctl('get', '--prefix', `t${prefixes}/p/`, '--keys-only').trim()).toBe('');
     await other.close();
     await log.close();
+  });
+
+  test('without a sequencer, writers race at the tail and all get in', async () => {
+    const logs = await Promise.all([open('race/'), open('race/'), open('race/')]);
+    const append = async (racer: EtcdLog, bytes: Buffer): Promise<void> => {
+      for (;;) {
+        const address = await racer.tail();
+        try {
+          return await racer.write({ epoch: await racer.epoch(), address }, bytes);
+        } catch (error) {
+          if (!isDaybookError(error, 'LOG_ADDRESS_TAKEN')) throw error;
+        }
+      }
+    };
+    await Promise.all(
+      logs.map(async (racer, index) => {
+        for (let n = 0; n < 30; n++) await append(racer, entry(100 * index + n));
+      }),
+    );
+    const seen: string[][] = [];
+    for (const racer of logs) {
+      expect(await racer.tail()).toBe(90);
+      seen.push([...(await readAll(racer, asAddress(0), asAddress(90))).values()]);
+      await racer.close();
+    }
+    expect(seen[1]).toEqual(seen[0]);
+    expect(seen[2]).toEqual(seen[0]);
+    expect(new Set(seen[0]).size).toBe(90);
+  });
+
+  test('a cluster that holds another log is not taken for a unit', async () => {
+    log = await open();
+    const second = await startCluster({ members: 1 });
+    const units = [{ endpoints: second.endpoints }];
+    const foreign = await openEtcdLog(io, { units, prefix: `t${prefixes}/` });
+    await foreign.write(token(0), entry(0));
+    const both = [{ endpoints: cluster.endpoints }, ...units];
+    await expect(log.setUnits(both)).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+    const opening = openEtcdLog(io, { units: both, prefix: `t${prefixes}/` });
+    await expect(opening).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+    await log.write(token(0), entry(0));
+    await foreign.close();
+    await log.close();
+    await second.stop();
   });
 
   test('damage is reported, by reads and by followers', async () => {

@@ -14,12 +14,14 @@ export interface ClusterOptions {
   readonly args?: readonly string[];
   /** For client connections. */
   readonly scheme?: 'http' | 'https';
+  /** Hosts of their own for the members: the address, and the command that runs another there. */
+  readonly hosts?: readonly { readonly address: string; readonly command: readonly string[] }[];
 }
 
 interface Member {
   readonly name: string;
   readonly endpoint: string;
-  readonly args: readonly string[];
+  readonly command: readonly string[];
   process: ChildProcess | undefined;
 }
 
@@ -39,7 +41,8 @@ export class Cluster {
 
   start(member: number): void {
     const it = this.#at(member);
-    it.process = spawn('etcd', it.args, { stdio: process.env.ETCD_LOG ? 'inherit' : 'ignore' });
+    const [program = '', ...args] = it.command;
+    it.process = spawn(program, args, { stdio: process.env.ETCD_LOG ? 'inherit' : 'ignore' });
   }
 
   /** kill -9; resolves when the process is gone. */
@@ -122,11 +125,14 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const directory = mkdtempSync(join(tmpdir(), 'daybook-etcd-'));
   const ports = await freePorts(2 * count);
   const name = (index: number): string => `m${index}`;
-  const peer = (index: number): string => `http://127.0.0.1:${ports[count + index]}`;
+  const host = (index: number): string => options.hosts?.[index]?.address ?? '127.0.0.1';
+  const peer = (index: number): string => `http://${host(index)}:${ports[count + index]}`;
   const initial = Array.from({ length: count }, (_, i) => `${name(i)}=${peer(i)}`).join();
   const members = Array.from({ length: count }, (_, index): Member => {
-    const client = `${scheme}://127.0.0.1:${ports[index]}`;
-    const args = [
+    const client = `${scheme}://${host(index)}:${ports[index]}`;
+    const command = [
+      ...(options.hosts?.[index]?.command ?? []),
+      'etcd',
       `--name=${name(index)}`,
       `--data-dir=${join(directory, name(index))}`,
       `--listen-client-urls=${client}`,
@@ -140,7 +146,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       ...(options.quotaBytes ? [`--quota-backend-bytes=${options.quotaBytes}`] : []),
       ...(options.args ?? []),
     ];
-    return { name: name(index), endpoint: `127.0.0.1:${ports[index]}`, args, process: undefined };
+    const endpoint = `${host(index)}:${ports[index]}`;
+    return { name: name(index), endpoint, command, process: undefined };
   });
   const cluster = new Cluster(directory, members);
   for (let index = 0; index < count; index++) cluster.start(index);

@@ -54,6 +54,27 @@ describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout:
     await end(logs, load, reader);
   });
 
+  test('a log moves to other units as a whole, and all follow', async () => {
+    const logs = (await openLogs(3, [endpoints(0)], 'move/')) as [EtcdLog, EtcdLog, EtcdLog];
+    const [admin, writer, idle] = logs;
+    const write = (address: number): Promise<void> =>
+      writer.write({ epoch: 0, address: asAddress(address) }, Buffer.from(`entry ${address}`));
+    for (let address = 0; address < 10; address++) await write(address);
+    await admin.trim(asAddress(10));
+    const reader = new Reader(idle, asAddress(10));
+    const layout = await admin.setUnits([{ endpoints: endpoints(1) }]);
+    expect(layout.units).toHaveLength(1);
+    // Nobody has told them.
+    expect(await idle.tail()).toBe(10);
+    await expect(idle.read(asAddress(9))).rejects.toMatchObject({ code: 'LOG_TRIMMED' });
+    await write(10);
+    await reader.passed(10);
+    expect(reader.texts[10]).toBe('entry 10');
+    expect(await idle.tail()).toBe(11);
+    await reader.stop();
+    for (const log of logs) await log.close();
+  });
+
   test('by several at the same time, while epochs are sealed', async () => {
     const [logs, load, reader] = await begin('race', [0, 1]);
     const sets = [[0], [0, 1, 2], [1, 2], [2, 0], [1]];

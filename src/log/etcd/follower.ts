@@ -12,6 +12,7 @@ import { watchUnit } from './unit-watch.ts';
 import type { Units } from './units.ts';
 
 const holePauseMs = 20;
+const sealedPauseMs = 50;
 const failurePauseMs = 200;
 const takeBytes = 1024 * 1024;
 
@@ -127,12 +128,15 @@ export class Follower {
         const page = await this.#readPage(layout, unit, from);
         if (signal.aborted) return;
         if (!this.#seeFence(layout, page.fence)) return;
+        // A unit that is sealed may have left the log: nothing but a newer layout would tell.
+        if (page.fence.sealed && (await this.#hasLeft(layout))) return;
         this.#averageBytes = averageBytes(page.kvs, this.#averageBytes);
         const all = this.#take(page.kvs);
         this.#wake();
         // Not even the reader can make room while the next entry is missing.
         if (!all && this.#buffer.isReady) await this.#untilRoom();
         else if (!all) await unit.client.sleep(holePauseMs);
+        else if (page.fence.sealed) await unit.client.sleep(sealedPauseMs);
         else if (!page.more) await this.#watch(layout, unit, page.revision + 1, signal);
         // A full page behind a hole: there is no point in holding what lies further ahead.
         else if (this.#lacking(layout, unit) === from) await unit.client.sleep(holePauseMs);
@@ -173,8 +177,9 @@ export class Follower {
         const fence = kvs.findLast((kv) => kv.key.equals(keys.fence));
         const all = this.#take(entries);
         this.#wake();
-        const inForce = fence === undefined || this.#seeFence(layout, unit.learnFence(fence));
-        return all && inForce;
+        if (fence === undefined) return all;
+        const known = unit.learnFence(fence);
+        return this.#seeFence(layout, known) && !known.sealed && all;
       },
     });
   }
@@ -216,6 +221,12 @@ export class Follower {
       void this.#changeLayout(layout);
     }
     return false;
+  }
+
+  /** True when there is a newer layout: the loops of this one end then. */
+  async #hasLeft(layout: Layout): Promise<boolean> {
+    const newest = await this.#units.refresh();
+    return !this.#seeFence(layout, { trim: newest.trim, generation: newest.generation });
   }
 
   async #changeLayout(old: Layout): Promise<void> {

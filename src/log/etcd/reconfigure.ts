@@ -1,4 +1,4 @@
-import { DaybookError } from '../../base/index.ts';
+import { assert, DaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
 import type { KnownFence } from './fence.ts';
 import {
@@ -115,6 +115,11 @@ export class Recovery {
               : { ...fence, sealed: true },
           ),
       ),
+    );
+    // `refresh` has put the layout in force everywhere before.
+    assert(
+      fences.every((fence) => fence.generation >= layout.generation),
+      'a unit was sealed before its layout was in force',
     );
     const beyond = fences.some((fence) => fence.generation > layout.generation);
     return beyond ? undefined : fences;

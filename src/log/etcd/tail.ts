@@ -28,8 +28,7 @@ export class TailFinder {
   }
 
   /**
-   * The tail of the layout in force. With `sealed` the layout may be under reconfiguration (all its
-   * units sealed); otherwise waits until it is not.
+   * The tail of the layout in force; with `sealed`, of the layout as known, which is being replaced.
    */
   async find(sealed = false): Promise<Address> {
     for (;;) {
@@ -38,16 +37,14 @@ export class TailFinder {
       const tails = await Promise.all(
         last.units.map((id) => this.#unitTail(this.#units.unit(id), last.from)),
       );
-      const moved = last.units.some((id) => {
-        const fence = this.#units.unit(id).knownFence;
-        return fence === undefined || fence.generation > layout.generation;
-      });
-      if (sealed || (!moved && this.#units.layout === layout)) {
+      // A unit that is sealed may have left the log: nothing but a newer layout would tell.
+      const open = last.units.every((id) => this.#units.isOpen(this.#units.unit(id).knownFence));
+      if (!sealed && !open) await this.#units.refresh();
+      if (sealed || this.#units.layout === layout) {
         const tail = asAddress(Math.max(last.from, ...tails));
         this.#reached = Math.max(this.#reached, tail);
         return tail;
       }
-      await this.#units.refresh();
     }
   }
 
