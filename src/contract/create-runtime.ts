@@ -242,8 +242,9 @@ class Runtime implements ContractRuntime, HostPort {
     const ticket = this.#nextTicket++;
     open.waiting++;
     const resume = (ok: boolean, value: () => Bytestring | undefined): void => {
-      open.waiting--;
       const act = (): void => {
+        // Not before: a call is not stuck while its resumption is in the queue.
+        open.waiting--;
         if (!this.#open.has(open.id)) {
           open.guest.drop(ticket);
           if (this.#running === undefined) this.#handOver();
