@@ -23,11 +23,11 @@ import type {
 } from './state.ts';
 import { isTrusted, markClosed, markRunning } from './state-directory.ts';
 import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
-import { TransactionIndex } from './transaction-index.ts';
+import { newSalt, TransactionIndex } from './transaction-index.ts';
 
 /** Settings of {@link openState}. */
 export interface StateOptions {
-  readonly io: Pick<Io, 'disk' | 'timers'>;
+  readonly io: Pick<Io, 'disk' | 'timers' | 'random'>;
   /** Absolute path of a directory of its own. */
   readonly directory: string;
   /** Another store than LMDB in `directory`, for tests and the simulator. */
@@ -88,6 +88,7 @@ async function openParts(options: StateOptions): Promise<State> {
       meta?.transactions,
       meta?.horizonMs ?? 0,
       {
+        salt: newSalt(options.io.random),
         ...(options.transactionRetentionMs === undefined
           ? {}
           : { retentionMs: options.transactionRetentionMs }),

@@ -63,7 +63,7 @@ describe('snapshot', () => {
     expect(written.nextAddress).toBeGreaterThanOrEqual(at);
     expect(await checkSnapshot(disk, path)).toEqual(written);
     const restored = join(directory, 'b');
-    await restoreSnapshot(disk, path, restored, 'bank');
+    await restoreSnapshot(io, path, restored, 'bank');
     const again = await openState({ io, directory: restored });
     expect(again.nextAddress).toBe(written.nextAddress);
     expect(again.startAddress).toBe(written.nextAddress);
@@ -95,7 +95,7 @@ describe('snapshot', () => {
     await writeSnapshot(state, disk, path, 'bank');
     await state.close();
     const target = join(directory, 'b');
-    await expect(restoreSnapshot(disk, path, target, 'other')).rejects.toMatchObject({
+    await expect(restoreSnapshot(io, path, target, 'other')).rejects.toMatchObject({
       code: 'SNAPSHOT_INVALID',
     });
     const bytes = await readFile(path);

@@ -7,12 +7,12 @@ import {
   limits,
   toDaybookError,
 } from '../base/index.ts';
-import type { Disk, DiskFile } from '../io/index.ts';
+import type { Disk, DiskFile, Io } from '../io/index.ts';
 import { asAddress, asPosition, sha256 } from '../model/index.ts';
 import { openLmdbStore } from './lmdb-store.ts';
 import type { State } from './open-state.ts';
 import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
-import { TransactionIndex } from './transaction-index.ts';
+import { newSalt, TransactionIndex } from './transaction-index.ts';
 
 /*
  * A snapshot file: magic 'daybook snapshot 1\n', then chunks: u32 length of the payload, u32 CRC-32
@@ -124,7 +124,7 @@ async function writeRows(
 
 async function writeIds(
   output: ChunkOutput,
-  transactions: AsyncIterable<{ id: readonly number[]; position: number }>,
+  transactions: AsyncIterable<{ id: Buffer; position: number }>,
   nextAddress: number,
 ): Promise<number> {
   const writer = new ByteWriter(chunkBytes).u8(kinds.ids);
@@ -133,8 +133,7 @@ async function writeIds(
   for await (const { id, position } of transactions) {
     // Applied after the rows were frozen: the log has it.
     if (position >= end) continue;
-    for (const word of id) writer.u32(word);
-    writer.u64(position);
+    writer.raw(id).u64(position);
     count++;
     if (writer.length >= chunkBytes) {
       await output.chunk(writer.view());
@@ -163,12 +162,13 @@ export async function checkSnapshot(disk: Disk, path: string): Promise<SnapshotH
  * @throws {DaybookError} `SNAPSHOT_INVALID` when the file is damaged or of another channel.
  */
 export async function restoreSnapshot(
-  disk: Disk,
+  io: Pick<Io, 'disk' | 'random'>,
   path: string,
   directory: string,
   channel: string,
   store?: StateStore,
 ): Promise<SnapshotHead & SnapshotEnd> {
+  const { disk } = io;
   const checked = await checkSnapshot(disk, path);
   if (checked.channel !== channel) {
     throw new DaybookError('SNAPSHOT_INVALID', `the snapshot is of channel ${checked.channel}`, {
@@ -180,7 +180,9 @@ export async function restoreSnapshot(
   await disk.makeDirectory(`${fresh}/rows`);
   await disk.makeDirectory(`${fresh}/transactions`);
   const target = store ?? openLmdbStore(fresh);
-  const index = await TransactionIndex.open(disk, `${fresh}/transactions`, undefined, 0);
+  const index = await TransactionIndex.open(disk, `${fresh}/transactions`, undefined, 0, {
+    salt: newSalt(io.random),
+  });
   const { logTimeMs, horizonMs, greatestTimestampMs } = checked;
   let meta: StoreMeta = {
     formatVersion: 1,
@@ -190,7 +192,7 @@ export async function restoreSnapshot(
     logTimeMs: 0,
     horizonMs: 0,
     historyBytes: 0,
-    transactions: { segments: [], tail: 0, tailBytes: 0 },
+    transactions: { segments: [], tail: 0, tailBytes: 0, salt: 1 },
   };
   let writes: StoredWrite[] = [];
   const commit = async (): Promise<void> => {

@@ -33,6 +33,8 @@ export interface TransactionFiles {
   /** Number of the tail file, and how much of it counts. */
   readonly tail: number;
   readonly tailBytes: number;
+  /** Spreads the ids; secret, odd, and the same for the life of the index. */
+  readonly salt: number;
 }
 
 /** One atomic step of a store. */

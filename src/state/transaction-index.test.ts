@@ -36,7 +36,7 @@ async function flush(
 
 describe('transaction index', () => {
   it('finds everything within the retention, and forgets older segments', async () => {
-    const options = { segmentIdsMax: 1000, retentionMs: 3000 };
+    const options = { segmentIdsMax: 1000, retentionMs: 3000, salt: 0x9e3779b1 };
     let index = await TransactionIndex.open(disk, directory, undefined, 0, options);
     let files: TransactionFiles | undefined;
     for (let number = 0; number < 20_000; number++) {

@@ -1,10 +1,11 @@
 import { asBuffer, assert, ByteWriter, DaybookError, limits } from '../base/index.ts';
-import type { Disk, DiskFile } from '../io/index.ts';
+import type { Disk, DiskFile, Randomness } from '../io/index.ts';
 import { type Position, type VerdictCode, verdicts } from '../model/index.ts';
 import type { TransactionStatus } from './state.ts';
 import type { TransactionFiles } from './store.ts';
 import {
   type IdWords,
+  idBytes,
   idWords,
   type SegmentSource,
   TransactionSegment,
@@ -12,12 +13,19 @@ import {
 
 const tailRowBytes = 16 + 8 + 8 + 1;
 
+/** A salt for a fresh index. */
+export function newSalt(random: Randomness): number {
+  return (random.bytes(4).readUInt32BE() | 1) >>> 0;
+}
+
 /** Settings of {@link TransactionIndex}. */
 export interface TransactionIndexOptions {
   /** For how long in log time a transaction can be looked up at least. Default 24 hours. */
   readonly retentionMs?: number;
   /** Ids after which a segment is sealed. */
   readonly segmentIdsMax?: number;
+  /** For a fresh index: a random odd number, see {@link idWords}. */
+  readonly salt?: number;
 }
 
 /**
@@ -44,6 +52,7 @@ export class TransactionIndex {
   #oldTail: number | undefined;
   readonly #pending = new ByteWriter(64 * 1024);
   #horizonMs = 0;
+  #salt: number;
 
   private constructor(disk: Disk, directory: string, options: TransactionIndexOptions) {
     this.#disk = disk;
@@ -51,6 +60,7 @@ export class TransactionIndex {
     this.#retentionMs = options.retentionMs ?? 24 * 3_600_000;
     this.#segmentIdsMax = options.segmentIdsMax ?? limits.transactionSegmentIdsMax;
     this.#table = new IdTable(this.#segmentIdsMax);
+    this.#salt = options.salt ?? 1;
   }
 
   /** @throws {DaybookError} `STATE_DAMAGED` when the files do not fit together. */
@@ -64,6 +74,7 @@ export class TransactionIndex {
     const index = new TransactionIndex(disk, directory, options);
     index.#horizonMs = horizonMs;
     if (files === undefined) return index;
+    index.#salt = files.salt;
     const wanted = new Set(files.segments.map(segmentName));
     for (const name of await disk.list(directory)) {
       const stale = name.endsWith('.ids') && !wanted.has(name);
@@ -92,18 +103,18 @@ export class TransactionIndex {
 
   /** Notes a transaction; a valid one stays valid whatever comes later under the same id. */
   add(txId: Uint8Array, timestampMs: number, position: Position, verdict: VerdictCode): void {
-    this.#table.add(idWords(txId), timestampMs, position, verdict);
+    this.#table.add(idWords(txId, this.#salt), timestampMs, position, verdict);
     this.#pending.raw(txId.subarray(0, 16)).u64(position).u64(timestampMs).u8(verdict);
   }
 
   /** True when a transaction at or above the horizon took effect. */
   isCommitted(txId: Uint8Array): boolean {
-    return this.#find(idWords(txId), false)?.verdict === verdicts.valid;
+    return this.#find(idWords(txId, this.#salt), false)?.verdict === verdicts.valid;
   }
 
   /** Where a transaction stands; a valid occurrence goes before others, then the newest. */
   find(txId: Uint8Array): TransactionStatus | undefined {
-    return this.#find(idWords(txId), true);
+    return this.#find(idWords(txId, this.#salt), true);
   }
 
   /**
@@ -143,6 +154,7 @@ export class TransactionIndex {
         segments: kept.map((segment) => segment.number),
         tail: this.#tailNumber,
         tailBytes: this.#tailBytes,
+        salt: this.#salt,
       },
       expired: async () => {
         this.#segments = this.#segments.filter((segment) => !expired.includes(segment));
@@ -162,14 +174,19 @@ export class TransactionIndex {
     const segments = this.#segments.filter(
       ({ greatestTimestampMs }) => greatestTimestampMs >= this.#horizonMs,
     );
+    const salt = this.#salt;
     const tables = [this.#sealing, this.#table].filter((table) => table !== undefined);
     const recent = tables.flatMap((table) => [...table.valid()]);
     const times = [...segments, ...tables].map((part) => part.greatestTimestampMs);
     return {
       greatestTimestampMs: Math.max(0, ...times),
       async *transactions() {
-        for (const segment of segments) yield* segment.valid();
-        yield* recent;
+        for (const segment of segments) {
+          for await (const { id, position } of segment.valid()) {
+            yield { id: idBytes(id, salt), position };
+          }
+        }
+        for (const { id, position } of recent) yield { id: idBytes(id, salt), position };
       },
     };
   }
@@ -230,7 +247,7 @@ export class TransactionIndex {
     for (let at = 0; at < bytes; at += tailRowBytes) {
       const position = readU64(target, at + 16) as Position;
       const verdict = target[at + 32] as VerdictCode;
-      this.#table.add(idWords(target, at), readU64(target, at + 24), position, verdict);
+      this.#table.add(idWords(target, this.#salt, at), readU64(target, at + 24), position, verdict);
     }
     this.#tailBytes = bytes;
   }
@@ -244,7 +261,8 @@ export class TransactionIndex {
 export interface TransactionWindow {
   /** No transaction in the window has a later timestamp. */
   readonly greatestTimestampMs: number;
-  transactions(): AsyncIterable<{ readonly id: IdWords; readonly position: Position }>;
+  /** First 16 bytes of the id, and the position, of each. */
+  transactions(): AsyncIterable<{ readonly id: Buffer; readonly position: Position }>;
 }
 
 /** What a flush left on disk. */
@@ -360,7 +378,7 @@ class IdTable {
       if (same) return slot;
       slot++;
     }
-    // Ids are SHA-256 values: thousands of them in a row do not happen by chance.
+    // Thousands of ids in a row do not happen by chance, nor on purpose without knowing the salt.
     assert(false, 'the transaction table is clustered');
   }
 }

@@ -9,9 +9,30 @@ import type { TransactionStatus } from './state.ts';
  */
 export type IdWords = readonly [number, number, number, number];
 
-/** The words of an id's bytes. */
-export function idWords(txId: Uint8Array, at = 0): IdWords {
-  return [word(txId, at), word(txId, at + 4), word(txId, at + 8), word(txId, at + 12)];
+/**
+ * The words of an id's bytes, the first one multiplied by an odd secret of this node: else a client
+ * could make ids, by trying nonces, that all fall into the same place of the table.
+ */
+export function idWords(txId: Uint8Array, salt: number, at = 0): IdWords {
+  return [
+    Math.imul(word(txId, at), salt) >>> 0,
+    word(txId, at + 4),
+    word(txId, at + 8),
+    word(txId, at + 12),
+  ];
+}
+
+/** The first 16 bytes of the id that {@link idWords} was given. */
+export function idBytes(id: IdWords, salt: number): Buffer {
+  let inverse = salt;
+  // Newton's iteration doubles the right bits each time; an odd number begins with three.
+  for (let bits = 3; bits < 32; bits *= 2) {
+    inverse = Math.imul(inverse, 2 - Math.imul(salt, inverse));
+  }
+  const bytes = Buffer.alloc(16);
+  bytes.writeUInt32BE(Math.imul(id[0], inverse) >>> 0, 0);
+  for (let at = 1; at < 4; at++) bytes.writeUInt32BE(id[at] as number, at * 4);
+  return bytes;
 }
 
 function word(bytes: Uint8Array, at: number): number {
