@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Bytestring, textOf } from '../../base/index.ts';
 import { deployArgument } from '../../contract/index.ts';
-import { type Io, realIo } from '../../io/index.ts';
+import { type Child, type Io, realIo } from '../../io/index.ts';
 import { openEmbeddedLog, type SharedLog } from '../../log/index.ts';
 import {
   asAddress,
@@ -19,7 +19,7 @@ import {
 } from '../../model/index.ts';
 import { openReplica, type Replica } from '../../replica/index.ts';
 import { configEntry, testConfig, testMember } from '../../replica/testing/ledger.ts';
-import { type LocalSequencer, startSequencer } from '../../sequencer/index.ts';
+import { type LocalSequencer, type Sequencer, startSequencer } from '../../sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../../state/index.ts';
 import { createExecutor, type ExecutorOptions, type RunningExecutor } from '../create-executor.ts';
 import { inlineProcesses, type TestContracts } from './inline-processes.ts';
@@ -38,6 +38,8 @@ export interface TestNode {
   readonly executor: RunningExecutor;
   readonly replica: Replica;
   readonly state: State;
+  /** Contract processes that run in this process, in the order of their start. */
+  readonly children: readonly Child[];
   close(): Promise<void>;
 }
 
@@ -66,6 +68,8 @@ export interface TestChannelOptions {
   readonly executor?: Partial<ExecutorOptions>;
   /** Comes between the executors and the log. */
   readonly wrapLog?: (log: SharedLog) => SharedLog;
+  /** Comes between the executors and the sequencer. */
+  readonly wrapSequencer?: (sequencer: Sequencer, log: SharedLog) => Sequencer;
   readonly windowKeysMax?: number;
 }
 
@@ -88,9 +92,10 @@ export async function openTestChannel(options: TestChannelOptions = {}): Promise
           ...(windowKeysMax === undefined ? {} : { windowKeysMax }),
         });
   const log = options.wrapLog?.(store) ?? store;
+  const asked = sequencer && (options.wrapSequencer?.(sequencer, store) ?? sequencer);
   const nodes: TestNode[] = [];
   for (let number = 0; number < (options.executors ?? 1); number++) {
-    nodes.push(await openNode(io, directory, `node${number}`, log, sequencer, options));
+    nodes.push(await openNode(io, directory, `node${number}`, log, asked, options));
   }
   const submit: TestChannel['submit'] = (node, calls, deadlineMs = 20_000) =>
     new Promise((resolve) => {
@@ -174,7 +179,7 @@ async function openNode(
   directory: string,
   name: string,
   log: SharedLog,
-  sequencer: LocalSequencer | undefined,
+  sequencer: Sequencer | undefined,
   options: TestChannelOptions,
 ): Promise<TestNode> {
   const stateDirectory = join(directory, name);
@@ -186,12 +191,12 @@ async function openNode(
   });
   const replica = openReplica({ io, log, state, holeTimeoutMs: 200 });
   while (replica.config === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-  const processes =
+  const inline =
     options.contracts === undefined || store === undefined
-      ? io.processes
+      ? undefined
       : inlineProcesses(io, store, options.contracts);
   const executor = await createExecutor({
-    io: { ...io, processes },
+    io: { ...io, processes: inline ?? io.processes },
     name,
     log,
     sequencer,
@@ -204,6 +209,7 @@ async function openNode(
     executor,
     replica,
     state,
+    children: inline?.children ?? [],
     close: async () => {
       await executor.close();
       await replica.close();
