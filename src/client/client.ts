@@ -58,7 +58,7 @@ export async function connect(options: ConnectOptions): Promise<Client> {
   const numbers = {
     batchCount: options.batchCount ?? 100,
     batchDelayMs: options.batchDelayMs ?? 100,
-    batchesPerGateway: options.batchesPerGateway ?? 8,
+    batchesPerGateway: options.batchesPerGateway ?? 16,
     deadlineMs: options.deadlineMs ?? 30_000,
     attemptMs: options.attemptMs ?? 10_000,
     transactionsInFlightMax:

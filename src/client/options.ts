@@ -26,7 +26,7 @@ export interface ConnectOptions {
   readonly batchCount?: number;
   /** Longest wait for a batch to fill while others are under way, milliseconds. Default 100. */
   readonly batchDelayMs?: number;
-  /** Batches under way to each gateway. Default 8. */
+  /** Batches under way to each gateway. Default 16. */
   readonly batchesPerGateway?: number;
   /** How long a call is tried, milliseconds. Default 30,000. */
   readonly deadlineMs?: number;
