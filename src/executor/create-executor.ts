@@ -212,6 +212,8 @@ class NodeExecutor implements RunningExecutor {
         details: { limit: 'executorTransactionsMax', max },
       });
     }
+    // Whoever submits has verified it; the replica need not do so again.
+    replica.trustBatch(batch);
     const admitted: AdmittedBatch = { batch, creator: this.#creatorOf(batch.creatorBytes) };
     const nowMs = io.clock.nowMs();
     const lifetimeMs = replica.config?.transactionLifetimeMs ?? 0;
