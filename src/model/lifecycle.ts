@@ -61,6 +61,21 @@ export function isContractName(name: string): boolean {
   return name.length <= limits.nameBytesMax && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name);
 }
 
+/**
+ * True when an upgrade may declare these indexes: the ones that the contract has had all along, or
+ * some of them. Rows that were written under another declaration have no entries in a new index, so
+ * queries over it would miss them.
+ */
+export function mayDeclareIndexes(
+  previous: ContractDefinition | undefined,
+  indexes: ContractOptions['indexes'],
+): boolean {
+  if (previous === undefined) return true;
+  return Object.entries(indexes).every(
+    ([name, fields]) => JSON.stringify(previous.options.indexes[name]) === JSON.stringify(fields),
+  );
+}
+
 /** Canonical JSON of a definition. */
 export function encodeDefinition(definition: ContractDefinition): Bytestring {
   const { version, sequence, bundleHash, options } = definition;

@@ -277,6 +277,22 @@ describe('replay', () => {
     expect(new Replay(ledger.state).contracts).toEqual(ledger.replay.contracts);
   });
 
+  it('does not let an upgrade declare an index that older rows are not in', () => {
+    const indexed = (name: string, sequence: number, indexes: object): TestRecord =>
+      deployRecord(name, String(sequence), sequence, 1000, indexes as Record<string, string[]>);
+    const found = ledger.verdicts(
+      signed(
+        indexed('shop', 1, { one: ['a'], two: ['b'] }),
+        indexed('shop', 2, { one: ['a', 'b'] }),
+        indexed('shop', 2, { one: ['a'] }),
+        indexed('shop', 3, { one: ['a'], two: ['b'] }),
+        indexed('money', 2, { one: ['a'] }),
+      ),
+    );
+    const { invalidTransaction } = verdicts;
+    expect(found).toEqual([0, invalidTransaction, 0, invalidTransaction, invalidTransaction]);
+  });
+
   it('keeps to the channel’s access rules', () => {
     const access = { submit: ['Org2'], deploy: [], administer: ['Org1'] };
     const config = testConfig([org.msp, stranger.msp], { sequence: 1, access });

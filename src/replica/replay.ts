@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type Bytestring, bytestringOf, bytestringOfText, textOf } from '../base/index.ts';
 import type { LogEntry } from '../log/index.ts';
 import {
@@ -24,6 +25,7 @@ import {
   IdentityVerifier,
   identityFromBytes,
   lifecycleNamespace,
+  mayDeclareIndexes,
   type NamespaceSet,
   namespaceEnd,
   type Position,
@@ -284,6 +286,8 @@ export class Replay {
       if (definition.sequence !== (previous?.sequence ?? 0) + 1) return verdicts.readConflict;
       const fits =
         definition.version === bundle.version &&
+        isDeepStrictEqual(definition.options, bundle.options) &&
+        mayDeclareIndexes(previous, bundle.options.indexes) &&
         definition.bundleHash === sha256Hex(Buffer.from(bundleRow, 'latin1'));
       return fits ? verdicts.valid : verdicts.invalidTransaction;
     } catch {

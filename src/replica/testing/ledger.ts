@@ -208,8 +208,9 @@ export function deployRecord(
   version: string,
   sequence: number,
   timestampMs: number,
+  indexes: Record<string, string[]> = {},
 ): TestRecord {
-  const options = { readYourWrites: false, indexes: {} };
+  const options = { readYourWrites: false, indexes };
   const bundle: ContractBundle = { name, version, source: '0', options };
   const bundleRow = encodeBundle(bundle);
   const bundleHash = sha256Hex(bytesOf(bundleRow));
