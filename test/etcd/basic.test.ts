@@ -158,6 +158,16 @@ describe.skipIf(!etcdAvailable())('the log on etcd', { timeout: 30_000 }, () => 
     expect(new Set(seen[0]).size).toBe(90);
   });
 
+  test('several nodes found a log together', async () => {
+    for (let round = 0; round < 10; round++) {
+      const prefix = `t${++prefixes}/`;
+      const logs = await Promise.all(Array.from({ length: 4 }, () => open(prefix)));
+      const founded = await Promise.all(logs.map((each) => each.layout()));
+      expect(new Set(founded.map((layout) => layout.log)).size).toBe(1);
+      for (const each of logs) await each.close();
+    }
+  });
+
   test('a cluster that holds another log is not taken for a unit', async () => {
     log = await open();
     const second = await startCluster({ members: 1 });

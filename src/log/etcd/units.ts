@@ -130,7 +130,15 @@ export class Units {
   }
 
   async #found(): Promise<Layout> {
-    const units = await this.describe(this.settings.units);
+    let units: LayoutUnit[];
+    try {
+      units = await this.describe(this.settings.units);
+    } catch (error) {
+      // Somebody else has founded it meanwhile.
+      const newest = await this.#newestKnown();
+      if (newest === undefined) throw error;
+      return newest;
+    }
     const layout = encodeLayout(foundingLayout(this.operation(), units));
     return decodeLayout(await this.unit(units[0]?.id ?? '').decideLayout(1, layout));
   }
