@@ -12,7 +12,7 @@ const real = realIo();
 const io: Pick<Io, 'clock' | 'timers'> = {
   clock: real.clock,
   timers: {
-    soon: real.timers.soon,
+    soon: (callback) => real.timers.soon(callback),
     after: (delayMs, callback) => real.timers.after(Math.min(delayMs, 100), callback),
   },
 };
