@@ -71,16 +71,21 @@ export class Overlay<W extends StateWrite = StateWrite> implements StateView {
   /**
    * Ends the open generation. Its writes stay readable until they are dropped.
    *
-   * @returns the writes of all generations sealed so far and not dropped yet, one per key.
+   * @returns the writes sealed so far and not dropped yet, one per key; read it before the next
+   *   `seal`.
    */
   seal(): Iterable<W> {
-    this.#generations.push(new Generation(this.#rangesUsed));
+    const open = this.#open();
+    const [sealed] = this.#generations.length > 1 ? this.#generations : [];
+    if (sealed === undefined) {
+      this.#generations = [open, new Generation(this.#rangesUsed)];
+    } else {
+      // What was sealed before is still here. Joined to it, so that look-ups have two at most.
+      for (const write of open.writes.values()) sealed.set(write);
+      this.#generations = [sealed, new Generation(this.#rangesUsed)];
+    }
     this.#rangesUsed = false;
-    const sealed = this.#generations.slice(0, -1);
-    if (sealed.length === 1) return (sealed[0] as Generation<W>).writes.values();
-    const merged = new Map<Bytestring, W>();
-    for (const { writes } of sealed) for (const [key, write] of writes) merged.set(key, write);
-    return merged.values();
+    return (this.#generations[0] as Generation<W>).writes.values();
   }
 
   /** Forgets all sealed generations: the base has their writes now. */
