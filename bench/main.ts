@@ -3,11 +3,13 @@ import { appendFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
+import { blocksBench, blocksBenchDefaults } from './blocks.bench.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
 import { contractBench, contractBenchDefaults } from './contract.bench.ts';
 import { etcdBench, etcdBenchDefaults } from './etcd.bench.ts';
 import { logBench, logBenchDefaults } from './log.bench.ts';
+import { merkleBench, merkleBenchDefaults } from './merkle.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
 
 /** Runs with settings and returns what is printed as JSON. */
@@ -18,6 +20,8 @@ const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults:
   contract: { run: contractBench as Bench, defaults: contractBenchDefaults },
   log: { run: logBench as Bench, defaults: logBenchDefaults },
   etcd: { run: etcdBench as Bench, defaults: etcdBenchDefaults },
+  merkle: { run: merkleBench as Bench, defaults: merkleBenchDefaults },
+  blocks: { run: blocksBench as Bench, defaults: blocksBenchDefaults },
   soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
 };
 

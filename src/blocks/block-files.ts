@@ -1,4 +1,5 @@
 import { DaybookError } from '../base/index.ts';
+import type { Disk } from '../io/index.ts';
 
 /*
  * A segment file `blocks-NNNNNNNNNN.pb` is a sequence of `common.Block`s, each with its length in
@@ -62,6 +63,21 @@ export function* segmentFrames(segment: Buffer): Generator<BlockFrame> {
     if (length === 0 || length > segment.length - at) throw torn(frameStart);
     yield { offset: at, bytes: segment.subarray(at, at + length) };
     at += length;
+  }
+}
+
+/**
+ * The blocks in the files of a directory, in order; unverified.
+ *
+ * @param from - may skip files whose blocks are all before this number.
+ * @throws {DaybookError} `MALFORMED` at a torn or damaged place.
+ */
+export async function* blockFiles(disk: Disk, directory: string, from = 0): AsyncGenerator<Buffer> {
+  const heights = segmentHeights(await disk.list(directory));
+  for (const [at, height] of heights.entries()) {
+    if ((heights[at + 1] ?? Number.POSITIVE_INFINITY) <= from) continue;
+    const bytes = await disk.readFile(`${directory}/${segmentName(height)}`);
+    for (const frame of segmentFrames(bytes ?? Buffer.alloc(0))) yield frame.bytes;
   }
 }
 

@@ -108,6 +108,10 @@ export async function makeReceipt(generator: BlockGenerator, txId: TxId): Promis
  * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED`
  */
 export function verifyReceipt(receipt: Receipt, trust: Trust): ProvenTransaction {
+  return untrusted('receipt', () => checkReceipt(receipt, trust));
+}
+
+function checkReceipt(receipt: Receipt, trust: Trust): ProvenTransaction {
   const verifier = new IdentityVerifier(trust.msps);
   const attestation = attestationFromJson(receipt.block);
   const proof = verifyAttestation(attestation, trust, verifier);
@@ -161,10 +165,20 @@ export async function makeKeyProof(
  * @returns the row (`undefined`: there is no such key) after block `height`.
  * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED`
  */
-export function verifyKeyProof(
-  keyProof: KeyProof,
-  trust: Trust,
-): { readonly key: Bytestring; readonly row: ProvenRow; readonly height: number } {
+export function verifyKeyProof(keyProof: KeyProof, trust: Trust): ProvenKey {
+  return untrusted('key proof', () => checkKeyProof(keyProof, trust));
+}
+
+/** What a key proof shows. */
+export interface ProvenKey {
+  readonly key: Bytestring;
+  /** `undefined`: there was no such key. */
+  readonly row: ProvenRow;
+  /** Number of the block after which it holds. */
+  readonly height: number;
+}
+
+function checkKeyProof(keyProof: KeyProof, trust: Trust): ProvenKey {
   const attestation = attestationFromJson(keyProof.block);
   const { stateRoot } = verifyAttestation(attestation, trust);
   const proof = stateProofFromJson(keyProof.proof);
@@ -173,4 +187,14 @@ export function verifyKeyProof(
     row: verifyStateProof(stateRoot, proof),
     height: attestation.header.number,
   };
+}
+
+/** JSON from somewhere may have any shape: what breaks on it is the sender's fault. */
+function untrusted<T>(what: string, check: () => T): T {
+  try {
+    return check();
+  } catch (cause) {
+    if (cause instanceof DaybookError) throw cause;
+    throw new DaybookError('MALFORMED', `this is no ${what}`, { cause, details: { what } });
+  }
 }

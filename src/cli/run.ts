@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { DaybookError, toDaybookError } from '../base/index.ts';
 import { benchCommand } from './commands/bench.ts';
+import { blockCommand } from './commands/block.ts';
 import { contractCommand } from './commands/contract.ts';
 import { demoCommand } from './commands/demo.ts';
 import { identityCommand } from './commands/identity.ts';
@@ -9,6 +10,7 @@ import { statusCommand } from './commands/status.ts';
 import { evaluateCommand, submitCommand } from './commands/submit.ts';
 import { transactionCommand } from './commands/transaction.ts';
 import { upCommand } from './commands/up.ts';
+import { verifyCommand } from './commands/verify.ts';
 import type { CliContext } from './context.ts';
 import { exitCodeOf, exitCodes } from './exit-codes.ts';
 import { printError } from './terminal.ts';
@@ -39,6 +41,8 @@ export function createProgram(context: CliContext): Command {
     evaluateCommand,
     transactionCommand,
     logCommand,
+    blockCommand,
+    verifyCommand,
     benchCommand,
   ];
   for (const command of commands) program.addCommand(command(context));

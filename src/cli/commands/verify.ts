@@ -1,0 +1,149 @@
+import { join, resolve } from 'node:path';
+import { Command } from 'commander';
+import { bytesOf, DaybookError } from '../../base/index.ts';
+import {
+  type ChainReport,
+  type KeyProof,
+  type Receipt,
+  type Trust,
+  verifyChain,
+  verifyKeyProof,
+  verifyReceipt,
+} from '../../blocks/index.ts';
+import { decodeChannelConfig, splitStateKey } from '../../model/index.ts';
+import { type CliContext, examples, wholeNumber } from '../context.ts';
+import { printable } from '../result.ts';
+import { print } from '../terminal.ts';
+
+interface VerifyOptions {
+  readonly json?: boolean;
+  readonly trust?: string;
+  readonly signatures: number;
+}
+
+/** `daybook verify`: checks files, offline. */
+export function verifyCommand(context: CliContext): Command {
+  const command = new Command('verify').description('Check block files, receipts and proofs.');
+  withOptions(command.command('chain'))
+    .description('Check a whole chain from its block files: hashes, signatures, roots.')
+    .argument('<directory>', 'the directory with the block files')
+    .addHelpText(
+      'after',
+      examples('daybook verify chain blocks', 'daybook verify chain blocks --json'),
+    )
+    .action((directory: string, options: VerifyOptions) => chain(context, directory, options));
+  withOptions(command.command('receipt'))
+    .description('Check a receipt: that a transaction is in the log, and what replay found.')
+    .argument('<file>', 'the receipt, JSON')
+    .addHelpText('after', examples('daybook verify receipt receipt.json --trust channel.json'))
+    .action((file: string, options: VerifyOptions) => receipt(context, file, options));
+  withOptions(command.command('key'))
+    .description('Check a key proof: what a key held after a block, or that it was absent.')
+    .argument('<file>', 'the key proof, JSON')
+    .addHelpText('after', examples('daybook verify key proof.json --trust channel.json'))
+    .action((file: string, options: VerifyOptions) => keyProof(context, file, options));
+  return command;
+}
+
+function withOptions(command: Command): Command {
+  return command
+    .option('--trust <file>', 'channel configuration (JSON) whose MSPs to believe')
+    .option('--signatures <count>', 'different block signatures to ask for', wholeNumber(0, 100), 1)
+    .option('--json', 'print one JSON document');
+}
+
+async function chain(
+  context: CliContext,
+  directory: string,
+  options: VerifyOptions,
+): Promise<void> {
+  const { io, terminal, workingDirectory } = context;
+  const path = resolve(workingDirectory, directory);
+  const names = await io.disk.list(path);
+  // Said to be the node's directory, meant to be the files below it.
+  const blocks = names.includes('blocks') ? join(path, 'blocks') : path;
+  const report = await verifyChain(io.disk, blocks, {
+    signaturesMin: options.signatures,
+    ...(options.trust === undefined ? {} : { msps: (await trusted(context, options)).msps }),
+  });
+  if (report.height === 0 && report.problem === undefined) {
+    throw new DaybookError('NOT_FOUND', `no block files in ${path}`);
+  }
+  print(terminal, options.json, report, () => chainLines(report));
+  if (report.problem !== undefined) {
+    const { file, offset, height, what } = report.problem;
+    throw new DaybookError('PROOF_INVALID', `block ${height} (${file}, byte ${offset}): ${what}`, {
+      details: { file, offset, height },
+    });
+  }
+}
+
+function chainLines(report: ChainReport): string[] {
+  return [
+    `${report.height} blocks of channel ${report.channel} hold.`,
+    `records      ${report.records}, ${report.valid} of them valid`,
+    `block hash   ${report.blockHash}`,
+    `state root   ${report.stateRoot}`,
+    `history root ${report.historyRoot}`,
+  ];
+}
+
+async function receipt(context: CliContext, file: string, options: VerifyOptions): Promise<void> {
+  const proven = verifyReceipt(
+    (await readJson(context, file)) as Receipt,
+    await trusted(context, options),
+  );
+  const { txId, position, verdict, height, transaction } = proven;
+  const args = transaction.args.map((one) => printable(one).json);
+  const { contract, contractVersion } = transaction;
+  const result = printable(transaction.result);
+  const value = { txId, position, verdict, height, contract, contractVersion, args };
+  print(context.terminal, options.json, { ...value, result: result.json }, () => [
+    `Transaction ${txId} is in the log at position ${position}: ${verdict}.`,
+    `contract  ${contract} ${contractVersion}`,
+    `call      ${JSON.stringify(args)}`,
+    `result    ${result.text}`,
+    `attested by the signatures of block ${height}`,
+  ]);
+}
+
+async function keyProof(context: CliContext, file: string, options: VerifyOptions): Promise<void> {
+  const proven = verifyKeyProof(
+    (await readJson(context, file)) as KeyProof,
+    await trusted(context, options),
+  );
+  const { namespace, key } = splitStateKey(proven.key);
+  const { row, height } = proven;
+  const value = row === undefined ? undefined : printable(bytesOf(row.value));
+  const name = printable(bytesOf(key));
+  const document = { contract: namespace, key: name.json, height, present: row !== undefined };
+  const found = row === undefined ? {} : { value: value?.json, version: row.version };
+  print(context.terminal, options.json, { ...document, ...found }, () =>
+    value === undefined
+      ? `After block ${height}, ${namespace} has no key ${name.text}.`
+      : `After block ${height}, ${name.text} of ${namespace} is: ${value.text}`,
+  );
+}
+
+async function trusted(context: CliContext, options: VerifyOptions): Promise<Trust> {
+  if (options.trust === undefined) {
+    throw new DaybookError('USAGE', 'name the channel configuration to believe with --trust FILE');
+  }
+  const bytes = await readFile(context, options.trust);
+  return { ...decodeChannelConfig(bytes.toString('utf8')), signaturesMin: options.signatures };
+}
+
+async function readJson(context: CliContext, file: string): Promise<unknown> {
+  try {
+    return JSON.parse((await readFile(context, file)).toString('utf8'));
+  } catch (cause) {
+    if (cause instanceof DaybookError) throw cause;
+    throw new DaybookError('MALFORMED', `${file} is not JSON`, { cause, details: { what: file } });
+  }
+}
+
+async function readFile(context: CliContext, file: string): Promise<Buffer> {
+  const bytes = await context.io.disk.readFile(resolve(context.workingDirectory, file));
+  if (bytes === undefined) throw new DaybookError('NOT_FOUND', `there is no file ${file}`);
+  return bytes;
+}
