@@ -80,17 +80,19 @@ export class ByteWriter {
   }
 
   u32(value: number): this {
+    // Bytes one by one: several times faster than `writeUInt32BE`, which checks its arguments.
     const at = this.#reserve(4);
-    this.#buffer.writeUInt32BE(value, at);
+    const buffer = this.#buffer;
+    buffer[at] = value >>> 24;
+    buffer[at + 1] = value >>> 16;
+    buffer[at + 2] = value >>> 8;
+    buffer[at + 3] = value;
     return this;
   }
 
   /** A safe non-negative integer in eight bytes. */
   u64(value: number): this {
-    const at = this.#reserve(8);
-    this.#buffer.writeUInt32BE(Math.floor(value / 0x1_0000_0000), at);
-    this.#buffer.writeUInt32BE(value % 0x1_0000_0000, at + 4);
-    return this;
+    return this.u32(Math.floor(value / 0x1_0000_0000)).u32(value % 0x1_0000_0000);
   }
 
   /** Bytes without a length. */

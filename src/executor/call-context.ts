@@ -222,8 +222,11 @@ export class CallContext implements StateAccess {
   /** What was written. */
   writes(): StateKeyWrite[] {
     const all: StateKeyWrite[] = [];
-    for (const { namespace, writes } of this.#sets.values()) {
-      for (const [key, value] of writes) all.push({ key: stateKey(namespace, key), value });
+    for (const { namespace, reads, writes } of this.#sets.values()) {
+      for (const [key, value] of writes) {
+        // The string that was read with has its hash already.
+        all.push({ key: reads.get(key)?.stateKey ?? stateKey(namespace, key), value });
+      }
     }
     return all;
   }

@@ -13,7 +13,8 @@ export interface InFlightWrite {
  * see the newest one. Point reads cost a hash lookup; sorted keys are kept once ranges are in use.
  */
 export class InFlightWrites {
-  readonly #stacks = new Map<Bytestring, InFlightWrite[]>();
+  /** Most keys have one write in flight, which needs no array. */
+  readonly #stacks = new Map<Bytestring, InFlightWrite | InFlightWrite[]>();
   readonly #executions = new Map<number, readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
 
@@ -28,10 +29,12 @@ export class InFlightWrites {
     for (const write of writes) {
       const stack = this.#stacks.get(write.key);
       if (stack === undefined) {
-        this.#stacks.set(write.key, [write]);
+        this.#stacks.set(write.key, write);
         this.#sorted?.set(write.key, undefined);
-      } else {
+      } else if (Array.isArray(stack)) {
         stack.push(write);
+      } else {
+        this.#stacks.set(write.key, [stack, write]);
       }
     }
   }
@@ -39,7 +42,7 @@ export class InFlightWrites {
   /** The newest write of a key, if one is in flight. */
   top(key: Bytestring): InFlightWrite | undefined {
     const stack = this.#stacks.get(key);
-    return stack === undefined ? undefined : stack[stack.length - 1];
+    return Array.isArray(stack) ? stack[stack.length - 1] : stack;
   }
 
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
@@ -68,8 +71,8 @@ export class InFlightWrites {
     if (writes === undefined) return undefined;
     this.#executions.delete(execution);
     for (const write of writes) {
-      const stack = this.#stacks.get(write.key) as InFlightWrite[];
-      if (stack.length === 1) {
+      const stack = this.#stacks.get(write.key);
+      if (!Array.isArray(stack) || stack.length === 1) {
         this.#stacks.delete(write.key);
         this.#sorted?.delete(write.key);
       } else if (stack[0] === write) {
