@@ -12,5 +12,6 @@ export * from './fabric/read-envelope.ts';
 export * from './generator.ts';
 export * from './history-tree.ts';
 export * from './receipt.ts';
+export { rowsBefore } from './row-before.ts';
 export * from './verify.ts';
 export * from './verify-envelope.ts';
