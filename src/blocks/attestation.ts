@@ -1,13 +1,16 @@
-import { DaybookError } from '../base/index.ts';
+import { asBuffer, DaybookError } from '../base/index.ts';
 import { IdentityVerifier, identityFromBytes, type MspConfig } from '../model/index.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import {
   type BlockHeader,
+  type BlockParts,
   blockSigningBytes,
   decodeBlock,
   decodeOrdererMetadata,
   decodeSignatureHeader,
   decodeSignedMetadata,
+  encodeBlock,
+  encodeSignedMetadata,
   type MetadataSignature,
 } from './fabric/block.ts';
 
@@ -71,6 +74,36 @@ export function verifyAttestation(
     );
   }
   return proof;
+}
+
+/**
+ * One generator's block with another's signatures beside its own.
+ *
+ * @throws {DaybookError} `BLOCK_MISMATCH` when the two blocks differ in more than signatures.
+ */
+export function joinSignatures(blockBytes: Uint8Array, otherBytes: Uint8Array): Buffer {
+  const [block, other] = [decodeBlock(blockBytes), decodeBlock(otherBytes)];
+  const [own, theirs] = [attestationOf(blockBytes), attestationOf(otherBytes)];
+  const signedBy = (signatures: readonly MetadataSignature[], parts: BlockParts): Buffer => {
+    const signed = encodeSignedMetadata({ value: own.metadataValue, signatures });
+    return encodeBlock({ ...parts, metadata: parts.metadata.with(0, signed) });
+  };
+  const { number } = block.header;
+  if (
+    !asBuffer(own.metadataValue).equals(theirs.metadataValue) ||
+    !signedBy([], block).equals(signedBy([], other))
+  ) {
+    throw new DaybookError('BLOCK_MISMATCH', `two generators made different blocks ${number}`, {
+      details: { height: number },
+    });
+  }
+  const known = new Set(own.signatures.map(signerOf));
+  const added = theirs.signatures.filter((one) => !known.has(signerOf(one)));
+  return signedBy([...own.signatures, ...added], block);
+}
+
+function signerOf({ signatureHeader }: MetadataSignature): string {
+  return decodeSignatureHeader(signatureHeader).creator.toString('latin1');
 }
 
 /** {@link BlockAttestation} as JSON; bytes in base64. */

@@ -54,7 +54,13 @@ export async function startBlockProcess(
   try {
     const opened = await peer.call(blockMethods.open, json(options));
     const nextAddress = asAddress(parse<number>(opened));
-    return { ...remote(peer), nextAddress, pid: child.pid, onExit: child.onExit, kill: child.kill };
+    return {
+      ...remote(peer),
+      nextAddress,
+      pid: child.pid,
+      onExit: (listener) => child.onExit(listener),
+      kill: () => child.kill(),
+    };
   } catch (error) {
     child.kill();
     throw error;

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
 import { type MspConfig, type Signer, stateKey } from '../model/index.ts';
 import { MemoryBucketStore } from '../state/index.ts';
-import { attestationOf, verifyAttestation } from './attestation.ts';
+import { attestationOf, joinSignatures, verifyAttestation } from './attestation.ts';
 import { segmentFrames } from './block-files.ts';
 import { decodeBlock, encodeBlock, encodeSignedMetadata, signBlock } from './fabric/block.ts';
 import { type BlockGenerator, openBlockGenerator } from './generator.ts';
@@ -122,6 +122,28 @@ describe('verifyChain', () => {
       const sized = metadata.with(2, filter.subarray(0, block.envelopes.length));
       expect(() => verification.next(encodeBlock({ ...block, metadata: sized }))).toThrow(what);
     }
+  });
+
+  test('two generators’ signatures stand side by side', async () => {
+    const second = await testIdentity('Org2MSP');
+    const other = await openBlockGenerator({
+      io,
+      directory: join(root, 'second'),
+      signer: second.signer,
+      buckets: new MemoryBucketStore(),
+    });
+    await other.push(log.entries);
+    const [ours, theirs] = [await generator.store.block(2), await other.store.block(2)];
+    const joined = joinSignatures(ours, theirs);
+    expect(attestationOf(joined).signatures).toHaveLength(2);
+    expect(joinSignatures(joined, theirs).equals(joined)).toBe(true);
+    const trust = { msps: [member.msp, second.msp], signaturesMin: 2 };
+    expect(verifyAttestation(attestationOf(joined), trust).historySize).toBeGreaterThan(0);
+    expect(() => verifyAttestation(attestationOf(ours), trust)).toThrow();
+    expect(() => joinSignatures(ours, Buffer.from(ours).fill(1, 300, 310))).toThrow();
+    const next = await other.store.block(3);
+    expect(() => joinSignatures(ours, next)).toThrow('different blocks');
+    await other.close();
   });
 
   test('refuses signatures of strangers and too few signatures', async () => {

@@ -167,7 +167,7 @@ export class TestLog {
     const versionOf = (key: string): ReadVersion =>
       call.stale === true ? (0 as Position) : this.rows.get(stateKey(testContract, key))?.version;
     const [start, end] = call.range ?? ['', ''];
-    const found = [...this.rows.keys()]
+    const found = (call.range === undefined ? [] : [...this.rows.keys()])
       .filter((key) => key >= stateKey(testContract, start) && key < stateKey(testContract, end))
       .map((key) => key.slice(testContract.length + 1))
       .sort();

@@ -76,10 +76,11 @@ class LmdbBucketStore implements BucketStore {
     const done = database.batch(() => {
       for (const number of tree.dirtyBuckets()) {
         const leaves = tree.bucket(number);
-        if (leaves.length === 0) database.remove(number + 1);
-        else database.put(number + 1, leaves);
+        // What becomes of single writes is what becomes of the batch.
+        if (leaves.length === 0) void database.remove(number + 1);
+        else void database.put(number + 1, leaves);
       }
-      database.put(0, head);
+      void database.put(0, head);
     });
     tree.clean();
     await done;

@@ -17,6 +17,7 @@ import {
   stateProofToJson,
   verifyStateProof,
 } from './proof.ts';
+import { restoreStateTree } from './restore.ts';
 import { StateTree } from './tree.ts';
 
 /** The definition of the root, word for word. */
@@ -147,6 +148,25 @@ describe('StateTree', () => {
     tree.update([{ key: 'bank\0key-3', value: undefined, version: asPosition(99) }]);
     expect(tree.dirtyBuckets()).toHaveLength(1);
     expect(copy.rows).toBe(40);
+  });
+
+  test('rows from a snapshot are taken whole or not at all', () => {
+    const rows = Array.from({ length: 25_000 }, (_, at) => ({
+      key: `bank\0${at}`,
+      value: `${at}`,
+      version: asPosition(at),
+    }));
+    const tree = new StateTree({ bucketBits: 10 });
+    tree.update(rows);
+    const restored = restoreStateTree(rows.toReversed(), tree.stateRoot(), { bucketBits: 8 });
+    expect(restored.root()).toEqual(tree.root());
+    for (const bad of [
+      rows.slice(1),
+      [...rows, { key: 'bank\0more', value: '', version: asPosition(1) }],
+      rows.with(7, { key: 'bank\x007', value: 'x', version: asPosition(7) }),
+    ]) {
+      expect(() => restoreStateTree(bad, tree.stateRoot())).toThrow(/not those of the state root/);
+    }
   });
 
   test('grows and shrinks one bucket far beyond its usual size', () => {
