@@ -5,6 +5,7 @@ import {
   DaybookError,
   type ErrorCode,
   isDaybookError,
+  toDaybookError,
 } from '../base/index.ts';
 import type { Timers } from '../io/index.ts';
 import type { ContractBundle } from '../model/index.ts';
@@ -17,6 +18,8 @@ import { openRealm } from './realm.ts';
 import type { CallOutcome, ContractCall, ContractRuntime, StateAccess } from './runtime.ts';
 
 export interface ContractRuntimeOptions {
+  /** Called before a contract is called by another one: the moment to install it. */
+  readonly prepare?: (contract: string) => void;
   readonly timers: Pick<Timers, 'soon'>;
   /** What contracts print. */
   readonly onLog?: (contract: string, txId: string, level: string, text: string) => void;
@@ -93,6 +96,15 @@ class Runtime implements ContractRuntime, HostPort {
     settle: OpenCall['settle'],
     abort: OpenCall['abort'],
   ): void {
+    if (parent !== undefined) {
+      try {
+        this.#options.prepare?.(call.contract);
+      } catch (error) {
+        const { code, message } = toDaybookError(error);
+        settle({ ok: false, code, message });
+        return;
+      }
+    }
     const installed = this.#installed.get(call.contract);
     if (installed === undefined) {
       const message = `no contract ${call.contract} is installed`;

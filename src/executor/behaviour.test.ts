@@ -166,7 +166,7 @@ describe('order and hot keys', () => {
     'keeps the order of an ordering key, mode %s',
     async (exclusiveControl) => {
       await withChannel({ config: { exclusiveControl }, executors: 2 }, async (channel) => {
-        const letters = 'abcdefghijklmnop';
+        const letters = Array.from('abcdefghijklmnop');
         const append = (text: string): TestCall => ({
           contract: 'money',
           functionName: 'append',
@@ -176,15 +176,15 @@ describe('order and hot keys', () => {
         const noise = (): Promise<Outcome[]> =>
           channel.submit(1, [{ ...append('.'), orderingKey: 'other' }]);
         const [first, second] = await Promise.all([
-          channel.submit(0, [...letters.slice(0, 10)].map(append)),
-          channel.submit(0, [...letters.slice(10)].map(append)),
+          channel.submit(0, letters.slice(0, 10).map(append)),
+          channel.submit(0, letters.slice(10).map(append)),
           noise(),
           noise(),
         ]);
         expect(statuses([...first, ...second])).toEqual(['committed']);
         await channel.settle();
         const word = await channel.evaluate(0, 'money', 'read', 'word');
-        expect(word.replaceAll('.', '')).toBe(letters);
+        expect(word.replaceAll('.', '')).toBe(letters.join(''));
       });
     },
   );

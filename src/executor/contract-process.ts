@@ -22,7 +22,8 @@ export interface ContractProcessParts {
   readonly connection: Connection;
   /** Opens the rows that the executor's replica keeps in `directory`. */
   readonly openReader: (directory: string) => StateReader;
-  readonly createRuntime: () => ContractRuntime;
+  /** @param prepare - installs a contract that another one is about to call. */
+  readonly createRuntime: (prepare: (contract: string) => void) => ContractRuntime;
 }
 
 /**
@@ -46,7 +47,7 @@ export function serveContracts(parts: ContractProcessParts): void {
     reader = parts.openReader(settings.stateDirectory);
     committed = new Overlay(reader);
     engine = new Engine({
-      runtime: parts.createRuntime(),
+      runtime: parts.createRuntime((contract) => engine?.prepare(contract)),
       committed,
       snapshot: asPosition(0),
       exclusiveControl: settings.exclusiveControl,

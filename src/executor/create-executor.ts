@@ -17,6 +17,7 @@ import {
   type Batch,
   decodeEntry,
   decodeRecord,
+  type ExclusiveControl,
   encodeTransaction,
   identityBytes,
   indexOf,
@@ -118,6 +119,8 @@ class NodeExecutor implements RunningExecutor {
   /** Resolves when the contract process takes calls for the first time. */
   readonly begun: Promise<void>;
   readonly #options: ExecutorOptions;
+  /** As the channel had it at the start; another one takes effect at the next start. */
+  readonly #exclusiveControl: ExclusiveControl;
   readonly #sequencer: Sequencer;
   readonly #runner: Runner;
   readonly #groups: Groups;
@@ -142,6 +145,8 @@ class NodeExecutor implements RunningExecutor {
   #sequencerBackoffMs = sequencerBackoffMsMin;
   #dispatchDue = false;
   #closed = false;
+  /** Closed, and nothing is to be done any more. */
+  #stopped = false;
   #lastEntryMs = 0;
   readonly #unsubscribe: (() => void)[];
   readonly #metrics: Omit<ExecutorMetrics, 'groups' | 'contractRestarts' | 'transactions'> = {
@@ -158,10 +163,11 @@ class NodeExecutor implements RunningExecutor {
     this.#options = options;
     const { replica, io, log } = options;
     this.#appliedPosition = replica.position;
+    this.#exclusiveControl = replica.config?.exclusiveControl ?? 'interleaved';
     this.#sequencer = options.sequencer ?? tailSequencer(log);
     this.#groups = new Groups(this.#groupEffects(), {
       writer: options.name,
-      byUnit: replica.config?.exclusiveControl === 'batch',
+      byUnit: this.#exclusiveControl === 'batch',
       ...(options.groupBytesMax === undefined ? {} : { groupBytesMax: options.groupBytesMax }),
       // Without a sequencer another node may take an address that is not written yet. A value that
       // was read from it must not be referred to then: one group after the other.
@@ -310,15 +316,23 @@ class NodeExecutor implements RunningExecutor {
 
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#jobs.size > 0 && this.#options.replica.alarm === undefined) {
+    // What is answered "unknown" may never be known here; nobody waits for it.
+    while (this.#isOwed() && this.#options.replica.alarm === undefined) {
       await new Promise<void>((resolve) => this.#options.io.timers.after(drainPollMs, resolve));
     }
+    this.#stopped = true;
     for (const end of this.#unsubscribe) end();
     this.#runner.close();
     const closed = new DaybookError('CLOSED', 'the executor was closed');
     for (const waiting of this.#calls.values()) if ('reject' in waiting) waiting.reject(closed);
     for (const job of this.#jobs.values()) this.#answerError(job, closed.toJSON());
     this.#calls.clear();
+  }
+
+  /** Whether somebody waits for an answer. */
+  #isOwed(): boolean {
+    for (const job of this.#jobs.values()) if (!job.answered) return true;
+    return false;
   }
 
   /* The contract process */
@@ -352,7 +366,7 @@ class NodeExecutor implements RunningExecutor {
     this.#runner.begin(
       {
         stateDirectory,
-        exclusiveControl: replica.config?.exclusiveControl ?? 'interleaved',
+        exclusiveControl: this.#exclusiveControl,
         firstExecution: this.#nextExecution,
         bufferBytesMax: limits.contractBufferBytesMax,
       },
@@ -369,7 +383,8 @@ class NodeExecutor implements RunningExecutor {
     const calls: RunnerCall[] = [];
     for (const next of this.#ready) {
       const unit = 'txId' in next && 'item' in next ? next.unit : undefined;
-      const together = this.#byUnit && unit !== undefined && calls.at(-1)?.batch === unit;
+      const together =
+        this.#exclusiveControl === 'batch' && unit !== undefined && calls.at(-1)?.batch === unit;
       if (calls.length >= room && !together) break;
       taken++;
       if ('call' in next) {
@@ -395,10 +410,6 @@ class NodeExecutor implements RunningExecutor {
     }
     this.#ready = taken === this.#ready.length ? [] : this.#ready.slice(taken);
     if (calls.length > 0) this.#runner.send(calls);
-  }
-
-  get #byUnit(): boolean {
-    return this.#options.replica.config?.exclusiveControl === 'batch';
   }
 
   #onResults(reader: ByteReader): void {
@@ -500,6 +511,7 @@ class NodeExecutor implements RunningExecutor {
         const delayMs = this.#sequencerBackoffMs;
         this.#sequencerBackoffMs = Math.min(delayMs * 2, sequencerBackoffMsMax);
         await new Promise<void>((resolve) => this.#options.io.timers.after(delayMs, resolve));
+        if (this.#stopped) return;
         this.#groups.postpone(group);
       }
     }
@@ -515,7 +527,7 @@ class NodeExecutor implements RunningExecutor {
     this.#lastEntryMs = Math.max(this.#lastEntryMs, io.clock.nowMs());
     const bytes = buildEntry(name, this.#lastEntryMs, records);
     let delayMs = sequencerBackoffMsMin;
-    for (let attempt = 1; !group.done; attempt++) {
+    for (let attempt = 1; !group.done && !this.#stopped; attempt++) {
       try {
         await log.write(token, bytes);
         this.#groups.durable(group);

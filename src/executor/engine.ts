@@ -148,6 +148,23 @@ export class Engine {
     if (!this.#running && this.#ready.length > 0) void this.#loop();
   }
 
+  /**
+   * Installs the deployed version of a contract, if it is not yet. Done when it is first called:
+   * whoever calls a bad one bears the blame.
+   *
+   * @throws {DaybookError} `CONTRACT_BUNDLE_INVALID`
+   */
+  prepare(contract: string): void {
+    const definition = this.#definition(contract);
+    if (definition === undefined || this.#installed.get(contract) === definition) return;
+    const row = this.#options.committed.get(stateKey(lifecycleNamespace, bundleKey(contract)));
+    if (row === undefined) {
+      throw new DaybookError('CONTRACT_BUNDLE_INVALID', `no bundle of ${contract}`);
+    }
+    this.#options.runtime.install(decodeBundle(row.value));
+    this.#installed.set(contract, definition);
+  }
+
   async #loop(): Promise<void> {
     this.#running = true;
     let started = this.#options.monotonicMs();
@@ -240,7 +257,7 @@ export class Engine {
         `${contract} is deployed in version ${definition.version}, not ${contractVersion}`,
       );
     }
-    if (this.#installed.get(contract) !== definition) this.#install(contract, definition);
+    this.prepare(contract);
     const contractCall: ContractCall = {
       channel: transaction.channel,
       contract,
@@ -483,16 +500,6 @@ export class Engine {
     const definition = decodeDefinition(row.value);
     this.#definitions.set(contract, definition);
     return definition;
-  }
-
-  /** Contracts are installed when they are first called: whoever calls a bad one bears the blame. */
-  #install(contract: string, definition: ContractDefinition): void {
-    const row = this.#options.committed.get(stateKey(lifecycleNamespace, bundleKey(contract)));
-    if (row === undefined) {
-      throw new DaybookError('CONTRACT_BUNDLE_INVALID', `no bundle of ${contract}`);
-    }
-    this.#options.runtime.install(decodeBundle(row.value));
-    this.#installed.set(contract, definition);
   }
 
   #forgetContract(key: Bytestring): void {

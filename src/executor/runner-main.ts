@@ -23,5 +23,6 @@ serveContracts({
   io,
   connection: parentConnection(),
   openReader: openStateReader,
-  createRuntime: () => createContractRuntime({ timers: io.timers, onPoisoned: end }),
+  createRuntime: (prepare) =>
+    createContractRuntime({ timers: io.timers, onPoisoned: end, prepare }),
 });
