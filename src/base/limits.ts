@@ -69,10 +69,12 @@ export const limits = {
   // state
   /** Writes that wait in memory before they are flushed; replay after a crash repeats them. */
   stateFlushWritesMax: 100_000,
+  stateFlushBytesMax: 64 * 1024 * 1024,
   /** Transactions between two flushes. */
   stateFlushTransactionsMax: 100_000,
   /** Applying pauses while more writes than this wait for a flush. */
   stateUnflushedWritesMax: 400_000,
+  stateUnflushedBytesMax: 160 * 1024 * 1024,
   /** Transaction ids kept in memory before they go into a sorted segment. */
   transactionSegmentIdsMax: 262_144,
   snapshotChunkBytesMax: 16 * 1024 * 1024,
@@ -112,6 +114,23 @@ export const limits = {
   /** Bytes of entries handed to a block generator at once; one entry may be larger. */
   blockPushBytesMax: 1024 * 1024,
   blockFollowersMax: 256,
+  // replication
+  /** Followers that a node keeps account of. */
+  followersMax: 1_000,
+  /** Pulls and scans that are answered at the same time; others wait at their follower. */
+  followerPullsMax: 64,
+  /** Changes in one page; a commit that is larger goes alone, and whole. */
+  followerPageChangesMax: 20_000,
+  followerPageBytesMax: 8 * 1024 * 1024,
+  /** The longest answer that a follower reads. */
+  followerAnswerBytesMax: 256 * 1024 * 1024,
+  followerWaitMsMax: 30_000,
+  /** Entries that are looked through for one page, or to count what a follower lacks. */
+  followerScanEntriesMax: 2_048,
+  subscriptionSelectionsMax: 256,
+  subscriptionBytesMax: 64 * 1024,
+  /** Rows of an outbox that are captured together. */
+  outboxRowsMax: 2_000,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

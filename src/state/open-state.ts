@@ -183,6 +183,7 @@ export class State implements StateView {
   get overloaded(): boolean {
     return (
       this.#overlay.size > limits.stateUnflushedWritesMax ||
+      this.#overlay.bytes > limits.stateUnflushedBytesMax ||
       this.#transactions.full ||
       this.#history.pendingBytes > historyPendingBytesMax
     );
@@ -283,6 +284,7 @@ export class State implements StateView {
     this.#horizonMs = change.horizonMs;
     if (
       this.#overlay.openSize >= this.#flushWritesMax ||
+      this.#overlay.openBytes >= limits.stateFlushBytesMax ||
       this.#transactionsPending >= limits.stateFlushTransactionsMax ||
       this.#entries.length >= limits.stateFlushTransactionsMax
     ) {

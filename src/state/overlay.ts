@@ -33,6 +33,18 @@ export class Overlay<W extends StateWrite = StateWrite> implements StateView {
     return this.#open().writes.size;
   }
 
+  /** Bytes of keys and values held, about; a key that is written again counts again. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const generation of this.#generations) bytes += generation.bytes;
+    return bytes;
+  }
+
+  /** Bytes in the generation that takes the writes. */
+  get openBytes(): number {
+    return this.#open().bytes;
+  }
+
   /** Puts one write on top. The object is kept and must not change. */
   set(write: W): void {
     this.#open().set(write);
@@ -162,6 +174,7 @@ class Generation<W extends StateWrite> {
   readonly writes = new Map<Bytestring, W>();
   least = Number.POSITIVE_INFINITY;
   greatest = -1;
+  bytes = 0;
   #sorted: BTreeOf<W> | undefined;
 
   constructor(sorted: boolean) {
@@ -171,6 +184,7 @@ class Generation<W extends StateWrite> {
   set(write: W): void {
     this.writes.set(write.key, write);
     this.#sorted?.set(write.key, write);
+    this.bytes += write.key.length + (write.value === undefined ? 0 : write.value.length);
     const version = write.version;
     if (version < this.least) this.least = version;
     if (version > this.greatest) this.greatest = version;
