@@ -22,7 +22,7 @@ beforeAll(async () => {
   const bundle = await bundleContract(directory);
   channel = await openTestChannel({
     executor: {
-      limits: { contractCpuMsMax: 400, contractHeapMiBMax: 64, contractBufferBytesMax: 2 ** 25 },
+      limits: { contractCpuMsMax: 500, contractHeapMiBMax: 64, contractBufferBytesMax: 2 ** 25 },
     },
   });
   expect(await channel.deploy(0, bundle)).toMatchObject({ status: 'committed' });

@@ -34,8 +34,10 @@ export interface RunnerEvents {
 const watchIntervalMs = 50;
 const restartDelayMsMin = 50;
 const restartDelayMsMax = 5_000;
-/** What a process takes besides contracts: the program, the state's pages. */
-const baseResidentBytes = 256 * 1024 * 1024;
+/** What a process takes besides contracts: writes that are not flushed or not settled, frames. */
+const ownHeapMiB = 192;
+/** The program's own memory outside the heap. */
+const ownResidentBytes = 128 * 1024 * 1024;
 
 /**
  * Keeps one contract process alive and finds out who ended it. From outside, since a contract can
@@ -136,7 +138,10 @@ export class Runner {
   #spawn(): void {
     const { contractHeapMiBMax } = this.#limits;
     const child = this.#io.processes.spawn(this.#module, {
-      nodeOptions: [`--max-old-space-size=${contractHeapMiBMax}`, '--max-semi-space-size=32'],
+      nodeOptions: [
+        `--max-old-space-size=${contractHeapMiBMax + ownHeapMiB}`,
+        '--max-semi-space-size=32',
+      ],
     });
     this.#child = child;
     this.#sentence = undefined;
@@ -215,7 +220,7 @@ export class Runner {
     const residentBytes = child.residentBytes() ?? 0;
     const { contractHeapMiBMax, contractBufferBytesMax, contractCpuMsMax } = this.#limits;
     const residentBytesMax =
-      baseResidentBytes + contractHeapMiBMax * 1024 * 1024 + contractBufferBytesMax;
+      ownResidentBytes + (contractHeapMiBMax + ownHeapMiB) * 1024 * 1024 + contractBufferBytesMax;
     if (residentBytes > residentBytesMax) {
       this.#kill(child, 'CONTRACT_MEMORY');
       return;

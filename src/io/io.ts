@@ -134,7 +134,7 @@ export interface SpawnOptions {
 export interface Child {
   readonly pid: number;
   readonly connection: Connection;
-  /** Resident memory in bytes, or `undefined` when the platform does not tell. */
+  /** Resident memory of its own (no mapped files) in bytes, or `undefined` when the platform does not tell. */
   residentBytes(): number | undefined;
   /** CPU time used so far, milliseconds, or `undefined` when the platform does not tell. */
   cpuMs(): number | undefined;

@@ -101,7 +101,7 @@ function typescriptLoader(): string {
 }
 
 function residentBytes(pid: number): number | undefined {
-  const kibibytes = /^VmRSS:\s+(\d+) kB/m.exec(procFile(pid, 'status'))?.[1];
+  const kibibytes = /^RssAnon:\s+(\d+) kB/m.exec(procFile(pid, 'status'))?.[1];
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
 }
 
