@@ -35,6 +35,9 @@ export interface BlockProcess extends BlockBackend {
   kill(): void;
 }
 
+/** Decoded records live until their block ends: in the default 16 MiB they are copied many times. */
+const youngSpace = ['--min-semi-space-size=64', '--max-semi-space-size=64'];
+
 /**
  * Starts a process that makes blocks: hashing and encoding stay off the thread that commits.
  *
@@ -46,10 +49,9 @@ export async function startBlockProcess(
   options: BlockBackendOptions,
 ): Promise<BlockProcess> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  const child = io.processes.spawn(
-    new URL(`./block-process-main.${extension}`, import.meta.url),
-    {},
-  );
+  const child = io.processes.spawn(new URL(`./block-process-main.${extension}`, import.meta.url), {
+    nodeOptions: youngSpace,
+  });
   const peer = rpcPeer(child.connection);
   try {
     const opened = await peer.call(blockMethods.open, json(options));
