@@ -94,14 +94,48 @@ function runLoad(options: LoadOptions): Promise<LoadResult> {
   });
 }
 
-/** Resident memory of a process and all its descendants, MiB (Linux). */
+/** Resident memory of a process and all its descendants without shared pages, MiB (Linux). */
 export function residentMiB(pid: number): number {
-  const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
-  const shared = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[2]);
-  let total = ((pages - shared) * 4096) / 1024 / 1024;
-  for (const task of readdirSync(`/proc/${pid}/task`)) {
-    const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8');
-    for (const child of children.split(' ').filter(Boolean)) total += residentMiB(Number(child));
+  let total = 0;
+  for (const each of processTree(pid)) {
+    const [, resident = 0, shared = 0] = procFile(each, 'statm').split(' ').map(Number);
+    total += ((resident - shared) * 4096) / 1024 / 1024;
   }
   return total;
+}
+
+/** CPU time used so far by each process of the network, milliseconds, by role (Linux). */
+export function cpuMsByRole(pid: number): Map<string, number> {
+  const used = new Map<string, number>();
+  for (const each of processTree(pid)) {
+    const program = procFile(each, 'cmdline')
+      .split('\0')
+      .find((part) => /main\.[jt]s$/.test(part));
+    const role = roles.find(([pattern]) => pattern.test(program ?? ''))?.[1];
+    if (role === undefined) continue;
+    const stat = procFile(each, 'stat');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const ms = (Number(fields[11]) + Number(fields[12])) * 10;
+    used.set(role, (used.get(role) ?? 0) + ms);
+  }
+  return used;
+}
+
+const roles: readonly (readonly [RegExp, string])[] = [
+  [/runner-main/, 'contract'],
+  [/executor-main/, 'executor'],
+  [/bench\/main/, 'log'],
+];
+
+function processTree(pid: number): number[] {
+  const found = [pid];
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    const children = procFile(pid, `task/${task}/children`).split(' ').filter(Boolean);
+    for (const child of children) found.push(...processTree(Number(child)));
+  }
+  return found;
+}
+
+function procFile(pid: number, name: string): string {
+  return readFileSync(`/proc/${pid}/${name}`, 'utf8');
 }

@@ -1,5 +1,5 @@
 import { ceilingTps, fsyncP50Ms } from './ceiling.ts';
-import { residentMiB, startBenchNetwork } from './cluster-under-load.ts';
+import { cpuMsByRole, residentMiB, startBenchNetwork } from './cluster-under-load.ts';
 
 /** Settings of the `commit` bench. */
 export interface CommitBenchOptions {
@@ -35,7 +35,8 @@ export interface CommitBenchResult {
   readonly hotFailed: number;
   readonly ceilingTps: number;
   readonly rssMiB: number;
-  readonly clientCpuUs: number;
+  /** CPU time per transaction by process in the random phase, microseconds. */
+  readonly cpuUs: Readonly<Record<string, number>>;
   readonly settings: CommitBenchOptions;
 }
 
@@ -57,7 +58,12 @@ export async function commitBench(
     progress('warming up');
     await bench.load({ work: 'move', keys, inFlight, seconds: Math.min(5, seconds) });
     progress(`random keys for ${seconds} s`);
+    const before = cpuMsByRole(process.pid);
     const random = await bench.load({ work: 'move', keys, inFlight, seconds });
+    const cpuUs: Record<string, number> = { client: Math.round(random.clientCpuUs) };
+    for (const [role, ms] of cpuMsByRole(process.pid)) {
+      cpuUs[role] = Math.round(((ms - (before.get(role) ?? 0)) * 1000) / random.committed);
+    }
     progress(`${Math.round(random.tps)} transactions/s; lone calls`);
     const lone = await bench.load({
       work: 'move',
@@ -85,7 +91,7 @@ export async function commitBench(
       hotFailed: hot.failed,
       ceilingTps: Math.round(await ceilingTps(bench.directory, keys, Math.min(5, seconds))),
       rssMiB: Math.round(rssMiB),
-      clientCpuUs: random.clientCpuUs,
+      cpuUs,
       settings,
     };
   } finally {
