@@ -288,6 +288,55 @@ export const errorCatalog = {
     'A stored block is not the one that the log gives under its number.',
     'Compare with another node; remove the damaged block files to have them made again.',
   ),
+  // replication
+  CURSOR_INVALID: entry(
+    'never',
+    400,
+    'The cursor was not made by this network for this follower and channel.',
+    'Pull without a cursor: the follower is filled anew.',
+  ),
+  FOLLOWER_REFILL: entry(
+    'refresh',
+    410,
+    'The changes after this cursor cannot be delivered one by one; `details.reason` says why.',
+    'Fill the copy again from a scan; `daybook follow` does so by itself.',
+  ),
+  PAGE_ENCRYPTED: entry(
+    'never',
+    422,
+    'A page of changes cannot be opened with any key that the follower has, or is bound to another follower or range.',
+    'Give the follower the private key whose public half it sent.',
+  ),
+  PROCESSOR_FAILED: entry(
+    'never',
+    422,
+    'The contents processor threw on a change, or made rows of an undeclared form.',
+    'Correct the processor; `details` names the change. Policies `skip` and `park` go on without it.',
+  ),
+  SINK_UNAVAILABLE: entry(
+    'same',
+    503,
+    'The system that a follower writes to cannot be reached or has no room now.',
+    'Nothing is lost; the follower tries again by itself.',
+  ),
+  SINK_REFUSED: entry(
+    'never',
+    422,
+    'The system that a follower writes to refuses a change.',
+    'See the cause; correct processor or schema, or choose the policy `skip` or `park`.',
+  ),
+  SINK_FENCED: entry(
+    'refresh',
+    409,
+    'Another process moved the cursor of this follower meanwhile.',
+    'Run one process for each follower.',
+  ),
+  SOURCE_UNAVAILABLE: entry(
+    'same',
+    503,
+    'The database that changes come from cannot be reached now.',
+    'Nothing is lost; the capture tries again by itself.',
+  ),
   // node, cli
   CONFIG_INVALID: entry(
     'never',

@@ -9,7 +9,7 @@ export const limits = {
   // model
   nameBytesMax: 128,
   argumentsMax: 256,
-  argumentBytesMax: 1024 * 1024,
+  argumentBytesMax: 2 * 1024 * 1024,
   certificateBytesMax: 8 * 1024,
   nonceBytes: 24,
   keyBytesMax: 1024,
@@ -86,7 +86,8 @@ export const limits = {
   pageRowsMax: 10_000,
   queryRowsMax: 10_000,
   // contract
-  contractBundleBytesMax: 4 * 1024 * 1024,
+  /** At most `argumentBytesMax`: a bundle travels as an argument; twice in its record. */
+  contractBundleBytesMax: 2 * 1024 * 1024,
   contractCpuMsMax: 2_000,
   contractHeapMiBMax: 256,
   contractBufferBytesMax: 64 * 1024 * 1024,

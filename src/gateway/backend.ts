@@ -1,6 +1,7 @@
 import type { Executor } from '../executor/index.ts';
 import type { Address, ChannelConfig, IdentityVerifier, Position, TxId } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
+import type { FollowerService } from '../replication/index.ts';
 import type { TransactionStatus } from '../state/index.ts';
 
 /** What the gateway needs of one channel on its node. Wired by `node/`. */
@@ -30,6 +31,8 @@ export interface GatewayBackend {
    * @throws {DaybookError} `LOG_TRIMMED`, `CLOSED`
    */
   follow(from: Address, signal: AbortSignal): AsyncIterable<readonly AppliedEntry[]>;
+  /** Answers those who keep copies; nodes may do without. */
+  readonly followers?: FollowerService;
   /** The deployed contracts, by name. */
   contracts(): readonly DeployedContract[];
   /** Whether this node can serve the channel now, and why not. */

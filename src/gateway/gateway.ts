@@ -10,6 +10,7 @@ import { batchRoutes } from './batch-routes.ts';
 import { limitConnections } from './connections.ts';
 import { backendFinder, type GatewayContext } from './context.ts';
 import { eventRoutes } from './events.ts';
+import { followerRoutes } from './follower-routes.ts';
 import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { nodeRoutes } from './node-routes.ts';
@@ -96,6 +97,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   batchRoutes(context);
   readRoutes(context);
   eventRoutes(context);
+  followerRoutes(context);
   nodeRoutes(context, options.nodeName);
   try {
     await app.listen({ host, port: options.port ?? 0 });

@@ -10,6 +10,7 @@ export interface ExecutorProcessOptions {
   readonly sequencer: boolean;
   readonly host: string;
   readonly port: number;
+  readonly cursorKeyFile: string;
 }
 
 /** First words of an executor process: where it listens, or the `ErrorJson` of why it does not. */

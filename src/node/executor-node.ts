@@ -6,8 +6,10 @@ import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import { type Address, asPosition, positionOf } from '../model/index.ts';
 import { type AppliedEntry, openReplica, type Replica } from '../replica/index.ts';
+import { type FollowerService, openFollowerService } from '../replication/index.ts';
 import type { Sequencer } from '../sequencer/index.ts';
 import { openState } from '../state/index.ts';
+import { openCursorKey } from './cursor-key.ts';
 
 /** Settings of {@link startExecutorNode}. */
 export interface ExecutorNodeOptions {
@@ -23,6 +25,11 @@ export interface ExecutorNodeOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
+  /**
+   * File of the key that signs followers' cursors, the same for all nodes of a network, so that
+   * followers can change nodes. Default: one in the directory.
+   */
+  readonly cursorKeyFile?: string;
   readonly onEvent: (text: string) => void;
 }
 
@@ -71,9 +78,24 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       replica,
       stateDirectory: join(directory, 'state'),
     });
-    const backend = gatewayBackend(io, channel, replica, executor);
+    const base = gatewayBackend(io, channel, replica, executor);
     let gateway: Gateway;
+    let followers: FollowerService;
     try {
+      followers = await openFollowerService({
+        io,
+        source: {
+          ...base,
+          rows: (start, end, limit) => replica.state.range(start, end, limit),
+          logTimeMs: () => replica.logTimeMs,
+        },
+        directory: join(directory, 'followers'),
+        cursorKey: await openCursorKey(
+          io,
+          options.cursorKeyFile ?? join(directory, 'followers', 'cursor.key'),
+        ),
+      });
+      const backend: GatewayBackend = { ...base, followers };
       gateway = await startGateway({
         io,
         nodeName: name,
@@ -101,6 +123,8 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
       }),
       close: async () => {
+        // Ends the long polls, which would hold the gateway.
+        await followers.close();
         await gateway.close();
         await executor.close();
         await replica.close();

@@ -4,6 +4,7 @@ import { type Io, realIo } from '../io/index.ts';
 import { openEmbeddedLog, type SharedLog } from '../log/index.ts';
 import { channelConfigDefaults, type ExclusiveControl, type Signer } from '../model/index.ts';
 import { type LocalSequencer, type SequencerMetrics, startSequencer } from '../sequencer/index.ts';
+import { openCursorKey } from './cursor-key.ts';
 import type { ExecutorNodeStatus } from './executor-node.ts';
 import { foundChannel } from './found-channel.ts';
 import { openIdentities } from './identities.ts';
@@ -118,6 +119,8 @@ async function startOnLog(
   );
   const sequencer: LocalSequencer | undefined =
     (options.sequencer ?? true) ? await startSequencer({ log }) : undefined;
+  const cursorKeyFile = join(directory, 'followers', 'cursor.key');
+  await openCursorKey(io, cursorKeyFile);
   const executors: SupervisedExecutor[] = [];
   const closeExecutors = async (): Promise<void> => {
     await Promise.all(executors.map((executor) => executor.close()));
@@ -137,6 +140,7 @@ async function startOnLog(
           sequencer: sequencer !== undefined,
           host,
           port: options.httpPort === 0 ? 0 : options.httpPort + number - 1,
+          cursorKeyFile,
         },
       });
       executors.push(executor);
