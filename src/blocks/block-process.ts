@@ -35,6 +35,9 @@ export interface BlockProcess extends BlockBackend {
   kill(): void;
 }
 
+/** Blocks can be late, commits cannot: on busy cores a block process gets what is left. */
+const niceness = 10;
+
 /** Decoded records live until their block ends: in the default 16 MiB they are copied many times. */
 const youngSpace = ['--min-semi-space-size=64', '--max-semi-space-size=64'];
 
@@ -51,6 +54,7 @@ export async function startBlockProcess(
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const child = io.processes.spawn(new URL(`./block-process-main.${extension}`, import.meta.url), {
     nodeOptions: youngSpace,
+    niceness,
   });
   const peer = rpcPeer(child.connection);
   try {

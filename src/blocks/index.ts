@@ -1,6 +1,6 @@
 export * from './attestation.ts';
 export * from './block-backend.ts';
-export { blockFiles } from './block-files.ts';
+export { blockFiles, lengthPrefix } from './block-files.ts';
 export { type BlockProcess, startBlockProcess } from './block-process.ts';
 export * from './block-proof.ts';
 export * from './block-service.ts';

@@ -1,3 +1,4 @@
+import type { BlockService } from '../blocks/index.ts';
 import type { Executor } from '../executor/index.ts';
 import type { Address, ChannelConfig, IdentityVerifier, Position, TxId } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
@@ -33,6 +34,8 @@ export interface GatewayBackend {
   follow(from: Address, signal: AbortSignal): AsyncIterable<readonly AppliedEntry[]>;
   /** Answers those who keep copies; nodes may do without. */
   readonly followers?: FollowerService;
+  /** Makes the chain of blocks; nodes may do without. */
+  readonly blocks?: BlockSource;
   /** The deployed contracts, by name. */
   contracts(): readonly DeployedContract[];
   /** Whether this node can serve the channel now, and why not. */
@@ -54,4 +57,26 @@ export interface BackendHealth {
   readonly ready: boolean;
   /** What is missing while `ready` is false. */
   readonly reason?: string;
+}
+
+/** A node's blocks, receipts and proofs. */
+export interface BlockSource {
+  /** @throws {DaybookError} `PROOF_NOT_READY` while it is being opened; what kept it from opening. */
+  service(): Pick<BlockService, 'status' | 'block' | 'receipt' | 'keyProof' | 'follow'>;
+  /** `undefined` while it is being opened. */
+  health(): BlocksHealth | undefined;
+}
+
+/** Where a node's chain stands. The same height means the same hashes on all nodes. */
+export interface BlocksHealth {
+  /** Number of blocks. */
+  readonly height: number;
+  /** Everything in the log before this position is in blocks. */
+  readonly position?: number;
+  readonly records?: number;
+  /** Of the newest block, hexadecimal. */
+  readonly blockHash?: string;
+  readonly stateRoot?: string;
+  /** Why no more blocks are made. */
+  readonly alarm?: string;
 }

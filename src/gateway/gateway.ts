@@ -7,8 +7,9 @@ import type { Io, Timer } from '../io/index.ts';
 import { Bounded } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import { batchRoutes } from './batch-routes.ts';
+import { blockRoutes } from './block-routes.ts';
 import { limitConnections } from './connections.ts';
-import { backendFinder, type GatewayContext } from './context.ts';
+import { backendFinder, type GatewayContext, type ListedNode } from './context.ts';
 import { eventRoutes } from './events.ts';
 import { followerRoutes } from './follower-routes.ts';
 import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
@@ -34,6 +35,8 @@ export interface GatewayOptions {
   readonly connectionsMax?: number;
   /** Default: `limits.gatewayBatchesInFlightMax`. */
   readonly batchesInFlightMax?: number;
+  /** The nodes that clients may use, for `GET /v1/nodes`. Default: none is told. */
+  readonly nodes?: () => readonly ListedNode[];
   /** Hears of every error that is a bug of ours, with its cause. */
   readonly onInternalError?: (error: DaybookError) => void;
 }
@@ -81,6 +84,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     openReads: options.openReads ?? true,
     backend: backendFinder(backends),
     backends,
+    nodes: options.nodes ?? (() => []),
   };
   answerErrors(app, (error) => {
     metrics.refused(error.code);
@@ -98,6 +102,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   readRoutes(context);
   eventRoutes(context);
   followerRoutes(context);
+  blockRoutes(context);
   nodeRoutes(context, options.nodeName);
   try {
     await app.listen({ host, port: options.port ?? 0 });

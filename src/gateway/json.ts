@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { type Bytestring, bytesOf, DaybookError } from '../base/index.ts';
+import { type Bytestring, bytesOf, bytestringOf, DaybookError } from '../base/index.ts';
 import {
   type CommitRecord,
   decodeTransaction,
@@ -30,6 +30,26 @@ export function fromJsonBytes(value: unknown, what: string): Buffer {
     return fromBase64(value.base64, what);
   }
   throw malformed(what, 'neither a string nor {"base64": …}');
+}
+
+/**
+ * Bytes in a query: as text, or as base64 (in either alphabet) under another name.
+ *
+ * @throws {DaybookError} `INVALID_ARGUMENT` unless exactly one is given, `MALFORMED`
+ */
+export function bytestringOfParameter(
+  text: string | undefined,
+  base64: string | undefined,
+  what: string,
+): Bytestring {
+  if (text !== undefined && base64 === undefined) return bytestringOf(Buffer.from(text, 'utf8'));
+  if (text === undefined && base64 !== undefined) {
+    const standard = base64.replaceAll('-', '+').replaceAll('_', '/');
+    return bytestringOf(fromBase64(standard, what));
+  }
+  throw new DaybookError('INVALID_ARGUMENT', `give either ${what} or ${what}Base64`, {
+    details: { what },
+  });
 }
 
 /** @throws {DaybookError} `MALFORMED` */
@@ -102,6 +122,7 @@ export function recordJson({ position, record, verdict }: AppliedRecord): object
         end: ofBytestring(bulk.end),
         query: bulk.query,
         update: bulk.update,
+        rows: bulk.rows,
       })),
     })),
     result: ofBytestring(record.result),

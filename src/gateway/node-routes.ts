@@ -19,6 +19,7 @@ export function nodeRoutes(context: GatewayContext, nodeName: string): void {
         channel: backend.channel,
         nextAddress: backend.nextAddress(),
         ...backend.health(),
+        blocks: backend.blocks?.health(),
       }));
       const ready = !closing.aborted && channels.every((channel) => channel.ready);
       void reply.code(ready ? 200 : 503).send({ live: true, ready, node: nodeName, channels });
@@ -38,6 +39,20 @@ export function nodeRoutes(context: GatewayContext, nodeName: string): void {
     { schema: { tags: ['channel'], summary: 'The channels of this node' } },
     (_request, reply) => {
       void reply.send({ channels: backends.map((backend) => backend.channel) });
+    },
+  );
+
+  app.get(
+    '/v1/nodes',
+    {
+      schema: {
+        tags: ['node'],
+        summary: 'The nodes of the network with their gateways',
+        description: 'Clients spread their calls over those that are not draining.',
+      },
+    },
+    (_request, reply) => {
+      void reply.send({ nodes: context.nodes() });
     },
   );
 

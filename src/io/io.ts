@@ -129,6 +129,8 @@ export interface SpawnOptions {
   /** Node flags, e.g. `--max-old-space-size=256`. */
   readonly nodeOptions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** 0 to 19: how far it gives way to other processes for the CPU (nice value). Default 0. */
+  readonly niceness?: number;
 }
 
 export interface Child {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn as spawnProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
+import { setPriority } from 'node:os';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { DaybookError } from '../base/index.ts';
@@ -77,6 +78,7 @@ function spawn(module: URL, options: SpawnOptions): Child {
   if (pid === undefined) {
     throw new DaybookError('IO_FAILED', `cannot start ${path}`, { details: { path } });
   }
+  if (options.niceness !== undefined) giveWay(pid, options.niceness);
   return {
     pid,
     connection: framedConnection(socketOf(child)),
@@ -90,6 +92,14 @@ function spawn(module: URL, options: SpawnOptions): Child {
       else setImmediate(listener, exited);
     },
   };
+}
+
+function giveWay(pid: number, niceness: number): void {
+  try {
+    setPriority(pid, niceness);
+  } catch {
+    // It has ended already, which its exit tells; or the platform knows no priorities.
+  }
 }
 
 function socketOf(child: ChildProcess): Socket {

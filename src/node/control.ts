@@ -1,4 +1,6 @@
-import type { ExecutorNodeStatus } from './executor-node.ts';
+import type { ClusterSettings } from './cluster-node.ts';
+import type { ExecutorNodeStatus, TlsFiles } from './executor-node.ts';
+import type { PeerFiles } from './node-blocks.ts';
 
 /* What a supervisor and an executor process say to each other beside log and sequencer. */
 
@@ -11,6 +13,11 @@ export interface ExecutorProcessOptions {
   readonly host: string;
   readonly port: number;
   readonly cursorKeyFile: string;
+  readonly blocks?: PeerFiles;
+  readonly tls?: TlsFiles;
+  readonly openReads?: boolean;
+  /** Many machines: the log is not the supervisor's. */
+  readonly cluster?: ClusterSettings;
 }
 
 /** First words of an executor process: where it listens, or the `ErrorJson` of why it does not. */

@@ -1,15 +1,22 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError } from '../base/index.ts';
 import { createExecutor, type ExecutorMetrics } from '../executor/index.ts';
-import { type Gateway, type GatewayBackend, startGateway } from '../gateway/index.ts';
+import {
+  type BlocksHealth,
+  type Gateway,
+  type GatewayBackend,
+  type ListedNode,
+  startGateway,
+} from '../gateway/index.ts';
 import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import { type Address, asPosition, positionOf } from '../model/index.ts';
 import { type AppliedEntry, openReplica, type Replica } from '../replica/index.ts';
 import { type FollowerService, openFollowerService } from '../replication/index.ts';
-import type { Sequencer } from '../sequencer/index.ts';
+import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
+import { chainDirectory, type PeerFiles, startNodeBlocks } from './node-blocks.ts';
 
 /** Settings of {@link startExecutorNode}. */
 export interface ExecutorNodeOptions {
@@ -30,7 +37,21 @@ export interface ExecutorNodeOptions {
    * followers can change nodes. Default: one in the directory.
    */
   readonly cursorKeyFile?: string;
+  /** Makes blocks and signs them with this identity; without it the node makes none. */
+  readonly blocks?: PeerFiles;
+  /** Serves HTTPS with this certificate and key, PEM files. */
+  readonly tls?: TlsFiles;
+  /** False: reading needs a signed token, too. Default true. */
+  readonly openReads?: boolean;
+  /** The nodes that clients may use. Default: this one. */
+  readonly nodes?: () => readonly ListedNode[];
   readonly onEvent: (text: string) => void;
+}
+
+/** A server certificate, with what leads to its root, and its private key: PEM files. */
+export interface TlsFiles {
+  readonly certificateFile: string;
+  readonly keyFile: string;
 }
 
 /** What a node tells about itself. */
@@ -42,8 +63,14 @@ export interface ExecutorNodeStatus {
   readonly logTimeMs: number;
   readonly contracts: Readonly<Record<string, string>>;
   readonly executor: ExecutorMetrics;
+  /** Where the node's chain stands; `undefined` when it makes none, or opens it still. */
+  readonly blocks: BlocksHealth | undefined;
   /** Why the replica stopped for good, if it did. */
   readonly alarm?: string;
+  /** On many machines: whether the node takes no new transactions. */
+  readonly draining?: boolean;
+  /** On many machines: counters of this node's reign, while it leads as sequencer. */
+  readonly leads?: SequencerMetrics;
 }
 
 /** An executor node: replica with its own state, executor, gateway. */
@@ -51,6 +78,8 @@ export interface ExecutorNode {
   readonly url: string;
   readonly port: number;
   status(): ExecutorNodeStatus;
+  /** Refuses new transactions from now on, or takes them again; reads go on. */
+  drain(on: boolean): void | Promise<void>;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
@@ -78,7 +107,18 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       replica,
       stateDirectory: join(directory, 'state'),
     });
-    const base = gatewayBackend(io, channel, replica, executor);
+    const blocks =
+      options.blocks === undefined
+        ? undefined
+        : startNodeBlocks({
+            io,
+            replica,
+            directory: chainDirectory(directory),
+            peer: options.blocks,
+            onEvent,
+          });
+    const draining = { on: false };
+    const base = gatewayBackend(io, channel, replica, executor, draining);
     let gateway: Gateway;
     let followers: FollowerService;
     try {
@@ -95,16 +135,25 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
           options.cursorKeyFile ?? join(directory, 'followers', 'cursor.key'),
         ),
       });
-      const backend: GatewayBackend = { ...base, followers };
+      const backend: GatewayBackend = {
+        ...base,
+        followers,
+        ...(blocks === undefined ? {} : { blocks }),
+      };
+      const tls = options.tls === undefined ? undefined : await readTls(io, options.tls);
       gateway = await startGateway({
         io,
         nodeName: name,
         backends: [backend],
         host: options.host,
         port: options.port,
+        ...(tls === undefined ? {} : { tls }),
+        ...(options.openReads === undefined ? {} : { openReads: options.openReads }),
+        nodes: options.nodes ?? (() => [{ name, gateway: gateway.url, draining: draining.on }]),
         onInternalError: (error) => onEvent(`internal error: ${error.stack ?? error.message}`),
       });
     } catch (error) {
+      await blocks?.close();
       await executor.close();
       throw error;
     }
@@ -120,12 +169,17 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
           [...replica.contracts].map(([contract, { version }]) => [contract, version]),
         ),
         executor: executor.metrics(),
+        blocks: blocks?.health(),
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
       }),
+      drain: (on) => {
+        draining.on = on;
+      },
       close: async () => {
         // Ends the long polls, which would hold the gateway.
         await followers.close();
         await gateway.close();
+        await blocks?.close();
         await executor.close();
         await replica.close();
         await state.close();
@@ -138,11 +192,26 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
   }
 }
 
+async function readTls(
+  io: Pick<Io, 'disk'>,
+  files: TlsFiles,
+): Promise<{ readonly cert: string; readonly key: string }> {
+  const read = async (path: string): Promise<string> => {
+    const bytes = await io.disk.readFile(path);
+    if (bytes === undefined) {
+      throw new DaybookError('CONFIG_INVALID', `there is no file ${path}`, { details: { path } });
+    }
+    return bytes.toString('utf8');
+  };
+  return { cert: await read(files.certificateFile), key: await read(files.keyFile) };
+}
+
 function gatewayBackend(
   io: Io,
   channel: string,
   replica: Replica,
   executor: GatewayBackend['executor'] & { metrics(): ExecutorMetrics },
+  draining: { readonly on: boolean },
 ): GatewayBackend {
   const founded = <T>(value: T | undefined): T => {
     if (value === undefined) throw new DaybookError('CLOSED', 'the channel is not founded');
@@ -150,7 +219,14 @@ function gatewayBackend(
   };
   return {
     channel,
-    executor,
+    executor: {
+      submit: (batch, deadlineMs, onOutcome) => {
+        if (draining.on) throw new DaybookError('CLOSED', 'the node takes no new transactions');
+        executor.submit(batch, deadlineMs, onOutcome);
+      },
+      evaluate: (query) => executor.evaluate(query),
+      close: () => executor.close(),
+    },
     config: () => founded(replica.config),
     verifier: () => founded(replica.verifier),
     nextAddress: () => replica.nextAddress,
@@ -177,10 +253,11 @@ function gatewayBackend(
     follow: (from, signal) => replica.readApplied(positionOf(from, 0), signal),
     contracts: () =>
       [...replica.contracts].map(([name, { version, sequence }]) => ({ name, version, sequence })),
-    health: () =>
-      replica.alarm === undefined
-        ? { ready: replica.config !== undefined }
-        : { ready: false, reason: replica.alarm.message },
+    health: () => {
+      if (replica.alarm !== undefined) return { ready: false, reason: replica.alarm.message };
+      if (draining.on) return { ready: false, reason: 'draining' };
+      return { ready: replica.config !== undefined };
+    },
     metrics: () => ({ nextAddress: replica.nextAddress, ...executor.metrics() }),
   };
 }

@@ -5,10 +5,12 @@ import { openEmbeddedLog, type SharedLog } from '../log/index.ts';
 import { channelConfigDefaults, type ExclusiveControl, type Signer } from '../model/index.ts';
 import { type LocalSequencer, type SequencerMetrics, startSequencer } from '../sequencer/index.ts';
 import { openCursorKey } from './cursor-key.ts';
-import type { ExecutorNodeStatus } from './executor-node.ts';
+import type { ExecutorNodeStatus, TlsFiles } from './executor-node.ts';
 import { foundChannel } from './found-channel.ts';
-import { openIdentities } from './identities.ts';
+import { type IdentityDirectory, openIdentities } from './identities.ts';
+import type { PeerFiles } from './node-blocks.ts';
 import { type SupervisedExecutor, superviseExecutor } from './supervisor.ts';
+import { startTicker, type Ticker } from './ticker.ts';
 
 /** Settings of {@link startNetwork}. */
 export interface NetworkOptions {
@@ -30,6 +32,14 @@ export interface NetworkOptions {
   readonly exclusiveControl?: ExclusiveControl;
   /** For a new channel only. */
   readonly transactionLifetimeMs?: number;
+  /** False: no chain of blocks is made, and no ticks are written. Default true. */
+  readonly blocks?: boolean;
+  /** How long a record waits at most for the end of its block. Default 1,000 ms. */
+  readonly tickIntervalMs?: number;
+  /** The gateways serve HTTPS. */
+  readonly tls?: TlsFiles;
+  /** False: reading needs a signed token. Default true. */
+  readonly openReads?: boolean;
   /** Hears what happens: starts, restarts, alarms. */
   readonly onEvent?: (text: string) => void;
   readonly io?: Io;
@@ -121,6 +131,7 @@ async function startOnLog(
     (options.sequencer ?? true) ? await startSequencer({ log }) : undefined;
   const cursorKeyFile = join(directory, 'followers', 'cursor.key');
   await openCursorKey(io, cursorKeyFile);
+  const blocks = options.blocks ?? true;
   const executors: SupervisedExecutor[] = [];
   const closeExecutors = async (): Promise<void> => {
     await Promise.all(executors.map((executor) => executor.close()));
@@ -141,6 +152,9 @@ async function startOnLog(
           host,
           port: options.httpPort === 0 ? 0 : options.httpPort + number - 1,
           cursorKeyFile,
+          ...(blocks ? { blocks: await peerFiles(identities, `peer-${number}`, mspId) } : {}),
+          ...(options.tls === undefined ? {} : { tls: options.tls }),
+          ...(options.openReads === undefined ? {} : { openReads: options.openReads }),
         },
       });
       executors.push(executor);
@@ -150,6 +164,17 @@ async function startOnLog(
     await closeExecutors();
     throw error;
   }
+  const { tickIntervalMs: intervalMs } = options;
+  const ticker: Ticker | undefined = blocks
+    ? startTicker({
+        io,
+        log,
+        sequencer,
+        writer: 'network',
+        ...(intervalMs === undefined ? {} : { intervalMs }),
+        onError: (message) => onEvent(`no tick: ${message}`),
+      })
+    : undefined;
   return {
     channel,
     gateways: executors.map(({ url }) => url),
@@ -170,8 +195,19 @@ async function startOnLog(
       ),
     }),
     close: async () => {
+      await ticker?.close();
       await closeExecutors();
       await log.close();
     },
   };
+}
+
+/** The identity with which an executor signs its blocks; issued when it is not there yet. */
+async function peerFiles(
+  identities: IdentityDirectory,
+  name: string,
+  mspId: string,
+): Promise<PeerFiles> {
+  if (!(await identities.list()).includes(name)) await identities.create(name, { role: 'peer' });
+  return { mspId, ...identities.files(name) };
 }

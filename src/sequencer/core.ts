@@ -1,4 +1,5 @@
 import { assert, type Bytestring, checkLimit, limits } from '../base/index.ts';
+import type { Token } from '../log/index.ts';
 import { type Address, nextAddress, type Position, positionOf } from '../model/index.ts';
 import { Reservations } from './reservations.ts';
 import type { Grant, RecordSummary } from './sequencer.ts';
@@ -72,13 +73,19 @@ export class SequencerCore {
     }
     this.#reservations.finish();
     if (passed === 0) return { token: undefined, conflicts };
-    const address = this.#next;
-    this.#next = nextAddress(address);
-    assert(this.#next > address, 'addresses ascend');
+    const { address, epoch } = this.grant();
     for (const [key, index] of judge.writes) this.#window.note(key, positionOf(address, index));
     for (const range of judge.writtenRanges) {
       this.#window.noteRange(range, positionOf(address, range.index));
     }
-    return { token: { epoch: this.epoch, address }, conflicts };
+    return { token: { epoch, address }, conflicts };
+  }
+
+  /** Grants an address for an entry that holds no records: a tick, a configuration. */
+  grant(): Token {
+    const address = this.#next;
+    this.#next = nextAddress(address);
+    assert(this.#next > address, 'addresses ascend');
+    return { epoch: this.epoch, address };
   }
 }

@@ -1,5 +1,5 @@
 import { DaybookError } from '../base/index.ts';
-import type { SharedLog } from '../log/index.ts';
+import type { SharedLog, Token } from '../log/index.ts';
 import { type Refusal, SequencerCore } from './core.ts';
 import type { Grant, GroupSummary, Sequencer } from './sequencer.ts';
 import { decodeRecordSummary } from './summary.ts';
@@ -26,6 +26,8 @@ export interface SequencerMetrics {
 
 /** A sequencer in this process. */
 export interface LocalSequencer extends Sequencer {
+  /** A token for an entry that holds no records: a tick, a configuration. */
+  grant(): Token;
   metrics(): SequencerMetrics;
 }
 
@@ -64,6 +66,7 @@ export function localSequencer(core: SequencerCore): LocalSequencer {
   return {
     // `async` turns what `request` throws into a rejection.
     request: async (group) => request(group),
+    grant: () => core.grant(),
     metrics: () => ({
       epoch: core.epoch,
       next: core.next,
