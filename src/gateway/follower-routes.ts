@@ -134,8 +134,7 @@ function optional<T extends object>(
   const right =
     type === 'number'
       ? Number.isSafeInteger(value) && (value as number) >= 0
-      : // biome-ignore lint/suspicious/useValidTypeof: `type` holds one of typeof's words
-        typeof value === type && value !== null;
+      : typeof value === type && value !== null;
   if (!right) throw invalid(name, `${name} is not a ${type}`);
 }
 

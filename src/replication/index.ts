@@ -1,7 +1,13 @@
 export * from './change.ts';
 export * from './encryption.ts';
 export * from './feed.ts';
+export * from './follower.ts';
+export * from './http-feed.ts';
 export * from './journal.ts';
 export * from './page.ts';
+export type { PoisonPolicy } from './poison.ts';
+export * from './processor.ts';
 export * from './service.ts';
+export * from './sinks/postgres.ts';
+export type { Sink } from './sinks/sink.ts';
 export type { Selection, Subscription } from './subscription.ts';

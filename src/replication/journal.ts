@@ -141,6 +141,8 @@ export class Journal {
       const { contract } = range;
       const end = range.end === '' ? namespaceEnd(contract) : stateKey(contract, range.end);
       const least = stateKey(contract, range.start);
+      // Byte order: `Math.max` is for numbers.
+      // biome-ignore lint/complexity/useMathMinMax: these are strings
       let key = start < least ? least : start;
       const nameBytes = bytestringOfText(contract).length + 1;
       for (;;) {

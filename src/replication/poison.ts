@@ -1,0 +1,170 @@
+import { DaybookError } from '../base/index.ts';
+import type { ChangeRecord } from './change.ts';
+import { changeId, entityOf } from './change.ts';
+import {
+  type MappedChange,
+  mapChange,
+  type Processor,
+  type TableDeclaration,
+} from './processor.ts';
+import type { ParkedChange, Sink, SinkBatch } from './sinks/sink.ts';
+
+/**
+ * What happens to a change that the processor or the system refuses. `stop`: the follower ends with
+ * the error. `skip`: the change is noted and left out. `park`: it is kept in the system's own
+ * database, and later changes of the same entity behind it, until they are tried again.
+ */
+export type PoisonPolicy = 'stop' | 'skip' | 'park';
+
+/** Turns changes into a batch, leaves poison records out, and finds them when the system refuses. */
+export class PoisonFilter {
+  readonly #processor: Processor;
+  readonly #tables: ReadonlyMap<string, TableDeclaration>;
+  readonly #policy: PoisonPolicy;
+  readonly #parked: Set<string>;
+
+  constructor(
+    processor: Processor,
+    tables: readonly TableDeclaration[],
+    policy: PoisonPolicy,
+    parked: readonly string[],
+  ) {
+    this.#processor = processor;
+    this.#tables = new Map(tables.map((table) => [table.name, table]));
+    this.#policy = policy;
+    this.#parked = new Set(parked);
+  }
+
+  /**
+   * Maps changes, but for those behind a parked one.
+   *
+   * @throws {DaybookError} `PROCESSOR_FAILED` with policy `stop`
+   */
+  batch(changes: readonly ChangeRecord[]): SinkBatch {
+    const mapped: MappedChange[] = [];
+    const parked: ParkedChange[] = [];
+    for (const change of changes) {
+      if (this.#parked.size > 0 && this.#parked.has(entityOf(change))) {
+        parked.push({ change, reason: 'behind a parked change', waits: true });
+        continue;
+      }
+      try {
+        mapped.push(mapChange(this.#processor, this.#tables, change));
+      } catch (error) {
+        parked.push(this.#poison(change, error as DaybookError));
+      }
+    }
+    return { changes: mapped, parked };
+  }
+
+  /**
+   * Finds, by bisection, the changes that made the system refuse a batch.
+   *
+   * @returns the batch without them.
+   * @throws {DaybookError} `SINK_REFUSED` with policy `stop`, naming the change; `SINK_UNAVAILABLE`
+   */
+  async isolate(
+    sink: Pick<Sink, 'tryOut'>,
+    batch: SinkBatch,
+    error: DaybookError,
+  ): Promise<SinkBatch> {
+    let { changes } = batch;
+    const parked = [...batch.parked];
+    for (let refusal: DaybookError | undefined = error; refusal !== undefined; ) {
+      const culprits = await this.#find(sink, changes, refusal);
+      if (culprits.changes.length === 0) throw refusal;
+      for (const { change } of culprits.changes) parked.push(this.#poison(change, culprits.error));
+      const out = new Set(culprits.changes);
+      // What stands behind a parked change of the same entity waits with it.
+      const left: MappedChange[] = [];
+      for (const mapped of changes) {
+        if (out.has(mapped)) continue;
+        if (this.#parked.has(entityOf(mapped.change))) {
+          parked.push({ change: mapped.change, reason: 'behind a parked change', waits: true });
+        } else left.push(mapped);
+      }
+      changes = left;
+      refusal = changes.length === 0 ? undefined : await refusalOf(sink, changes, true);
+    }
+    parked.sort((a, b) => a.change.position - b.change.position);
+    return { changes, parked };
+  }
+
+  /** Forgets what was parked, before it is tried again. */
+  released(entities: readonly string[]): void {
+    for (const entity of entities) this.#parked.delete(entity);
+  }
+
+  #poison(change: ChangeRecord, error: DaybookError): ParkedChange {
+    if (this.#policy === 'stop') {
+      throw new DaybookError(error.code, `${changeId(change)}: ${error.message}`, {
+        cause: error,
+        details: { ...error.details, change: changeId(change) },
+      });
+    }
+    const waits = this.#policy === 'park';
+    if (waits) this.#parked.add(entityOf(change));
+    return { change, reason: error.message, waits };
+  }
+
+  async #find(
+    sink: Pick<Sink, 'tryOut'>,
+    changes: readonly MappedChange[],
+    refusal: DaybookError,
+  ): Promise<{ changes: readonly MappedChange[]; error: DaybookError }> {
+    const ends: number[] = [];
+    changes.forEach(({ change }, index) => {
+      if (changes[index + 1]?.change.position !== change.position) ends.push(index + 1);
+    });
+    const commits = await leastRefused(ends.length, (count) =>
+      refusalOf(sink, changes.slice(0, ends[count - 1]), true),
+    );
+    if (commits === undefined) return { changes: [], error: refusal };
+    const start = ends[commits.count - 2] ?? 0;
+    const end = ends[commits.count - 1] ?? changes.length;
+    if (end - start === 1) return { changes: changes.slice(start, end), error: commits.error };
+    // Inside a commit constraints may be broken for a while, so these are not checked.
+    const one = await leastRefused(end - start, (count) =>
+      refusalOf(sink, changes.slice(0, start + count), false),
+    );
+    if (one === undefined) return { changes: changes.slice(start, end), error: commits.error };
+    const at = start + one.count - 1;
+    return { changes: changes.slice(at, at + 1), error: one.error };
+  }
+}
+
+/** The least count that is refused, if refusal grows with the count. */
+async function leastRefused(
+  most: number,
+  refusal: (count: number) => Promise<DaybookError | undefined>,
+): Promise<{ count: number; error: DaybookError } | undefined> {
+  let high = most;
+  let error = await refusal(most);
+  // It does not come again, so it did not depend on the rows alone: nobody to blame.
+  if (error === undefined) return undefined;
+  let low = 0;
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    const found = await refusal(middle);
+    if (found === undefined) low = middle;
+    else {
+      high = middle;
+      error = found;
+    }
+  }
+  return { count: high, error };
+}
+
+async function refusalOf(
+  sink: Pick<Sink, 'tryOut'>,
+  changes: readonly MappedChange[],
+  whole: boolean,
+): Promise<DaybookError | undefined> {
+  try {
+    await sink.tryOut(changes, whole);
+    return undefined;
+  } catch (error) {
+    if (error instanceof DaybookError && error.code === 'SINK_REFUSED') return error;
+    throw error;
+  }
+}
