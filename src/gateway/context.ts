@@ -5,6 +5,15 @@ import type { Bounded } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import type { GatewayMetrics } from './metrics.ts';
 
+/** One node of the network, as clients see it. */
+export interface ListedNode {
+  readonly name: string;
+  /** URL of its gateway. */
+  readonly gateway: string;
+  /** It takes no new transactions. */
+  readonly draining: boolean;
+}
+
 /** What all routes share. */
 export interface GatewayContext {
   readonly app: FastifyInstance;
@@ -20,6 +29,8 @@ export interface GatewayContext {
   /** @throws {DaybookError} `CHANNEL_UNKNOWN` */
   backend(channel: string): GatewayBackend;
   readonly backends: readonly GatewayBackend[];
+  /** The nodes that clients may use. */
+  nodes(): readonly ListedNode[];
 }
 
 /** Finds a channel's backend by name. */

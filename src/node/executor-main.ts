@@ -2,6 +2,7 @@ import { toDaybookError } from '../base/index.ts';
 import { parentConnection, realIo, rpcPeer } from '../io/index.ts';
 import { remoteLog } from '../log/index.ts';
 import { remoteSequencer } from '../sequencer/index.ts';
+import { startClusterNode } from './cluster-node.ts';
 import { controlMethods, type ExecutorProcessOptions, toPayload } from './control.ts';
 import { startExecutorNode } from './executor-node.ts';
 
@@ -18,13 +19,17 @@ process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
 try {
-  const node = await startExecutorNode({
-    ...options,
-    io,
-    log: remoteLog(peer),
-    sequencer: options.sequencer ? remoteSequencer(peer) : undefined,
-    onEvent,
-  });
+  const { cluster } = options;
+  const node =
+    cluster === undefined
+      ? await startExecutorNode({
+          ...options,
+          io,
+          log: remoteLog(peer),
+          sequencer: options.sequencer ? remoteSequencer(peer) : undefined,
+          onEvent,
+        })
+      : await startClusterNode({ ...options, cluster, io, onEvent });
   peer.handle(controlMethods.status, () => toPayload(node.status()));
   peer.handle(controlMethods.stop, async () => {
     await node.close();

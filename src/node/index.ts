@@ -1,3 +1,5 @@
+export type { ClusterLogOptions, EtcdTlsFiles } from './cluster-log.ts';
+export * from './cluster-node.ts';
 export * from './dev-ca.ts';
 export * from './executor-node.ts';
 export * from './identities.ts';

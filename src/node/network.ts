@@ -1,9 +1,17 @@
 import { join } from 'node:path';
 import { assert } from '../base/index.ts';
 import { type Io, realIo } from '../io/index.ts';
-import { openEmbeddedLog, type SharedLog } from '../log/index.ts';
+import {
+  currentLeader,
+  type EtcdLog,
+  type Leader,
+  openEmbeddedLog,
+  type SharedLog,
+} from '../log/index.ts';
 import { channelConfigDefaults, type ExclusiveControl, type Signer } from '../model/index.ts';
 import { type LocalSequencer, type SequencerMetrics, startSequencer } from '../sequencer/index.ts';
+import { openClusterLog } from './cluster-log.ts';
+import type { ClusterSettings } from './cluster-node.ts';
 import { openCursorKey } from './cursor-key.ts';
 import type { ExecutorNodeStatus, TlsFiles } from './executor-node.ts';
 import { foundChannel } from './found-channel.ts';
@@ -40,6 +48,13 @@ export interface NetworkOptions {
   readonly tls?: TlsFiles;
   /** False: reading needs a signed token. Default true. */
   readonly openReads?: boolean;
+  /**
+   * Many machines: the shared log is on etcd, the sequencer on any of the nodes, and others beside
+   * these executors may take part. Then `nodePrefix` must be another one on every machine.
+   */
+  readonly cluster?: ClusterSettings;
+  /** Executors are named with a number after this. Default `executor-`. */
+  readonly nodePrefix?: string;
   /** Hears what happens: starts, restarts, alarms. */
   readonly onEvent?: (text: string) => void;
   readonly io?: Io;
@@ -65,6 +80,8 @@ export interface NetworkStatus {
   /** The log's first address behind everything written. */
   readonly tail: number;
   readonly sequencer: SequencerMetrics | undefined;
+  /** Many machines: who leads as sequencer; `undefined` while nobody does. */
+  readonly leader?: Leader;
   readonly executors: readonly {
     readonly name: string;
     readonly url: string;
@@ -76,6 +93,7 @@ export interface NetworkStatus {
 }
 
 const adminName = 'admin';
+const tickIntervalMsDefault = 1_000;
 
 /**
  * Starts a network on this machine, or opens the one that lies in the directory: embedded log,
@@ -89,7 +107,10 @@ export async function startNetwork(options: NetworkOptions): Promise<Network> {
   const { directory, io = realIo(), onEvent = () => undefined } = options;
   assert(options.executors >= 1, 'a network has an executor');
   await io.disk.makeDirectory(directory);
-  const log = await openEmbeddedLog({ io, directory: join(directory, 'log') });
+  const log =
+    options.cluster === undefined
+      ? await openEmbeddedLog({ io, directory: join(directory, 'log') })
+      : await openClusterLog(io, options.cluster.log);
   try {
     return await startOnLog(options, io, log, onEvent);
   } catch (error) {
@@ -101,9 +122,10 @@ export async function startNetwork(options: NetworkOptions): Promise<Network> {
 async function startOnLog(
   options: NetworkOptions,
   io: Io,
-  log: SharedLog,
+  log: SharedLog | EtcdLog,
   onEvent: (text: string) => void,
 ): Promise<Network> {
+  const { cluster, nodePrefix = 'executor-' } = options;
   const { directory, channel = 'main', mspId = 'Org1MSP', host = '127.0.0.1' } = options;
   const identities = await openIdentities(io, join(directory, 'identities'), mspId);
   const known = (await identities.list()).includes(adminName);
@@ -128,7 +150,9 @@ async function startOnLog(
     io.clock.nowMs(),
   );
   const sequencer: LocalSequencer | undefined =
-    (options.sequencer ?? true) ? await startSequencer({ log }) : undefined;
+    (options.sequencer ?? true) && cluster === undefined
+      ? await startSequencer({ log })
+      : undefined;
   const cursorKeyFile = join(directory, 'followers', 'cursor.key');
   await openCursorKey(io, cursorKeyFile);
   const blocks = options.blocks ?? true;
@@ -138,17 +162,20 @@ async function startOnLog(
   };
   try {
     for (let number = 1; number <= options.executors; number++) {
-      const name = `executor-${number}`;
+      const name = `${nodePrefix}${number}`;
       const executor = await superviseExecutor({
         io,
-        log,
+        log: cluster === undefined ? log : undefined,
         sequencer,
         onEvent,
         executor: {
           name,
           directory: join(directory, name),
           channel,
-          sequencer: sequencer !== undefined,
+          sequencer: options.sequencer ?? true,
+          ...(cluster === undefined
+            ? {}
+            : { cluster: clusterSettings(cluster, number, blocks, options.tickIntervalMs) }),
           host,
           port: options.httpPort === 0 ? 0 : options.httpPort + number - 1,
           cursorKeyFile,
@@ -165,16 +192,18 @@ async function startOnLog(
     throw error;
   }
   const { tickIntervalMs: intervalMs } = options;
-  const ticker: Ticker | undefined = blocks
-    ? startTicker({
-        io,
-        log,
-        sequencer,
-        writer: 'network',
-        ...(intervalMs === undefined ? {} : { intervalMs }),
-        onError: (message) => onEvent(`no tick: ${message}`),
-      })
-    : undefined;
+  // On many machines the sequencer's node writes the ticks.
+  const ticker: Ticker | undefined =
+    blocks && cluster === undefined
+      ? startTicker({
+          io,
+          log,
+          sequencer,
+          writer: 'network',
+          ...(intervalMs === undefined ? {} : { intervalMs }),
+          onError: (message) => onEvent(`no tick: ${message}`),
+        })
+      : undefined;
   return {
     channel,
     gateways: executors.map(({ url }) => url),
@@ -184,6 +213,7 @@ async function startOnLog(
       channel,
       tail: await log.tail(),
       sequencer: sequencer?.metrics(),
+      ...('units' in log ? leaderField(await currentLeader(log)) : {}),
       executors: await Promise.all(
         executors.map(async (executor) => ({
           name: executor.name,
@@ -199,6 +229,26 @@ async function startOnLog(
       await closeExecutors();
       await log.close();
     },
+  };
+}
+
+function leaderField(leader: Leader | undefined): { leader?: Leader } {
+  return leader === undefined ? {} : { leader };
+}
+
+/** What the executor of that number gets of the settings that all have. */
+function clusterSettings(
+  settings: ClusterSettings,
+  number: number,
+  blocks: boolean,
+  tickIntervalMs: number | undefined,
+): ClusterSettings {
+  const { privatePort } = settings;
+  return {
+    ...settings,
+    privatePort: privatePort === 0 ? 0 : privatePort + number - 1,
+    // Without a chain nobody needs ticks.
+    ...(blocks ? { tickIntervalMs: tickIntervalMs ?? tickIntervalMsDefault } : {}),
   };
 }
 

@@ -13,7 +13,8 @@ import type { ExecutorNodeStatus } from './executor-node.ts';
 /** Settings of {@link superviseExecutor}. */
 export interface SupervisorOptions {
   readonly io: Io;
-  readonly log: SharedLog;
+  /** Served to the process; on many machines it has the log elsewhere. */
+  readonly log: SharedLog | undefined;
   readonly sequencer: Sequencer | undefined;
   readonly executor: ExecutorProcessOptions;
   readonly onEvent: (text: string) => void;
@@ -61,7 +62,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
       args: [JSON.stringify(executor)],
     });
     const connection = rpcPeer(process.connection);
-    serveLog(log, connection);
+    if (log !== undefined) serveLog(log, connection);
     if (sequencer !== undefined) serveSequencer(sequencer, connection);
     connection.onPush(controlMethods.event, (text) => {
       onEvent(`${name}: ${fromPayload<string>(text)}`);

@@ -4,6 +4,7 @@ export {
   type Candidate,
   campaign,
   currentLeader,
+  depose,
   type Leader,
   type Reign,
   watchLeader,

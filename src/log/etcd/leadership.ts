@@ -106,6 +106,29 @@ export async function* watchLeader(
   }
 }
 
+/**
+ * Ends a reign whose process is known to be gone, so that nobody waits for its lease to end. Does
+ * nothing when another leads meanwhile. A leader that lives after all is fenced by its successor.
+ */
+export async function depose(log: EtcdLog, leader: Leader): Promise<void> {
+  await log.units.refresh();
+  const { keys, home } = log.units;
+  const answer = await home.client.call('range', { key: keys.leader });
+  const found = answer.kvs[0];
+  if (found === undefined || !found.value.equals(encodeLeader(leader))) return;
+  await home.client.call('txn', {
+    compare: [
+      {
+        key: keys.leader,
+        target: compareTarget.mod,
+        result: compareResult.equal,
+        mod_revision: Number(found.mod_revision),
+      },
+    ],
+    success: [{ request_delete_range: { key: keys.leader } }],
+  });
+}
+
 /** Undefined when the session was lost before the throne was won. */
 async function compete(
   log: EtcdLog,

@@ -1,0 +1,66 @@
+import { DaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import { type EtcdLog, openEtcdLog, parseEtcdUrl, type TlsOptions } from '../log/index.ts';
+
+/** Where the shared log of a network of many machines is. Plain JSON; secrets lie in files. */
+export interface ClusterLogOptions {
+  /** `etcd://host:port,…` or `etcds://…`, see `parseEtcdUrl`. */
+  readonly url: string;
+  /** Absolute paths of PEM files for `etcds://`. */
+  readonly tls?: EtcdTlsFiles;
+  /** User of etcd's own access control, and the file that holds the password. */
+  readonly user?: string;
+  readonly passwordFile?: string;
+  /** `--quota-backend-bytes` of etcd's members. */
+  readonly quotaBytes?: number;
+}
+
+/** Absolute paths of PEM files. */
+export interface EtcdTlsFiles {
+  readonly ca?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
+
+/**
+ * Opens the log on etcd that the options describe.
+ *
+ * @throws {DaybookError} `CONFIG_INVALID` when the URL is wrong; `NOT_FOUND` when a file is missing;
+ *   `ACCESS_DENIED`; `TIMEOUT` when etcd cannot be reached.
+ */
+export async function openClusterLog(
+  io: Pick<Io, 'clock' | 'timers' | 'random' | 'disk'>,
+  options: ClusterLogOptions,
+): Promise<EtcdLog> {
+  const { user, passwordFile, quotaBytes } = options;
+  const parsed = parseEtcdUrl(options.url);
+  if (parsed.tls === undefined && options.tls !== undefined) {
+    throw new DaybookError('CONFIG_INVALID', 'TLS files are for addresses with etcds://', {
+      details: { url: options.url },
+    });
+  }
+  const password =
+    passwordFile === undefined ? undefined : (await read(io, passwordFile)).toString().trim();
+  return openEtcdLog(io, {
+    ...parsed,
+    ...(parsed.tls === undefined ? {} : { tls: await readTls(io, options.tls ?? {}) }),
+    ...(user === undefined ? {} : { credentials: { user, password: password ?? '' } }),
+    ...(quotaBytes === undefined ? {} : { quotaBytes }),
+  });
+}
+
+/** Reads the files. @throws {DaybookError} `NOT_FOUND` */
+export async function readTls(io: Pick<Io, 'disk'>, files: EtcdTlsFiles): Promise<TlsOptions> {
+  const { ca, certificate, key } = files;
+  return {
+    ...(ca === undefined ? {} : { ca: await read(io, ca) }),
+    ...(certificate === undefined ? {} : { certificate: await read(io, certificate) }),
+    ...(key === undefined ? {} : { key: await read(io, key) }),
+  };
+}
+
+async function read({ disk }: Pick<Io, 'disk'>, path: string): Promise<Buffer> {
+  const bytes = await disk.readFile(path);
+  if (bytes !== undefined) return bytes;
+  throw new DaybookError('NOT_FOUND', `no file ${path}`, { details: { path } });
+}

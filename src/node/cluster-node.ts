@@ -1,0 +1,244 @@
+import { DaybookError, isDaybookError } from '../base/index.ts';
+import { rpcPeer } from '../io/index.ts';
+import {
+  depose,
+  type EtcdLog,
+  type Leader,
+  type NodeInfo,
+  type Registration,
+  register,
+  watchLeader,
+  watchNodes,
+} from '../log/index.ts';
+import { asAddress } from '../model/index.ts';
+import { type ClusterLogOptions, openClusterLog } from './cluster-log.ts';
+import {
+  type ExecutorNode,
+  type ExecutorNodeOptions,
+  type ExecutorNodeStatus,
+  startExecutorNode,
+} from './executor-node.ts';
+import { LeaderSequencer } from './leader-sequencer.ts';
+import { type Member, membersOf, successorOf } from './members.ts';
+import { type NodeOrders, servePrivately } from './private-service.ts';
+import { SequencerHost } from './sequencer-host.ts';
+
+/** How a node takes part in a network of many machines. Plain JSON. */
+export interface ClusterSettings {
+  readonly log: ClusterLogOptions;
+  /** Address on the private network that the node listens on, and tells the others. */
+  readonly privateHost: string;
+  /** 0: any free port. */
+  readonly privatePort: number;
+  /** Whether the node may lead as sequencer. Default true. */
+  readonly candidate?: boolean;
+  /** How long a sequencer that died or hangs goes unnoticed; see `Candidate.leaseMs`. */
+  readonly leaseMs?: number;
+  /** The node that leads writes a tick so often, which ends blocks; see `startTicker`. */
+  readonly tickIntervalMs?: number;
+  /** The sequencer moves on to the next node after so long; default: it stays. */
+  readonly rotateMs?: number;
+}
+
+/** Settings of {@link startClusterNode}. */
+export interface ClusterNodeOptions
+  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes'> {
+  readonly cluster: ClusterSettings;
+  /** False: the network has no sequencer, executors append at the log's tail. */
+  readonly sequencer: boolean;
+}
+
+const retryMs = 200;
+
+/**
+ * Starts a node of a network of many machines: an executor node over the log on etcd, which is a
+ * candidate for the sequencer's place, follows whoever has it, and is known to the other nodes.
+ *
+ * @throws {DaybookError} as `openClusterLog` and `startExecutorNode`.
+ */
+export async function startClusterNode(options: ClusterNodeOptions): Promise<ExecutorNode> {
+  const log = await openClusterLog(options.io, options.cluster.log);
+  const node = new ClusterNode(options, log);
+  try {
+    await node.start();
+    return node;
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+}
+
+class ClusterNode implements ExecutorNode, NodeOrders {
+  readonly #options: ClusterNodeOptions;
+  readonly #log: EtcdLog;
+  readonly #closing = new AbortController();
+  readonly #watching: Promise<void>[] = [];
+  #members: readonly Member[] = [];
+  #draining = false;
+  #listener: { readonly address: string; close(): Promise<void> } | undefined;
+  #host: SequencerHost | undefined;
+  #leader: LeaderSequencer | undefined;
+  #node: ExecutorNode | undefined;
+  #registration: Registration | undefined;
+
+  constructor(options: ClusterNodeOptions, log: EtcdLog) {
+    this.#options = options;
+    this.#log = log;
+  }
+
+  get url(): string {
+    return this.#started.url;
+  }
+
+  get port(): number {
+    return this.#started.port;
+  }
+
+  async start(): Promise<void> {
+    const { io, cluster, onEvent, sequencer } = this.#options;
+    const { privateHost, privatePort } = cluster;
+    this.#listener = await io.network.listen(`${privateHost}:${privatePort}`, (connection) =>
+      servePrivately(rpcPeer(connection), this, this.#host),
+    );
+    if (sequencer) this.#takePart(this.#listener.address);
+    this.#node = await startExecutorNode({
+      ...this.#options,
+      log: this.#log,
+      sequencer: this.#leader,
+      nodes: () =>
+        this.#members.map(({ name, gateway, draining }) => ({ name, gateway, draining })),
+    });
+    this.#registration = await register(this.#log, this.#info());
+    this.#watch('nodes', async (signal) => {
+      for await (const nodes of watchNodes(this.#log, signal)) this.#onNodes(nodes);
+    });
+    onEvent(`answers other nodes at ${this.#listener.address}`);
+  }
+
+  status(): ExecutorNodeStatus {
+    const leads = this.#host?.metrics();
+    return {
+      ...this.#started.status(),
+      draining: this.#draining,
+      ...(leads === undefined ? {} : { leads }),
+    };
+  }
+
+  async handOver(successor: string | undefined): Promise<void> {
+    const { name } = this.#options;
+    const to = successor ?? successorOf(this.#members, name);
+    if (to === undefined) throw new DaybookError('NOT_FOUND', 'no other node could lead');
+    const able = this.#members.some(
+      (member) => member.name === to && member.roles.includes('sequencer') && !member.draining,
+    );
+    if (!able || this.#host === undefined) {
+      throw new DaybookError('NOT_FOUND', `no node ${to} that could lead`, {
+        details: { node: to },
+      });
+    }
+    if (to !== name) await this.#host.handOver(to);
+  }
+
+  async drain(on: boolean): Promise<void> {
+    this.#draining = on;
+    this.#started.drain(on);
+    await this.#registration?.update(this.#info());
+    if (on) await this.#host?.withdraw();
+    else this.#host?.stand();
+  }
+
+  async close(): Promise<void> {
+    // Leads until its own work is done: another one may not be there.
+    await this.#registration?.close();
+    await this.#node?.close();
+    await this.#host?.close();
+    this.#closing.abort();
+    this.#leader?.close();
+    await this.#listener?.close();
+    await Promise.all(this.#watching);
+    await this.#log.close();
+  }
+
+  get #started(): ExecutorNode {
+    if (this.#node === undefined) throw new DaybookError('CLOSED', 'the node is not started');
+    return this.#node;
+  }
+
+  /** In the contest for the sequencer's place, and as a follower of whoever has it. */
+  #takePart(address: string): void {
+    const { io, name, cluster, onEvent } = this.#options;
+    const log = this.#log;
+    if (cluster.candidate ?? true) {
+      this.#host = new SequencerHost({
+        io,
+        log,
+        candidate: {
+          node: name,
+          address,
+          ...(cluster.leaseMs === undefined ? {} : { leaseMs: cluster.leaseMs }),
+        },
+        nextAddress: () => this.#node?.status().nextAddress ?? asAddress(0),
+        tickIntervalMs: cluster.tickIntervalMs,
+        rotateMs: cluster.rotateMs ?? 0,
+        successor: () => successorOf(this.#members, name),
+        onEvent,
+      });
+    }
+    const leader = new LeaderSequencer({
+      io,
+      node: name,
+      own: this.#host,
+      onGone: (gone) => this.#depose(gone),
+    });
+    this.#leader = leader;
+    this.#watch('leader', async (signal) => {
+      for await (const present of watchLeader(log, signal)) {
+        // A life before this one left its reign behind.
+        if (present?.node === name && present.address !== address) this.#depose(present);
+        this.#host?.observe(present);
+        leader.setLeader(present);
+      }
+    });
+  }
+
+  #depose(leader: Leader): void {
+    this.#options.onEvent(`the sequencer at ${leader.address} is gone`);
+    // If it fails, its lease will end.
+    depose(this.#log, leader).catch(() => undefined);
+  }
+
+  #onNodes(nodes: readonly NodeInfo[]): void {
+    this.#members = membersOf(nodes);
+  }
+
+  #info(): Member {
+    const { name, channel } = this.#options;
+    return {
+      name,
+      channel,
+      gateway: this.#started.url,
+      address: this.#listener?.address ?? '',
+      roles: this.#host === undefined ? ['executor'] : ['executor', 'sequencer'],
+      draining: this.#draining,
+    };
+  }
+
+  /** Keeps watching until the node closes. */
+  #watch(what: string, watch: (signal: AbortSignal) => Promise<void>): void {
+    const { signal } = this.#closing;
+    const run = async (): Promise<void> => {
+      while (!signal.aborted) {
+        try {
+          await watch(signal);
+        } catch (error) {
+          if (signal.aborted || isDaybookError(error, 'CLOSED')) return;
+          this.#options.onEvent(`cannot watch the ${what}: ${String(error)}`);
+        }
+        await new Promise<void>((resolve) => {
+          this.#options.io.timers.after(retryMs, resolve);
+        });
+      }
+    };
+    this.#watching.push(run());
+  }
+}
