@@ -4,7 +4,7 @@ export { blockFiles, lengthPrefix } from './block-files.ts';
 export { type BlockProcess, startBlockProcess } from './block-process.ts';
 export * from './block-proof.ts';
 export * from './block-service.ts';
-export { type BlockStore, openBlockStore } from './block-store.ts';
+export { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
 export * from './builder.ts';
 export * from './cutter.ts';
 export * from './fabric/block.ts';

@@ -6,6 +6,7 @@ import { contractCommand } from './commands/contract.ts';
 import { demoCommand } from './commands/demo.ts';
 import { identityCommand } from './commands/identity.ts';
 import { logCommand } from './commands/log.ts';
+import { proofCommand } from './commands/proof.ts';
 import { statusCommand } from './commands/status.ts';
 import { evaluateCommand, submitCommand } from './commands/submit.ts';
 import { transactionCommand } from './commands/transaction.ts';
@@ -42,6 +43,7 @@ export function createProgram(context: CliContext): Command {
     transactionCommand,
     logCommand,
     blockCommand,
+    proofCommand,
     verifyCommand,
     benchCommand,
   ];

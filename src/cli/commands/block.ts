@@ -1,109 +1,137 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { DaybookError } from '../../base/index.ts';
 import {
   attestationOf,
   type BlockParts,
-  blockFiles,
   decodeBlock,
   decodeBlockProof,
   decodeOrdererMetadata,
   headerHash,
   headerTypes,
+  indexedFields,
   metadataIndex,
+  openBlockStore,
   readEndorserTransaction,
   readEnvelopeHead,
 } from '../../blocks/index.ts';
 import { identityFromBytes, verdictName } from '../../model/index.ts';
-import { type CliContext, examples, wholeNumber } from '../context.ts';
+import { type BlockOptions, openBlocks } from '../block-source.ts';
+import { type CliContext, examples, wholeNumber, withNetworkOptions } from '../context.ts';
 import { printable } from '../result.ts';
 import { print, table } from '../terminal.ts';
 
-interface BlockOptions {
-  readonly json?: boolean;
+interface ListOptions extends BlockOptions {
+  readonly from?: number;
+  readonly limit: number;
 }
 
-/** `daybook block`: looks into block files. */
+const wholeHeight = wholeNumber(0, Number.MAX_SAFE_INTEGER);
+const listDefault = 20;
+
+/** `daybook block`: looks into the chain of a running network, or into block files. */
 export function blockCommand(context: CliContext): Command {
-  const command = new Command('block').description('Look into block files.');
-  command
-    .command('list')
-    .description('List the blocks of a directory.')
-    .argument('<directory>', 'the directory with the block files')
-    .option('--json', 'print one JSON document a line')
-    .addHelpText('after', examples('daybook block list blocks'))
-    .action((directory: string, options: BlockOptions) => list(context, directory, options));
-  command
-    .command('show')
+  const command = new Command('block').description(
+    'Look at blocks, of a running network or in files.',
+  );
+  withBlockOptions(command.command('list'))
+    .description('List blocks: the newest ones, or those from a height on.')
+    .option('--from <height>', 'first block', wholeHeight)
+    .option('--limit <count>', 'how many', wholeNumber(1, Number.MAX_SAFE_INTEGER), listDefault)
+    .addHelpText('after', examples('daybook block list', 'daybook block list --files blocks'))
+    .action((options: ListOptions) => list(context, options));
+  withBlockOptions(command.command('show'))
     .description('Show one block and its transactions.')
-    .argument('<directory>', 'the directory with the block files')
-    .argument('<height>', 'number of the block', wholeNumber(0, Number.MAX_SAFE_INTEGER))
-    .option('--json', 'print one JSON document')
-    .addHelpText(
-      'after',
-      examples('daybook block show blocks 7', 'daybook block show blocks 7 --json'),
-    )
-    .action(async (directory: string, height: number, options: BlockOptions) => {
-      const value = describe(await find(context, directory, height));
+    .argument('<height>', 'number of the block', wholeHeight)
+    .addHelpText('after', examples('daybook block show 7', 'daybook block show 7 --json'))
+    .action(async (height: number, options: BlockOptions) => {
+      const value = describe(await (await openBlocks(context, options)).block(height));
       print(context.terminal, options.json, value, () => blockLines(value));
     });
-  command
-    .command('fetch')
+  withBlockOptions(command.command('fetch'))
     .description('Write one block to a file, as Fabric’s tools read it (common.Block).')
-    .argument('<directory>', 'the directory with the block files')
-    .argument('<height>', 'number of the block', wholeNumber(0, Number.MAX_SAFE_INTEGER))
+    .argument('<height>', 'number of the block', wholeHeight)
     .argument('<file>', 'where to write it')
-    .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       examples(
-        'daybook block fetch blocks 7 block7.pb',
+        'daybook block fetch 7 block7.pb',
         'configtxlator proto_decode --type common.Block --input block7.pb',
       ),
     )
-    .action(async (directory: string, height: number, file: string, options: BlockOptions) => {
-      const bytes = await find(context, directory, height);
+    .action(async (height: number, file: string, options: BlockOptions) => {
+      const bytes = await (await openBlocks(context, options)).block(height);
       await context.io.disk.writeFile(resolve(context.workingDirectory, file), bytes);
       print(context.terminal, options.json, { height, file, bytes: bytes.length }, () => file);
     });
+  withBlockOptions(command.command('copy'))
+    .description(
+      'Copy the chain into block files, for `daybook verify chain`; goes on where an earlier copy ' +
+        'ended.',
+    )
+    .argument('<directory>', 'where to write the block files')
+    .addHelpText('after', examples('daybook block copy blocks', 'daybook verify chain blocks'))
+    .action((directory: string, options: BlockOptions) => copy(context, directory, options));
   return command;
 }
 
-async function list(context: CliContext, directory: string, options: BlockOptions): Promise<void> {
-  const rows: string[][] = [['block', 'records', 'valid', 'bytes', 'log time', 'hash']];
-  for await (const bytes of blocksIn(context, directory)) {
-    const { transactions, ...value } = describe(bytes);
-    const valid = transactions.filter(({ verdict }) => verdict === 'valid').length;
-    const { height, time, hash } = value;
-    if (options.json) {
-      const line = { ...value, records: transactions.length, valid, bytes: bytes.length };
-      context.terminal.out(`${JSON.stringify(line)}\n`);
-      continue;
+function withBlockOptions(command: Command): Command {
+  return withNetworkOptions(command).option(
+    '--files <directory>',
+    'read block files instead of asking a network',
+  );
+}
+
+async function list(context: CliContext, options: ListOptions): Promise<void> {
+  const reader = await openBlocks(context, options);
+  const height = await reader.height();
+  const from = options.from ?? Math.max(0, (height ?? 0) - options.limit);
+  // The end of files shows when it is there: keep the newest.
+  const newest = options.from === undefined && height === undefined;
+  const lines: ReturnType<typeof summary>[] = [];
+  for await (const bytes of reader.blocks(from)) {
+    lines.push(summary(bytes));
+    if (lines.length > options.limit) lines.shift();
+    if (!newest && lines.length === options.limit) break;
+  }
+  if (options.json) {
+    for (const line of lines) context.terminal.out(`${JSON.stringify(line)}\n`);
+    return;
+  }
+  const rows = lines.map(({ height: number, records, valid, bytes, time, hash }) => [
+    ...[number, records, valid, bytes].map(String),
+    time,
+    hash.slice(0, 16),
+  ]);
+  const heading = ['block', 'records', 'valid', 'bytes', 'log time', 'hash'];
+  print(context.terminal, false, undefined, () => table([heading, ...rows]));
+}
+
+function summary(bytes: Buffer) {
+  const { transactions, ...value } = describe(bytes);
+  const valid = transactions.filter(({ verdict }) => verdict === 'valid').length;
+  return { ...value, records: transactions.length, valid, bytes: bytes.length };
+}
+
+async function copy(context: CliContext, directory: string, options: BlockOptions): Promise<void> {
+  const { disk } = context.io;
+  const path = resolve(context.workingDirectory, directory);
+  const reader = await openBlocks(context, options);
+  await disk.makeDirectory(path);
+  const store = await openBlockStore({ disk, directory: path });
+  const first = store.height;
+  try {
+    for await (const bytes of reader.blocks(first)) {
+      const block = decodeBlock(bytes);
+      await store.append({ header: block.header, bytes, ...indexedFields(block) });
     }
-    const numbers = [height, transactions.length, valid, bytes.length].map(String);
-    rows.push([...numbers, time, hash.slice(0, 16)]);
+    await store.sync();
+  } finally {
+    await store.close();
   }
-  if (!options.json) print(context.terminal, false, undefined, () => table(rows));
-}
-
-async function find(context: CliContext, directory: string, height: number): Promise<Buffer> {
-  for await (const bytes of blocksIn(context, directory, height)) {
-    if (decodeBlock(bytes).header.number === height) return Buffer.from(bytes);
-  }
-  throw new DaybookError('NOT_FOUND', `there is no block ${height} in ${directory}`, {
-    details: { height },
-  });
-}
-
-async function* blocksIn(
-  { io, workingDirectory }: CliContext,
-  directory: string,
-  from = 0,
-): AsyncGenerator<Buffer> {
-  const path = resolve(workingDirectory, directory);
-  // Said to be the node's directory, meant to be the files below it.
-  const below = (await io.disk.list(path)).includes('blocks') ? join(path, 'blocks') : path;
-  yield* blockFiles(io.disk, below, from);
+  const value = { directory, height: store.height, copied: store.height - first };
+  print(context.terminal, options.json, value, () => [
+    `${value.copied} blocks copied; ${directory} holds ${value.height}.`,
+  ]);
 }
 
 type BlockDocument = ReturnType<typeof describe>;

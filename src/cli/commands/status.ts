@@ -17,7 +17,16 @@ interface Health {
     readonly nextAddress: number;
     readonly ready: boolean;
     readonly reason?: string;
+    /** Absent when the node makes no blocks. */
+    readonly blocks?: Blocks;
   }[];
+}
+
+interface Blocks {
+  readonly height: number;
+  readonly blockHash?: string;
+  readonly stateRoot?: string;
+  readonly alarm?: string;
 }
 
 interface GatewayStatus {
@@ -27,6 +36,8 @@ interface GatewayStatus {
   /** The first log address that this node has not applied yet. */
   readonly nextAddress?: number;
   readonly reason?: string;
+  /** Where the node's chain stands. */
+  readonly blocks?: Blocks;
 }
 
 /** The gateway's answer to `contracts`. */
@@ -46,19 +57,23 @@ export function statusCommand(context: CliContext): Command {
           throw new DaybookError('PEER_UNREACHABLE', `no gateway answers: ${urls.join(', ')}`);
         }
         const { contracts } = (await client.get('contracts')) as Contracts;
-        const status = { channel, mspId, identity, gateways, contracts };
+        const disagree = disagreement(gateways);
+        const status = { channel, mspId, identity, gateways, contracts, disagree };
         print(context.terminal, options.json, status, () => [
           `channel ${channel}, as ${identity} of ${mspId}`,
           '',
           ...table([
-            ['GATEWAY', 'NODE', 'READY', 'NEXT ADDRESS'],
+            ['GATEWAY', 'NODE', 'READY', 'NEXT ADDRESS', 'BLOCKS', 'STATE ROOT'],
             ...gateways.map((one) => [
               one.gateway,
               one.node ?? '–',
               one.ready ? 'yes' : `no: ${one.reason ?? 'not ready'}`,
               one.nextAddress?.toString() ?? '–',
+              one.blocks?.height.toString() ?? '–',
+              one.blocks?.alarm ?? one.blocks?.stateRoot?.slice(0, 16) ?? '–',
             ]),
           ]),
+          ...disagree.map((height) => `NODES DISAGREE about the state after ${height} blocks`),
           '',
           ...contractTable(contracts),
         ]);
@@ -88,8 +103,29 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);
   if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
-  const { ready, nextAddress, reason } = own;
-  return { gateway, node, ready, nextAddress, ...(reason === undefined ? {} : { reason }) };
+  const { ready, nextAddress, reason, blocks } = own;
+  return {
+    gateway,
+    node,
+    ready,
+    nextAddress,
+    ...(reason === undefined ? {} : { reason }),
+    ...(blocks === undefined ? {} : { blocks }),
+  };
+}
+
+/** Heights at which two nodes have different chains: the same log must give the same blocks. */
+function disagreement(gateways: readonly GatewayStatus[]): number[] {
+  const found = new Map<number, string>();
+  const heights = new Set<number>();
+  for (const { blocks } of gateways) {
+    if (blocks?.blockHash === undefined) continue;
+    const chain = `${blocks.blockHash} ${blocks.stateRoot}`;
+    const other = found.get(blocks.height);
+    if (other !== undefined && other !== chain) heights.add(blocks.height);
+    found.set(blocks.height, chain);
+  }
+  return [...heights];
 }
 
 const healthTimeoutMs = 5_000;

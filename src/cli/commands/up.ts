@@ -1,7 +1,8 @@
 import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
+import { DaybookError } from '../../base/index.ts';
 import type { ExclusiveControl } from '../../model/index.ts';
-import type { Network } from '../../node/index.ts';
+import type { Network, NetworkOptions as StartOptions } from '../../node/index.ts';
 import {
   type CliContext,
   type CommonOptions,
@@ -21,6 +22,10 @@ export interface UpOptions extends CommonOptions {
   readonly port: number;
   readonly host: string;
   readonly sequencer: boolean;
+  readonly blocks: boolean;
+  readonly openReads: boolean;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
   readonly exclusiveControl?: ExclusiveControl;
   readonly logFile?: string;
 }
@@ -40,6 +45,10 @@ export function withUpOptions(command: Command): Command {
     )
     .option('--host <address>', 'address the gateways listen on', '127.0.0.1')
     .option('--no-sequencer', 'run without one: executors append at the tail by themselves')
+    .option('--no-blocks', 'make no chain of blocks: no receipts, no proofs')
+    .option('--no-open-reads', 'reading needs a signed token, which the other commands send')
+    .option('--tls-cert <file>', 'certificate (PEM) for HTTPS; give --tls-key, too')
+    .option('--tls-key <file>', 'private key of the certificate (PEM)')
     .addOption(
       new Option(
         '--exclusive-control <mode>',
@@ -75,6 +84,9 @@ export async function startFromOptions(
     httpPort: options.port,
     host: options.host,
     sequencer: options.sequencer,
+    blocks: options.blocks,
+    openReads: options.openReads,
+    ...tlsOf(options, workingDirectory),
     ...(options.exclusiveControl === undefined
       ? {}
       : { exclusiveControl: options.exclusiveControl }),
@@ -100,6 +112,16 @@ export async function startFromOptions(
       log.info('network stopped');
     },
   };
+}
+
+function tlsOf(options: UpOptions, workingDirectory: string): Pick<StartOptions, 'tls'> {
+  const { tlsCert, tlsKey } = options;
+  if (tlsCert === undefined && tlsKey === undefined) return {};
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new DaybookError('USAGE', 'give --tls-cert and --tls-key together');
+  }
+  const certificateFile = resolve(workingDirectory, tlsCert);
+  return { tls: { certificateFile, keyFile: resolve(workingDirectory, tlsKey) } };
 }
 
 /** `daybook up`: a network on this machine, until SIGINT or SIGTERM. */

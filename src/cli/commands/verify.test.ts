@@ -101,20 +101,20 @@ describe('daybook verify', () => {
 
 describe('daybook block', () => {
   test('lists, shows and fetches', async () => {
-    const list = await daybook('block', 'list', '.', '--json');
+    const list = await daybook('block', 'list', '--files', '.', '--json');
     expect(
       list.out
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line).records),
     ).toEqual([1, 2, 1]);
-    expect((await daybook('block', 'list', 'blocks')).out).toContain('log time');
-    const show = await daybook('block', 'show', '.', '1');
+    expect((await daybook('block', 'list', '--files', 'blocks')).out).toContain('log time');
+    const show = await daybook('block', 'show', '1', '--files', '.');
     expect(show.out).toContain('readConflict');
     expect(show.out).toContain(txId.slice(0, 16));
-    const fetched = await daybook('block', 'fetch', '.', '1', 'block1.pb');
+    const fetched = await daybook('block', 'fetch', '1', 'block1.pb', '--files', '.');
     expect(fetched.code).toBe(0);
     expect((await readFile(join(directory, 'block1.pb'))).length).toBeGreaterThan(1000);
-    expect((await daybook('block', 'show', '.', '9')).code).toBe(2);
+    expect((await daybook('block', 'show', '9', '--files', '.')).code).toBe(2);
   });
 });

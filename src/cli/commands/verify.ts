@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { bytesOf, DaybookError } from '../../base/index.ts';
 import {
@@ -10,7 +10,8 @@ import {
   verifyKeyProof,
   verifyReceipt,
 } from '../../blocks/index.ts';
-import { decodeChannelConfig, splitStateKey } from '../../model/index.ts';
+import { decodeChannelConfig, type MspConfig, splitStateKey } from '../../model/index.ts';
+import { findBlockFiles } from '../block-source.ts';
 import { type CliContext, examples, wholeNumber } from '../context.ts';
 import { printable } from '../result.ts';
 import { print } from '../terminal.ts';
@@ -47,7 +48,7 @@ export function verifyCommand(context: CliContext): Command {
 
 function withOptions(command: Command): Command {
   return command
-    .option('--trust <file>', 'channel configuration (JSON) whose MSPs to believe')
+    .option('--trust <file>', 'whom to believe: a channel configuration or an msp.json')
     .option('--signatures <count>', 'different block signatures to ask for', wholeNumber(0, 100), 1)
     .option('--json', 'print one JSON document');
 }
@@ -57,12 +58,9 @@ async function chain(
   directory: string,
   options: VerifyOptions,
 ): Promise<void> {
-  const { io, terminal, workingDirectory } = context;
-  const path = resolve(workingDirectory, directory);
-  const names = await io.disk.list(path);
-  // Said to be the node's directory, meant to be the files below it.
-  const blocks = names.includes('blocks') ? join(path, 'blocks') : path;
-  const report = await verifyChain(io.disk, blocks, {
+  const { io, terminal } = context;
+  const path = await findBlockFiles(context, directory);
+  const report = await verifyChain(io.disk, path, {
     signaturesMin: options.signatures,
     ...(options.trust === undefined ? {} : { msps: (await trusted(context, options)).msps }),
   });
@@ -129,8 +127,21 @@ async function trusted(context: CliContext, options: VerifyOptions): Promise<Tru
   if (options.trust === undefined) {
     throw new DaybookError('USAGE', 'name the channel configuration to believe with --trust FILE');
   }
-  const bytes = await readFile(context, options.trust);
-  return { ...decodeChannelConfig(bytes.toString('utf8')), signaturesMin: options.signatures };
+  const text = (await readFile(context, options.trust)).toString('utf8');
+  return { msps: mspsOf(text), signaturesMin: options.signatures };
+}
+
+/** The MSPs of a channel configuration, or the one that `msp.json` of an authority describes. */
+function mspsOf(text: string): readonly MspConfig[] {
+  let value: Partial<MspConfig> | undefined;
+  try {
+    value = JSON.parse(text) as Partial<MspConfig>;
+  } catch {
+    // The other decoder says what is wrong.
+  }
+  const { mspId, rootCertificates } = value ?? {};
+  if (typeof mspId === 'string' && Array.isArray(rootCertificates)) return [value as MspConfig];
+  return decodeChannelConfig(text).msps;
 }
 
 async function readJson(context: CliContext, file: string): Promise<unknown> {
