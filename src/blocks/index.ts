@@ -7,6 +7,7 @@ export * from './block-service.ts';
 export { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
 export * from './builder.ts';
 export * from './cutter.ts';
+export * from './execution.ts';
 export * from './fabric/block.ts';
 export * from './fabric/read-envelope.ts';
 export * from './generator.ts';

@@ -38,19 +38,7 @@ export function verifyEnvelope(
   const txId = sha256(head.nonce, head.creator);
   if (txId.toString('hex') !== head.txId) throw invalid(head, 'the transaction id');
   if (signing === undefined) throw invalid(head, 'there is no signing proof');
-  const [functionName, ...args] = transaction.args;
-  const signed =
-    signing.transactionBytes.length > 0
-      ? signing.transactionBytes
-      : encodeTransaction({
-          channel: head.channel,
-          contract: transaction.contract,
-          contractVersion: transaction.contractVersionAsked,
-          functionName: (functionName ?? Buffer.alloc(0)).toString('utf8'),
-          args,
-          nonce: head.nonce,
-          timestampMs: head.timestampMs,
-        });
+  const signed = signedTransaction(head, transaction);
   const hash = transactionLeafHash(txId, signed);
   const message =
     signing.mode === 'single'
@@ -69,6 +57,25 @@ export function verifyEnvelope(
     throw invalid(head, 'the client’s signature', cause);
   }
   return transaction;
+}
+
+/** The transaction's bytes as they were signed, put together again from its envelope. */
+export function signedTransaction(
+  head: EnvelopeHead,
+  transaction: EndorserTransaction,
+): Uint8Array {
+  const given = head.signing?.transactionBytes;
+  if (given !== undefined && given.length > 0) return given;
+  const [functionName, ...args] = transaction.args;
+  return encodeTransaction({
+    channel: head.channel,
+    contract: transaction.contract,
+    contractVersion: transaction.contractVersionAsked,
+    functionName: (functionName ?? Buffer.alloc(0)).toString('utf8'),
+    args,
+    nonce: head.nonce,
+    timestampMs: head.timestampMs,
+  });
 }
 
 function invalid(head: EnvelopeHead, what: string, cause?: unknown): DaybookError {

@@ -48,6 +48,8 @@ export interface VerifyOptions {
   readonly msps?: readonly MspConfig[];
   /** Signatures of different members that every block must have. Default 1. */
   readonly signaturesMin?: number;
+  /** A further check of every block that holds otherwise, such as a `ChainExecution`. */
+  readonly also?: { next(block: Buffer): Promise<void> };
   /** Hears of every block that holds. */
   readonly onBlock?: (height: number) => void;
 }
@@ -99,18 +101,20 @@ export async function verifyChain(
 ): Promise<ChainReport> {
   const verification = new ChainVerification(options);
   let problem: ChainProblem | undefined;
+  let held = verification.summary();
   for (const firstHeight of segmentHeights(await disk.list(directory))) {
     const file = segmentName(firstHeight);
     const bytes = (await disk.readFile(`${directory}/${file}`)) ?? Buffer.alloc(0);
     let next = 0;
     try {
-      if (firstHeight !== verification.height)
-        fail(`the file before block ${firstHeight} is missing`);
+      if (firstHeight !== held.height) fail(`the file before block ${firstHeight} is missing`);
       for (const frame of segmentFrames(bytes)) {
         const prefix = lengthPrefix(frame.bytes.length).length;
         if (frame.offset - prefix !== next) fail('the length is not canonical');
         verification.next(frame.bytes);
-        options.onBlock?.(verification.height - 1);
+        await options.also?.next(frame.bytes);
+        held = verification.summary();
+        options.onBlock?.(held.height - 1);
         next = frame.offset + frame.bytes.length;
       }
     } catch (thrown) {
@@ -119,14 +123,14 @@ export async function verifyChain(
       problem = {
         file,
         offset: next,
-        height: verification.height,
+        height: held.height,
         ...(typeof transaction === 'number' ? { transaction } : {}),
         what: error.message,
       };
       break;
     }
   }
-  return { problem, ...verification.summary() };
+  return { problem, ...held };
 }
 
 /** The checks of {@link verifyChain}, block by block. */

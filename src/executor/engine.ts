@@ -36,6 +36,9 @@ import {
 import { createQueryFunctions } from './query-functions.ts';
 import { committedSource, inFlightSource } from './read-source.ts';
 
+/** Takes the results: on their way to the executor, a `ResultWriter`. */
+export type EngineResults = Pick<ResultWriter, 'length' | 'record' | 'refused' | 'evaluated'>;
+
 /** What the engine stands on. */
 export interface EngineOptions {
   readonly runtime: ContractRuntime;
@@ -46,7 +49,7 @@ export interface EngineOptions {
   readonly exclusiveControl: ExclusiveControl;
   /** Number of the next execution. */
   readonly firstExecution: number;
-  readonly results: ResultWriter;
+  readonly results: EngineResults;
   /** Called when a turn's results are complete, and while a long turn goes on. */
   readonly flush: () => void;
   readonly monotonicMs: () => number;

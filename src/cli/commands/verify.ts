@@ -2,7 +2,9 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { bytesOf, DaybookError } from '../../base/index.ts';
 import {
+  ChainExecution,
   type ChainReport,
+  type ExecutionSummary,
   type KeyProof,
   type Receipt,
   type Trust,
@@ -22,17 +24,22 @@ interface VerifyOptions {
   readonly signatures: number;
 }
 
+interface ChainOptions extends VerifyOptions {
+  readonly execute?: boolean;
+}
+
 /** `daybook verify`: checks files, offline. */
 export function verifyCommand(context: CliContext): Command {
   const command = new Command('verify').description('Check block files, receipts and proofs.');
   withOptions(command.command('chain'))
     .description('Check a whole chain from its block files: hashes, signatures, roots.')
+    .option('--execute', 'execute every valid transaction again and compare; runs the contracts')
     .argument('<directory>', 'the directory with the block files')
     .addHelpText(
       'after',
       examples('daybook verify chain blocks', 'daybook verify chain blocks --json'),
     )
-    .action((directory: string, options: VerifyOptions) => chain(context, directory, options));
+    .action((directory: string, options: ChainOptions) => chain(context, directory, options));
   withOptions(command.command('receipt'))
     .description('Check a receipt: that a transaction is in the log, and what replay found.')
     .argument('<file>', 'the receipt, JSON')
@@ -53,36 +60,52 @@ function withOptions(command: Command): Command {
     .option('--json', 'print one JSON document');
 }
 
-async function chain(
-  context: CliContext,
-  directory: string,
-  options: VerifyOptions,
-): Promise<void> {
+async function chain(context: CliContext, directory: string, options: ChainOptions): Promise<void> {
   const { io, terminal } = context;
   const path = await findBlockFiles(context, directory);
+  const execution = options.execute === true ? new ChainExecution(io) : undefined;
   const report = await verifyChain(io.disk, path, {
+    ...(execution === undefined ? {} : { also: execution }),
     signaturesMin: options.signatures,
     ...(options.trust === undefined ? {} : { msps: (await trusted(context, options)).msps }),
   });
   if (report.height === 0 && report.problem === undefined) {
     throw new DaybookError('NOT_FOUND', `no block files in ${path}`);
   }
-  print(terminal, options.json, report, () => chainLines(report));
-  if (report.problem !== undefined) {
-    const { file, offset, height, what } = report.problem;
-    throw new DaybookError('PROOF_INVALID', `block ${height} (${file}, byte ${offset}): ${what}`, {
-      details: { file, offset, height },
-    });
+  const { problem } = report;
+  const executed = execution?.summary;
+  if (options.json || problem === undefined) {
+    const value = executed === undefined ? report : { ...report, execution: executed };
+    print(terminal, options.json, value, () => chainLines(report, executed));
+  }
+  if (problem !== undefined) {
+    const { file, offset, height, transaction, what } = problem;
+    const place = transaction === undefined ? '' : `, transaction ${transaction}`;
+    throw new DaybookError(
+      'PROOF_INVALID',
+      `block ${height}${place} (${file}, byte ${offset}): ${what}`,
+      { details: { file, offset, height } },
+    );
   }
 }
 
-function chainLines(report: ChainReport): string[] {
+function chainLines(report: ChainReport, execution: ExecutionSummary | undefined): string[] {
+  const executed =
+    execution === undefined
+      ? []
+      : [
+          `executed     ${execution.executed} again, with the same outcome`,
+          ...(execution.notComparable === 0
+            ? []
+            : [`             ${execution.notComparable} read histories and cannot be compared`]),
+        ];
   return [
     `${report.height} blocks of channel ${report.channel} hold.`,
     `records      ${report.records}, ${report.valid} of them valid`,
     `block hash   ${report.blockHash}`,
     `state root   ${report.stateRoot}`,
     `history root ${report.historyRoot}`,
+    ...executed,
   ];
 }
 

@@ -1,0 +1,106 @@
+import { type Bytestring, type ErrorCode, limits } from '../base/index.ts';
+import { createContractRuntime, type HistoryPage } from '../contract/index.ts';
+import type { Io } from '../io/index.ts';
+import { asPosition, type CommitRecord, decodeRecord } from '../model/index.ts';
+import { Overlay, type StateWrite } from '../state/index.ts';
+import { Engine, type EngineResults } from './engine.ts';
+import type { RunnerCall } from './frames.ts';
+
+/** A transaction that is on record, as its client signed it. */
+export type RecordedCall = Pick<RunnerCall, 'txId' | 'leaf' | 'creator' | 'transactionBytes'>;
+
+/** What came out of executing it again. */
+export type Reexecuted =
+  | { readonly kind: 'record'; readonly record: CommitRecord; readonly readHistory: boolean }
+  | {
+      readonly kind: 'refused';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly readHistory: boolean;
+    };
+
+/**
+ * Executes transactions that are on record once more, one after the other, by the very engine that
+ * executors have, on a state in memory that the caller keeps up with {@link Reexecution.apply}.
+ * Contracts come from the deploy transactions among them.
+ *
+ * It runs in this process: nothing ends a contract that never returns or takes all memory.
+ */
+export class Reexecution {
+  readonly #engine: Engine;
+  readonly #histories = new Map<Bytestring, HistoryPage['rows'][number][]>();
+  #next = 0;
+  #readHistory = false;
+  #done: ((result: ReexecutedParts) => void) | undefined;
+
+  constructor(io: Pick<Io, 'clock' | 'timers'>) {
+    const results: EngineResults = {
+      length: 0,
+      record: (_call, execution, record) => {
+        // The engine uses these bytes again.
+        this.#done?.({ kind: 'record', execution, record: decodeRecord(Buffer.from(record)) });
+      },
+      refused: (_call, code, message) => this.#done?.({ kind: 'refused', code, message }),
+      evaluated: () => undefined,
+    };
+    const engine: Engine = new Engine({
+      runtime: createContractRuntime({
+        timers: io.timers,
+        prepare: (contract) => engine.prepare(contract),
+      }),
+      committed: new Overlay({ get: () => undefined, range: () => [] }),
+      snapshot: asPosition(0),
+      exclusiveControl: 'interleaved',
+      firstExecution: 0,
+      results,
+      flush: () => undefined,
+      monotonicMs: () => io.clock.monotonicMs(),
+      soon: (callback) => io.timers.soon(callback),
+      history: (key, limit, bookmark) => Promise.resolve(this.#history(key, limit, bookmark)),
+    });
+    this.#engine = engine;
+  }
+
+  /** Executes one transaction on the state as it is; its writes are forgotten. */
+  async execute(call: RecordedCall): Promise<Reexecuted> {
+    this.#readHistory = false;
+    const parts = await new Promise<ReexecutedParts>((resolve) => {
+      this.#done = resolve;
+      this.#engine.execute([{ ...call, call: this.#next++, kind: 'submit', batch: 0 }]);
+    });
+    const readHistory = this.#readHistory;
+    if (parts.kind === 'refused') return { ...parts, readHistory };
+    this.#engine.apply([{ kind: 'failed', execution: parts.execution }], asPosition(0));
+    return { kind: 'record', record: parts.record, readHistory };
+  }
+
+  /** Takes in what a valid transaction wrote. Keys are state keys. */
+  apply(txId: string, timestampMs: number, writes: readonly StateWrite[]): void {
+    for (const { key, value } of writes) {
+      const rows = this.#histories.get(key);
+      const row = { txId, timestampMs, value };
+      if (rows === undefined) this.#histories.set(key, [row]);
+      else rows.push(row);
+    }
+    this.#engine.apply(
+      writes.map((write) => ({ kind: 'write', ...write })),
+      asPosition(0),
+    );
+  }
+
+  /** Newest first, as the state tells it. */
+  #history(key: Bytestring, limit: number, bookmark: string): HistoryPage {
+    this.#readHistory = true;
+    const rows = this.#histories.get(key) ?? [];
+    const end = bookmark === '' ? rows.length : Number(bookmark);
+    const start = Math.max(0, end - Math.min(limit, limits.readsPerRecordMax));
+    return {
+      rows: rows.slice(start, end).reverse(),
+      bookmark: start === 0 ? '' : String(start),
+    };
+  }
+}
+
+type ReexecutedParts =
+  | { readonly kind: 'record'; readonly execution: number; readonly record: CommitRecord }
+  | { readonly kind: 'refused'; readonly code: ErrorCode; readonly message: string };
