@@ -47,6 +47,8 @@ export interface Disk {
   open(path: string, options?: { create?: boolean }): Promise<DiskFile>;
   /** Names in a directory, sorted; empty when the directory does not exist. */
   list(directory: string): Promise<string[]>;
+  /** Bytes that may still be written to the device that holds the directory. */
+  availableBytes(directory: string): Promise<number>;
   /** Creates the directory and its parents; durable. */
   makeDirectory(directory: string): Promise<void>;
   /** The whole file, or `undefined` when it does not exist. */

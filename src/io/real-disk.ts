@@ -9,7 +9,7 @@ import {
   writev as writevCallback,
   writevSync,
 } from 'node:fs';
-import { mkdir, open as openHandle, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open as openHandle, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { DaybookError } from '../base/index.ts';
@@ -31,6 +31,11 @@ export function realDisk(): Disk {
   return {
     open: (path, options) => mapped(path, () => open(path, options?.create ?? false)),
     list: (directory) => mapped(directory, () => list(directory)),
+    availableBytes: (directory) =>
+      mapped(directory, async () => {
+        const { bavail, bsize } = await statfs(directory);
+        return bavail * bsize;
+      }),
     makeDirectory: (directory) => mapped(directory, () => makeDirectory(directory)),
     readFile: (path) => mapped(path, () => readWhole(path)),
     writeFile: (path, bytes, options) =>

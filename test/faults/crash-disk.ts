@@ -74,6 +74,10 @@ export class CrashDisk implements Disk {
     return this.#file(inode);
   }
 
+  async availableBytes(): Promise<number> {
+    return this.freeBytes;
+  }
+
   async list(directory: string): Promise<string[]> {
     await this.#turn();
     return [...this.#inodes.keys()]
