@@ -1,0 +1,153 @@
+import { ByteWriter, type ErrorJson, toDaybookError } from '../src/base/index.ts';
+import { type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
+import { decodeBatch, type Outcome, signBatch } from '../src/model/index.ts';
+import type { Cluster } from './cluster.ts';
+import { submitMethod } from './executor-machine.ts';
+import { simulatedSigner } from './identity.ts';
+import { SimDisk } from './sim-disk.ts';
+import { simIo } from './sim-io.ts';
+import type { SimProcess } from './world.ts';
+
+/** One call of the workload. */
+export interface SimCall {
+  readonly contract: string;
+  readonly functionName: string;
+  readonly args: readonly (string | Uint8Array)[];
+  readonly orderingKey?: string;
+}
+
+/** One call with what became of it. */
+export interface CallHistory {
+  readonly txId: string;
+  readonly functionName: string;
+  readonly submittedUs: number;
+  answeredUs?: number;
+  outcome?: Outcome;
+  /** Sent more than once, or an answer was lost: what it says about failure is not the last word. */
+  attempts: number;
+}
+
+const retryMs = 20;
+
+/** A client: signs batches and sends the same bytes again, to another node, until a deadline. */
+export class SimClient {
+  readonly #cluster: Cluster;
+  readonly #process: SimProcess;
+  readonly #io: Io;
+  readonly #peers = new Map<string, RpcPeer>();
+  /** Every call it made. */
+  readonly history: CallHistory[] = [];
+  /** Batches without final outcomes. */
+  outstanding = 0;
+
+  constructor(cluster: Cluster, number: number) {
+    this.#cluster = cluster;
+    this.#process = cluster.world.spawn(`client${number}`, `client${number}`);
+    const disk = new SimDisk(cluster.world);
+    this.#io = simIo(cluster.world, this.#process, disk, cluster.network);
+  }
+
+  /** Sends calls as one batch; `node` first, others after a failure. Resolves with the outcomes. */
+  async submit(
+    calls: readonly SimCall[],
+    options: { readonly node?: number; readonly deadlineMs: number },
+  ): Promise<readonly CallHistory[]> {
+    const { world } = this.#cluster;
+    const { config } = this.#cluster;
+    const { bytes } = signBatch(
+      simulatedSigner,
+      config.channel,
+      this.#io.random.bytes(16),
+      calls.map(({ contract, functionName, args, orderingKey }) => ({
+        transaction: {
+          channel: config.channel,
+          contract,
+          contractVersion: '',
+          functionName,
+          args: args.map((arg) => (typeof arg === 'string' ? Buffer.from(arg) : arg)),
+          nonce: this.#io.random.bytes(24),
+          timestampMs: this.#io.clock.nowMs(),
+        },
+        ...(orderingKey === undefined ? {} : { orderingKey }),
+      })),
+    );
+    const histories = decodeBatch(bytes).items.map(
+      ({ txId }, index): CallHistory => ({
+        txId: Buffer.from(txId).toString('hex'),
+        functionName: calls[index]?.functionName ?? '',
+        submittedUs: world.nowUs,
+        attempts: 0,
+      }),
+    );
+    this.history.push(...histories);
+    this.outstanding++;
+    const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
+    let node = options.node ?? world.chance.below(this.#cluster.nodes.length);
+    for (;;) {
+      const leftMs = deadlineMs - this.#io.clock.monotonicMs();
+      if (leftMs <= 0) break;
+      for (const call of histories) if (call.outcome === undefined) call.attempts++;
+      const retry = await this.#attempt(node, bytes, leftMs, histories);
+      if (!retry) break;
+      await new Promise<void>((resolve) => this.#io.timers.after(retryMs, resolve));
+      node = (node + 1) % this.#cluster.nodes.length;
+    }
+    this.outstanding--;
+    return histories;
+  }
+
+  /** @returns whether another attempt is worth it. */
+  async #attempt(
+    node: number,
+    batch: Uint8Array,
+    leftMs: number,
+    histories: readonly CallHistory[],
+  ): Promise<boolean> {
+    const address = this.#cluster.nodes[node]?.address ?? '';
+    let answer: Outcome[];
+    try {
+      const peer = await this.#peer(address);
+      const header = new ByteWriter(4).u32(Math.ceil(leftMs)).view();
+      const call = peer.call(submitMethod, [header, batch]);
+      const timer = this.#io.timers.after(leftMs + 500, () => {
+        this.#peers.delete(address);
+        peer.close();
+      });
+      try {
+        answer = JSON.parse((await call).toString()) as Outcome[];
+      } finally {
+        timer.cancel();
+      }
+    } catch (error) {
+      return toDaybookError(error).retry !== 'never';
+    }
+    let retry = false;
+    for (const [index, outcome] of answer.entries()) {
+      const history = histories[index];
+      if (history === undefined) continue;
+      if (outcome.status === 'committed') {
+        history.outcome = outcome;
+        history.answeredUs ??= this.#cluster.world.nowUs;
+      } else if (history.outcome === undefined) {
+        if (isFinal(outcome.error)) history.outcome = outcome;
+        else retry = true;
+      }
+    }
+    return retry;
+  }
+
+  async #peer(address: string): Promise<RpcPeer> {
+    const known = this.#peers.get(address);
+    if (known !== undefined) return known;
+    const peer = rpcPeer(await this.#io.network.connect(address));
+    peer.onClose(() => {
+      if (this.#peers.get(address) === peer) this.#peers.delete(address);
+    });
+    this.#peers.set(address, peer);
+    return peer;
+  }
+}
+
+function isFinal({ retry }: ErrorJson): boolean {
+  return retry === 'never';
+}

@@ -1,0 +1,192 @@
+import { ByteReader, DaybookError, isDaybookError, toDaybookError } from '../src/base/index.ts';
+import { createExecutor, type RunningExecutor } from '../src/executor/index.ts';
+import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
+import { type Child, type Connection, rpcPeer } from '../src/io/index.ts';
+import { remoteLog, type SharedLog } from '../src/log/index.ts';
+import { asPosition, decodeBatch, type Outcome, verifyBatch } from '../src/model/index.ts';
+import { openReplica, type Replica } from '../src/replica/index.ts';
+import { remoteSequencer } from '../src/sequencer/index.ts';
+import { MemoryStore, openState, type State } from '../src/state/index.ts';
+import type { Cluster } from './cluster.ts';
+import { simulatedContracts } from './contracts.ts';
+import { logAddress } from './log-machine.ts';
+import { SimDisk } from './sim-disk.ts';
+import { simIo } from './sim-io.ts';
+import { type SimProcess, SimulationFailure } from './world.ts';
+
+/** The method by which clients hand in a batch: u32 milliseconds to the deadline, signed batch. */
+export const submitMethod = 200;
+
+const restartMs = 100;
+const foundingWaitMs = 30_000;
+const stateDirectory = '/state';
+
+/** A machine with one executor node: replica, state, executor, and its contract process. */
+export class ExecutorMachine {
+  readonly name: string;
+  readonly address: string;
+  readonly disk: SimDisk;
+  readonly #cluster: Cluster;
+  #store = new MemoryStore();
+  #process: SimProcess | undefined;
+  #starts = 0;
+  /** Of the running process. */
+  replica: Replica | undefined;
+  state: State | undefined;
+  executor: RunningExecutor | undefined;
+  #children: readonly Child[] = [];
+  #withoutSequencer = false;
+
+  constructor(cluster: Cluster, number: number) {
+    this.#cluster = cluster;
+    this.name = `node${number}`;
+    this.address = `${this.name}:1`;
+    this.disk = new SimDisk(cluster.world);
+  }
+
+  get process(): SimProcess | undefined {
+    return this.#process;
+  }
+
+  /** Starts the process; `withoutSequencer`: it appends at the log's tail by itself. */
+  start(): void {
+    if (this.#process?.alive === true) return;
+    const { world } = this.#cluster;
+    const process = world.spawn(this.name, `${this.name}.${this.#starts++}`);
+    process.clockOffsetMs = world.chance.between(-400, 400);
+    this.#process = process;
+    process.onDeath.push(() => {
+      this.replica = undefined;
+      this.state = undefined;
+      this.executor = undefined;
+      this.#children = [];
+    });
+    this.#cluster.oracle.started(this.name);
+    this.#boot(process).catch((error: unknown) => {
+      const failure = toDaybookError(error);
+      world.note(`${process.name} does not start: ${failure.message}`);
+      if (failure.code === 'INTERNAL') {
+        world.fail(new SimulationFailure('crash', `${process.name}: ${failure.message}`, error));
+      }
+      this.crash(false);
+    });
+  }
+
+  crash(power: boolean): void {
+    const { world } = this.#cluster;
+    const process = this.#process;
+    if (process !== undefined) {
+      if (process.alive) world.note(`${process.name} ${power ? 'loses power' : 'is killed'}`);
+      world.kill(process);
+    }
+    if (power) {
+      this.disk.powerFailure();
+      // A state that was open is not trusted after that: production code discards it.
+      this.disk.wipe(stateDirectory);
+      this.#store = new MemoryStore();
+    }
+    world.after(undefined, restartMs * 1000, 'restart', () => this.start());
+  }
+
+  /** Kills the contract process; the executor starts another. */
+  crashContracts(): void {
+    this.#cluster.world.note(`${this.name}: the contract process is killed`);
+    this.#children.at(-1)?.kill();
+  }
+
+  /** From its next start on. */
+  useSequencer(use: boolean): void {
+    this.#withoutSequencer = !use;
+  }
+
+  async #boot(process: SimProcess): Promise<void> {
+    const { world, network, oracle, mutant } = this.#cluster;
+    const io = simIo(world, process, this.disk, network);
+    const connection = await io.network.connect(logAddress);
+    const peer = rpcPeer(connection);
+    // As in production: a process whose connection to the log closes ends, and is started again.
+    peer.onClose(() => world.after(process, 0, 'log gone', () => this.crash(false)));
+    const remote = remoteLog(peer);
+    const watched = oracle.watch(this.name, remote);
+    const log = mutant.nodeLog?.(watched, this.#cluster) ?? watched;
+    const state = await openState({
+      io,
+      directory: stateDirectory,
+      store: this.#store,
+      flushIntervalMs: 200,
+    });
+    mutant.state?.(state, this.name);
+    const replica = openReplica({ io, log, state, holeTimeoutMs: 500 });
+    replica.onAlarm((alarm) =>
+      world.fail(
+        new SimulationFailure(
+          'correctness',
+          `${process.name}: the replica stopped: ${alarm.message}`,
+          alarm,
+        ),
+      ),
+    );
+    replica.onApplied((entries) => oracle.applied(this.name, entries));
+    await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
+    const inline = inlineProcesses(io, this.#store, simulatedContracts);
+    const sequencer = this.#withoutSequencer ? undefined : remoteSequencer(peer);
+    const executor = await createExecutor({
+      io: { ...io, processes: inline },
+      name: this.name,
+      log,
+      sequencer,
+      replica: mutant.executorReplica?.(replica, log) ?? replica,
+      stateDirectory,
+    });
+    this.state = state;
+    this.replica = replica;
+    this.executor = executor;
+    this.#children = inline.children;
+    world.note(
+      `${process.name} runs from ${replica.nextAddress}${sequencer ? '' : ' without a sequencer'}`,
+    );
+    const parts = { executor, replica, log, nowMs: () => io.clock.monotonicMs() };
+    await io.network.listen(this.address, (client) => this.#serve(client, parts));
+  }
+
+  /** Stands for the gateway: checks the batch, hands it over, sends all outcomes in one answer. */
+  #serve(
+    connection: Connection,
+    parts: {
+      readonly executor: RunningExecutor;
+      readonly replica: Replica;
+      readonly log: SharedLog;
+      readonly nowMs: () => number;
+    },
+  ): void {
+    const { executor, replica } = parts;
+    rpcPeer(connection).handle(submitMethod, (payload) => {
+      const reader = new ByteReader(payload, 'submit');
+      const deadlineMs = parts.nowMs() + reader.u32();
+      const batch = decodeBatch(reader.raw(reader.remaining));
+      if (replica.verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
+      verifyBatch(batch, replica.verifier, 'submit');
+      replica.trustBatch(batch);
+      return new Promise((resolve, reject) => {
+        const outcomes: Outcome[] = [];
+        let missing = batch.items.length;
+        try {
+          executor.submit(batch, deadlineMs, (index, outcome) => {
+            if (outcomes[index] !== undefined) {
+              this.#cluster.world.fail(
+                new SimulationFailure('correctness', `${outcome.txId} is answered twice`),
+              );
+            }
+            this.#cluster.oracle.answering(this.name, outcome, replica);
+            outcomes[index] = outcome;
+            missing--;
+            if (missing === 0) resolve([Buffer.from(JSON.stringify(outcomes))]);
+          });
+        } catch (error) {
+          if (!isDaybookError(error)) this.#cluster.world.fail(error);
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    });
+  }
+}

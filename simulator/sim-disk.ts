@@ -1,0 +1,273 @@
+import { dirname } from 'node:path/posix';
+import { DaybookError } from '../src/base/index.ts';
+import type { Disk, DiskFile } from '../src/io/index.ts';
+import type { SimProcess, World } from './world.ts';
+
+const sectorBytes = 512;
+const bootIdPath = '/proc/sys/kernel/random/boot_id';
+
+interface Inode {
+  /** What programs see: the page cache. Longer than `size`. */
+  content: Buffer;
+  size: number;
+  /** What the medium holds for sure. */
+  durable: Buffer;
+  durableSize: number;
+  /** Written, but not yet on the medium. */
+  dirty: { readonly offset: number; readonly bytes: Buffer }[];
+}
+
+/** What is wrong with a disk. */
+export interface DiskFaults {
+  /** Probability that a sync fails: what it should have saved is then never saved. */
+  syncFails: number;
+  /** Probability that a sync takes 20–200 ms. */
+  slow: number;
+  /** Writes beyond so many bytes in all files fail. */
+  bytesMax: number;
+  /** Deliberate bug: syncs do nothing. */
+  skipSync: boolean;
+}
+
+/**
+ * One machine's disk: latency, a page cache that outlives processes, and power failures, which keep
+ * of unsynced writes only some sectors. Names are durable at once, as `Disk` promises.
+ */
+export class SimDisk {
+  readonly faults: DiskFaults = {
+    syncFails: 0,
+    slow: 0,
+    bytesMax: Number.POSITIVE_INFINITY,
+    skipSync: false,
+  };
+  readonly #world: World;
+  readonly #inodes = new Map<string, Inode>();
+  readonly #locks = new Map<string, SimProcess>();
+  #boots = 1;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** The machine loses power; its processes must be dead. */
+  powerFailure(): void {
+    const { chance } = this.#world;
+    this.#boots++;
+    for (const inode of this.#inodes.values()) {
+      if (inode.dirty.length === 0 && inode.size === inode.durableSize) continue;
+      let end = inode.durableSize;
+      for (const { offset, bytes } of inode.dirty) {
+        for (let at = 0; at < bytes.length; ) {
+          const next = Math.min(bytes.length, at + sectorBytes - ((offset + at) % sectorBytes));
+          if (chance.happens(0.5)) {
+            inode.durable = grown(inode.durable, offset + next);
+            bytes.copy(inode.durable, offset + at, at, next);
+            end = Math.max(end, offset + next);
+          }
+          at = next;
+        }
+      }
+      // A file system may or may not have written the new size.
+      if (chance.happens(0.5)) end = Math.max(end, inode.size);
+      inode.size = end;
+      inode.durableSize = end;
+      inode.durable = grown(inode.durable, end);
+      inode.content = Buffer.from(inode.durable);
+      inode.dirty = [];
+    }
+  }
+
+  /** Removes a directory at once. */
+  wipe(directory: string): void {
+    for (const path of [...this.#inodes.keys()]) {
+      if (path.startsWith(`${directory}/`)) this.#inodes.delete(path);
+    }
+  }
+
+  /** The disk as one process of the machine sees it. */
+  of(process: SimProcess): Disk {
+    const short = (): number => this.#world.chance.between(5, 60);
+    const turn = <T>(us: number, work: () => T): Promise<T> => this.#turn(process, us, work);
+    return {
+      open: (path, options) =>
+        turn(short(), () => {
+          let inode = this.#inodes.get(path);
+          if (inode === undefined) {
+            if (options?.create !== true) throw new DaybookError('NOT_FOUND', path);
+            inode = emptyInode();
+            this.#inodes.set(path, inode);
+          }
+          return this.#file(process, inode);
+        }),
+      list: (directory) =>
+        turn(short(), () => {
+          const names = new Set<string>();
+          for (const path of this.#inodes.keys()) {
+            if (!path.startsWith(`${directory}/`)) continue;
+            const name = path.slice(directory.length + 1).split('/')[0] as string;
+            if (dirname(path) === directory || name !== '') names.add(name);
+          }
+          return [...names].sort();
+        }),
+      // The simulated state lies in memory; nobody asks before it writes.
+      availableBytes: () => turn(short(), () => Number.MAX_SAFE_INTEGER),
+      makeDirectory: () => turn(short(), () => undefined),
+      readFile: (path) =>
+        turn(short(), () => {
+          if (path === bootIdPath) return Buffer.from(`boot-${this.#boots}`);
+          const inode = this.#inodes.get(path);
+          return inode && Buffer.from(inode.content.subarray(0, inode.size));
+        }),
+      writeFile: (path, bytes) => {
+        const content = Buffer.from(bytes);
+        return turn(this.#syncUs(), () => {
+          this.#room(content.length);
+          const { length } = content;
+          this.#inodes.set(path, {
+            content,
+            size: length,
+            durable: Buffer.from(content),
+            durableSize: length,
+            dirty: [],
+          });
+        });
+      },
+      rename: (from, to) =>
+        turn(this.#syncUs(), () => {
+          const inode = this.#inodes.get(from);
+          if (inode === undefined) throw new DaybookError('IO_FAILED', `no ${from}`);
+          this.#inodes.delete(from);
+          this.#inodes.set(to, inode);
+        }),
+      remove: (path) =>
+        turn(this.#syncUs(), () => {
+          this.#inodes.delete(path);
+          this.wipe(path);
+        }),
+      lock: (directory) =>
+        turn(short(), () => {
+          if (this.#locks.get(directory)?.alive === true) {
+            throw new DaybookError('LOG_LOCKED', directory);
+          }
+          this.#locks.set(directory, process);
+          return {
+            release: async () => {
+              this.#locks.delete(directory);
+            },
+          };
+        }),
+    };
+  }
+
+  #file(process: SimProcess, inode: Inode): DiskFile {
+    let closed = false;
+    const check = (): void => {
+      if (closed) throw new DaybookError('CLOSED', 'file is closed');
+    };
+    const readSync = (target: Uint8Array, offset: number): number => {
+      check();
+      if (offset >= inode.size) return 0;
+      return inode.content.copy(target, 0, offset, Math.min(inode.size, offset + target.length));
+    };
+    const turn = <T>(us: number, work: () => T): Promise<T> => this.#turn(process, us, work);
+    const short = (): number => this.#world.chance.between(5, 60);
+    return {
+      size: () => turn(short(), () => inode.size),
+      readSync,
+      read: (target, offset) => turn(short(), () => readSync(target, offset)),
+      write: (parts, offset) => {
+        const bytes = Buffer.concat(parts);
+        const write = (part: Buffer): void => {
+          const end = offset + part.length;
+          inode.content = grown(inode.content, end);
+          part.copy(inode.content, offset);
+          inode.size = Math.max(inode.size, end);
+          inode.dirty.push({ offset, bytes: part });
+        };
+        try {
+          check();
+          this.#room(Math.max(0, offset + bytes.length - inode.size));
+          write(bytes);
+        } catch (error) {
+          write(bytes.subarray(0, bytes.length >> 1));
+          return turn(short(), () => {
+            throw error;
+          });
+        }
+        return turn(short(), () => undefined);
+      },
+      sync: () => {
+        const covered = inode.dirty.length;
+        const { size } = inode;
+        return turn(this.#syncUs(), () => {
+          check();
+          if (this.faults.skipSync) return;
+          // A power failure or another sync may have come in between.
+          const saved = inode.dirty.splice(0, covered);
+          if (this.#world.chance.happens(this.faults.syncFails)) {
+            this.#world.note(`${process.name}: a sync fails`);
+            throw new DaybookError('IO_FAILED', 'sync failed');
+          }
+          inode.durable = grown(inode.durable, size);
+          for (const { offset, bytes } of saved) bytes.copy(inode.durable, offset);
+          inode.durableSize = Math.max(inode.durableSize, size);
+        });
+      },
+      truncate: (size) =>
+        turn(short(), () => {
+          check();
+          if (size > inode.size) this.#room(size - inode.size);
+          inode.content = grown(inode.content, size);
+          if (size < inode.size) {
+            inode.content.fill(0, size);
+            inode.durable.fill(0, Math.min(size, inode.durable.length));
+            inode.durableSize = Math.min(inode.durableSize, size);
+            inode.dirty = [];
+          }
+          inode.size = size;
+        }),
+      close: () =>
+        turn(short(), () => {
+          closed = true;
+        }),
+    };
+  }
+
+  #syncUs(): number {
+    const { chance } = this.#world;
+    if (chance.happens(this.faults.slow)) return chance.between(20_000, 200_000);
+    return chance.between(100, 1_200);
+  }
+
+  #room(bytes: number): void {
+    if (this.faults.bytesMax === Number.POSITIVE_INFINITY) return;
+    let used = 0;
+    for (const { size } of this.#inodes.values()) used += size;
+    if (used + bytes > this.faults.bytesMax) throw new DaybookError('DISK_FULL', 'disk is full');
+  }
+
+  #turn<T>(process: SimProcess, us: number, work: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#world.after(process, us, 'disk', () => {
+        try {
+          resolve(work());
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    });
+  }
+}
+
+function emptyInode(): Inode {
+  const empty = Buffer.alloc(0);
+  return { content: empty, size: 0, durable: empty, durableSize: 0, dirty: [] };
+}
+
+/** The same bytes with room for `size`; new ones are zero. */
+function grown(buffer: Buffer, size: number): Buffer {
+  if (buffer.length >= size) return buffer;
+  const larger = Buffer.alloc(Math.max(size, buffer.length * 2));
+  buffer.copy(larger);
+  return larger;
+}
