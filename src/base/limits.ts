@@ -70,6 +70,17 @@ export const limits = {
   /** Writes that wait in memory before they are flushed; replay after a crash repeats them. */
   stateFlushWritesMax: 100_000,
   stateFlushBytesMax: 64 * 1024 * 1024,
+  /** Rows that an executor counts of a bulk update's range. */
+  bulkRowsCountedMax: 1_000,
+  /** A bulk update over at most so many rows is executed as reads and writes of rows. */
+  bulkRowsExpandedMax: 100,
+  /** Bulk updates whose rows are not all updated; an executor refuses further ones. */
+  bulkPendingMax: 64,
+  bulkSwitchBlocksMax: 10_000,
+  /** Characters of a bulk update's query, and of its update. */
+  bulkTextMax: 16 * 1024,
+  /** Digits of a decimal number in a bulk update. */
+  bulkDigitsMax: 60,
   /** Transactions between two flushes. */
   stateFlushTransactionsMax: 100_000,
   /** Applying pauses while more writes than this wait for a flush. */
@@ -130,6 +141,8 @@ export const limits = {
   followerScanEntriesMax: 2_048,
   subscriptionSelectionsMax: 256,
   subscriptionBytesMax: 64 * 1024,
+  /** Changes that a follower without a database keeps parked. */
+  followerParkedMax: 10_000,
   /** Rows of an outbox that are captured together. */
   outboxRowsMax: 2_000,
   // gateway, client

@@ -10,4 +10,7 @@ export * from './processor.ts';
 export * from './service.ts';
 export * from './sinks/postgres.ts';
 export type { Sink } from './sinks/sink.ts';
+export * from './sinks/sqlite.ts';
+export * from './sinks/webhook.ts';
+export * from './sources/postgres-source.ts';
 export type { Selection, Subscription } from './subscription.ts';
