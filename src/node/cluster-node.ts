@@ -141,7 +141,7 @@ class ClusterNode implements ExecutorNode, NodeOrders {
 
   async drain(on: boolean): Promise<void> {
     this.#draining = on;
-    this.#started.drain(on);
+    await this.#started.drain(on);
     await this.#registration?.update(this.#info());
     if (on) await this.#host?.withdraw();
     else this.#host?.stand();

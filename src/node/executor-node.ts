@@ -79,7 +79,7 @@ export interface ExecutorNode {
   readonly port: number;
   status(): ExecutorNodeStatus;
   /** Refuses new transactions from now on, or takes them again; reads go on. */
-  drain(on: boolean): void | Promise<void>;
+  drain(on: boolean): Promise<void>;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
@@ -172,7 +172,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         blocks: blocks?.health(),
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
       }),
-      drain: (on) => {
+      drain: async (on) => {
         draining.on = on;
       },
       close: async () => {

@@ -28,7 +28,7 @@ export interface SupervisedExecutor {
   /** Of the running process; `undefined` between two. */
   pid(): number | undefined;
   readonly restarts: () => number;
-  /** `undefined` while the process is not there. */
+  /** `undefined` while the process is not there, or does not answer. */
   status(): Promise<ExecutorNodeStatus | undefined>;
   close(): Promise<void>;
 }
@@ -38,6 +38,7 @@ const restartDelayMaxMs = 5_000;
 /** A process that lived so long starts over with the shortest delay. */
 const stableMs = 30_000;
 const stopTimeoutMs = 15_000;
+const statusTimeoutMs = 1_000;
 
 /**
  * Starts an executor process and keeps it running.
@@ -125,7 +126,11 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     restarts: () => restarts,
     status: async () => {
       try {
-        const answer = await peer?.call(controlMethods.status, []);
+        // A process that hangs must not hold up what is to be said about the others.
+        const silence = new Promise<undefined>((resolve) => {
+          io.timers.after(statusTimeoutMs, () => resolve(undefined));
+        });
+        const answer = await Promise.race([peer?.call(controlMethods.status, []), silence]);
         return answer === undefined ? undefined : fromPayload<ExecutorNodeStatus>(answer);
       } catch {
         return undefined;

@@ -4,26 +4,32 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
+import { realIo } from '../../src/io/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import type { Cluster } from '../etcd/cluster.ts';
 import { built, root } from '../process/built.ts';
 import { discrepancies, startTellers, type Told } from '../process/transfers.ts';
 
-const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
+const { openClusterAdmin, startNetwork } = (await import(
+  built('src/node/index.js')
+)) as typeof NodeRoom;
 
 /** A network over etcd with the sample contract, and tellers who can tell how long they waited. */
 export class Ledger {
   readonly events: string[] = [];
   readonly network: NodeRoom.Network;
   readonly client: Client;
+  readonly admin: NodeRoom.ClusterAdmin;
   readonly #directory: string;
 
   private constructor(
     directory: string,
     network: NodeRoom.Network,
     client: Client,
+    admin: NodeRoom.ClusterAdmin,
     events: string[],
   ) {
+    this.admin = admin;
     this.#directory = directory;
     this.network = network;
     this.client = client;
@@ -37,13 +43,14 @@ export class Ledger {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-cluster-'));
     const events: string[] = [];
     const { rotateMs, ...others } = options;
+    const log = { url: etcdUrl(etcd, directory) };
     const network = await startNetwork({
       directory,
       executors: 3,
       httpPort: 0,
       blocks: false,
       cluster: {
-        log: { url: etcdUrl(etcd, directory) },
+        log,
         privateHost: '127.0.0.1',
         privatePort: 0,
         ...(rotateMs === undefined ? {} : { rotateMs }),
@@ -54,7 +61,8 @@ export class Ledger {
     const { gateways, channel, signer } = network;
     const client = await connect({ gateways, channel, signer, deadlineMs: 60_000 });
     await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
-    return new Ledger(directory, network, client, events);
+    const admin = await openClusterAdmin(realIo(), log);
+    return new Ledger(directory, network, client, admin, events);
   }
 
   /** Tellers, and a watch on the longest time without an acknowledgement. */
@@ -101,6 +109,7 @@ export class Ledger {
 
   async close(): Promise<void> {
     await this.client.close();
+    await this.admin.close();
     await this.network.close();
     rmSync(this.#directory, { recursive: true, force: true });
   }
