@@ -18,7 +18,9 @@ export interface SimProcess {
   readonly name: string;
   readonly machine: string;
   alive: boolean;
+  /** It does nothing before this time; what happens to it meanwhile waits, in order. */
   pausedUntilUs: number;
+  readonly parked: Event[];
   /** Added to the wall clock; may change at any time. */
   clockOffsetMs: number;
   /** Speed of its clocks; 1 is right. */
@@ -97,6 +99,7 @@ export class World {
       machine,
       alive: true,
       pausedUntilUs: 0,
+      parked: [],
       clockOffsetMs: 0,
       clockRate: 1 + (this.chance.number() - 0.5) * 2e-4,
       onDeath: [],
@@ -201,8 +204,8 @@ export class World {
     const { process } = event;
     if (process !== undefined) {
       if (!process.alive) return;
-      if (process.pausedUntilUs > this.#nowUs) {
-        this.#push({ ...event, atUs: process.pausedUntilUs, order: this.#order++ });
+      if (process.pausedUntilUs > this.#nowUs || process.parked.length > 0) {
+        if (process.parked.push(event) === 1) this.#resumeLater(process);
         return;
       }
     }
@@ -217,6 +220,13 @@ export class World {
           : new SimulationFailure('crash', `${process?.name ?? 'world'}: ${String(error)}`, error),
       );
     }
+  }
+
+  #resumeLater(process: SimProcess): void {
+    this.after(undefined, process.pausedUntilUs - this.#nowUs, 'resume', () => {
+      if (process.pausedUntilUs > this.#nowUs) this.#resumeLater(process);
+      else this.#now.splice(this.#nowAt, 0, ...process.parked.splice(0));
+    });
   }
 
   #mixEvent(event: Event): void {
