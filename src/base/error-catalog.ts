@@ -164,6 +164,12 @@ export const errorCatalog = {
     'A JSON query is malformed or uses an operator that is not allowed.',
     'Correct the query; `details.operator` names the operator.',
   ),
+  UPDATE_INVALID: entry(
+    'never',
+    400,
+    'A bulk update is malformed, uses an operator that is not allowed, would change a field of a declared index in too many rows, or cannot change a row exactly.',
+    'Correct the update; `details` name the operator, the field or the key. Amounts are integers or decimal texts.',
+  ),
   // sequencer
   SNAPSHOT_TOO_OLD: entry(
     'refresh',
@@ -336,6 +342,12 @@ export const errorCatalog = {
     503,
     'The database that changes come from cannot be reached now.',
     'Nothing is lost; the capture tries again by itself.',
+  ),
+  REGISTRY_REFUSED: entry(
+    'never',
+    422,
+    'A federated registry refuses an operation; `details.uddi` is the error code of UDDI.',
+    'See the message: it names the key and who has it.',
   ),
   // node, cli
   CONFIG_INVALID: entry(

@@ -72,7 +72,13 @@ const record: fc.Arbitrary<CommitRecord> = fc.record({
         { maxLength: 4 },
       ),
       bulkUpdates: fc.array(
-        fc.record({ start: bytestring, end: bytestring, query: fc.string(), update: fc.string() }),
+        fc.record({
+          start: bytestring,
+          end: bytestring,
+          query: fc.string(),
+          update: fc.string(),
+          rows: fc.nat(),
+        }),
         { maxLength: 2 },
       ),
     }),
@@ -284,7 +290,7 @@ const someRecord: CommitRecord = {
         { key: 'alice', value: '{"balance":"1"}' },
         { key: 'bob', value: undefined },
       ],
-      bulkUpdates: [{ start: 'a', end: 'z', query: '{}', update: '{"$inc":{"x":1}}' }],
+      bulkUpdates: [{ start: 'a', end: 'z', query: '{}', update: '{"$inc":{"x":1}}', rows: 7 }],
     },
   ],
   result: 'ok',

@@ -26,6 +26,8 @@ export interface ChannelConfig {
   readonly transactionLifetimeMs: number;
   /** Where chain blocks end; {@link blockRuleDefaults} when absent. */
   readonly blocks?: BlockRule;
+  /** When bulk updates are deferred, and how far; {@link bulkRuleDefaults} when absent. */
+  readonly bulk?: BulkRule;
 }
 
 /** Where one chain block ends and the next begins. A function of the log alone. */
@@ -40,6 +42,21 @@ export interface BlockRule {
    */
   readonly cutBeforeReads: boolean;
 }
+
+/** Which bulk updates are heavy. A function of the record and the configuration alone. */
+export interface BulkRule {
+  /**
+   * A bulk update over at least so many rows (counted up to `bulkRowsCountedMax`) is *heavy*: rows
+   * take it in the background. Smaller ones, and all when this is above that limit, are *normal*:
+   * every replica updates their rows at once.
+   */
+  readonly heavyRowsMin: number;
+  /** The rows of a heavy update enter the state root so many blocks after its own block. */
+  readonly switchAfterBlocks: number;
+}
+
+/** The rule of a channel whose configuration names none. */
+export const bulkRuleDefaults: BulkRule = { heavyRowsMin: 1000, switchAfterBlocks: 100 };
 
 /** The rule of a channel whose configuration names none. */
 export const blockRuleDefaults: BlockRule = {
@@ -79,6 +96,14 @@ export function encodeChannelConfig(config: ChannelConfig): string {
             recordsMax: config.blocks.recordsMax,
             bytesMax: config.blocks.bytesMax,
             cutBeforeReads: config.blocks.cutBeforeReads,
+          },
+        }),
+    ...(config.bulk === undefined
+      ? {}
+      : {
+          bulk: {
+            heavyRowsMin: config.bulk.heavyRowsMin,
+            switchAfterBlocks: config.bulk.switchAfterBlocks,
           },
         }),
   });
@@ -128,7 +153,7 @@ export function decodeChannelConfig(json: string): ChannelConfig {
     Number.isSafeInteger(value.transactionLifetimeMs) &&
       (value.transactionLifetimeMs as number) > 0,
   );
-  const { blocks } = value;
+  const { blocks, bulk } = value;
   demand(
     'blocks',
     blocks === undefined ||
@@ -139,6 +164,15 @@ export function decodeChannelConfig(json: string): ChannelConfig {
         blocks.bytesMax > 0 &&
         blocks.bytesMax <= limits.blockRecordBytesMax &&
         typeof blocks.cutBeforeReads === 'boolean'),
+  );
+  demand(
+    'bulk',
+    bulk === undefined ||
+      (Number.isSafeInteger(bulk?.heavyRowsMin) &&
+        bulk.heavyRowsMin >= 0 &&
+        Number.isSafeInteger(bulk.switchAfterBlocks) &&
+        bulk.switchAfterBlocks >= 0 &&
+        bulk.switchAfterBlocks <= limits.bulkSwitchBlocksMax),
   );
   return value as ChannelConfig;
 }

@@ -47,7 +47,10 @@ export interface KeyWrite {
   readonly value: Bytestring | undefined;
 }
 
-/** A bulk update kept as data (design §7): rows of `start <= key < end` that match `query`. */
+/**
+ * A bulk update kept as data (design §7): rows of `start <= key < end` (`end` empty: no bound) that
+ * match `query`.
+ */
 export interface BulkUpdate {
   readonly start: Bytestring;
   readonly end: Bytestring;
@@ -55,6 +58,11 @@ export interface BulkUpdate {
   readonly query: string;
   /** Update operators, JSON. */
   readonly update: string;
+  /**
+   * Rows in the range when the contract ran, counted up to `bulkRowsCountedMax`: what tells a heavy
+   * update from a normal one, see `BulkRule`.
+   */
+  readonly rows: number;
 }
 
 /** Reads and writes in one namespace; as in Fabric, the namespace is the contract's name. */
@@ -157,6 +165,7 @@ export function encodeRecord(
     writer.u32(set.bulkUpdates.length);
     for (const bulk of set.bulkUpdates) {
       writer.bytestring(bulk.start).bytestring(bulk.end).text(bulk.query).text(bulk.update);
+      writer.u32(bulk.rows);
     }
   }
   checkLimit('valueBytesMax', record.result.length);
@@ -243,6 +252,7 @@ function readSet(reader: ByteReader): NamespaceSet {
       end: reader.bytestring(limits.keyBytesMax),
       query: reader.text(limits.valueBytesMax),
       update: reader.text(limits.valueBytesMax),
+      rows: reader.u32(),
     });
   }
   return { namespace, reads, ranges, writes, bulkUpdates };

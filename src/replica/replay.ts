@@ -5,6 +5,7 @@ import {
   type Address,
   asPosition,
   type Batch,
+  bulkRuleDefaults,
   bundleKey,
   type ChannelConfig,
   type CommitRecord,
@@ -38,7 +39,19 @@ import {
   type VerdictCode,
   verdicts,
 } from '../model/index.ts';
-import { Overlay, type State, type StateChange, type StateWrite } from '../state/index.ts';
+import {
+  changesField,
+  Overlay,
+  PendingUpdate,
+  PendingUpdates,
+  parseUpdate,
+  type RecordedUpdate,
+  recordedUpdateOf,
+  type State,
+  type StateChange,
+  type StateView,
+  type StateWrite,
+} from '../state/index.ts';
 import { BatchChecker, type ReadRecord } from './batch-check.ts';
 import type { AppliedEntry, AppliedRecord } from './replica.ts';
 
@@ -131,12 +144,16 @@ export class Replay {
     const { reads, indices } = this.#read(entry);
     const signers = this.#signers(entry, reads, config.channel, verifier);
     const local = new Overlay(this.#state);
+    const pending = new PendingUpdates();
+    const view = pending.view(local);
+    const bulkUpdates: RecordedUpdate[] = [];
+    const heavyRowsMin = (config.bulk ?? bulkRuleDefaults).heavyRowsMin;
     const committed = new Set<Bytestring>();
     const writes: StateWrite[] = [];
     const records: AppliedRecord[] = [];
     const transactions: StateChange['transactions'][number][] = [];
     const keys: Bytestring[] = [];
-    const context = { address, entry, config, logTimeMs, horizonMs, local, committed, keys };
+    const context = { address, entry, config, logTimeMs, horizonMs, view, committed, keys };
     for (let place = 0; place < reads.length; place++) {
       const read = reads[place] as ReadRecord;
       const { record, transaction } = read;
@@ -144,6 +161,16 @@ export class Replay {
       const verdict = this.#verdict(context, read, signers[place]);
       if (verdict === verdicts.valid) {
         committed.add(read.id);
+        // Rows take a record's bulk update first, then its writes: both give the record's version.
+        const bulk = recordedUpdateOf(
+          record.sets,
+          { position, txId: record.txId, timestampMs: transaction?.timestampMs ?? 0 },
+          heavyRowsMin,
+        );
+        if (bulk !== undefined) {
+          bulkUpdates.push(bulk);
+          pending.add(new PendingUpdate(bulk));
+        }
         let at = 0;
         for (const set of record.sets) {
           const keysRead = at;
@@ -166,7 +193,7 @@ export class Replay {
     this.#checker.forget(reads, (at) => records[at]?.verdict === verdicts.valid);
     return {
       applied: { address, entry, records, logTimeMs },
-      change: { address, writes, transactions, logTimeMs, horizonMs },
+      change: { address, writes, bulkUpdates, transactions, logTimeMs, horizonMs },
     };
   }
 
@@ -253,9 +280,13 @@ export class Replay {
       deployed === record.contractVersion &&
       (contractVersion === '' || contractVersion === deployed);
     if (!fits) return verdicts.contractVersion;
-    for (const { namespace, writes } of record.sets) {
+    for (const { namespace, writes, bulkUpdates } of record.sets) {
       // A call may reach other contracts through its own, but never Daybook's namespaces.
-      if (writes.length > 0 && !this.#contracts.has(namespace)) return verdicts.invalidTransaction;
+      if (writes.length === 0 && bulkUpdates.length === 0) continue;
+      const definition = this.#contracts.get(namespace);
+      if (definition === undefined || touchesIndex(definition, bulkUpdates)) {
+        return verdicts.invalidTransaction;
+      }
     }
     return verdicts.valid;
   }
@@ -369,7 +400,7 @@ interface Context {
   readonly logTimeMs: number;
   readonly horizonMs: number;
   /** The state with the writes of earlier valid records of the entry. */
-  readonly local: Overlay;
+  readonly view: StateView & { version(key: Bytestring): Position | undefined };
   /** Transactions that took effect earlier in the entry. */
   readonly committed: ReadonlySet<Bytestring>;
   /** State keys of the record's reads, set by set: most writes are to keys that were read. */
@@ -401,19 +432,19 @@ export function replayedBefore(
 }
 
 function readsVerdict(context: Context, sets: readonly NamespaceSet[]): VerdictCode {
-  const { address, local, keys } = context;
+  const { address, view, keys } = context;
   keys.length = 0;
   for (const { namespace, reads } of sets) {
     for (const { key, version } of reads) {
       const expected = typeof version === 'object' ? positionOf(address, version.index) : version;
       const whole = stateKey(namespace, key);
       keys.push(whole);
-      if (local.version(whole) !== expected) return verdicts.readConflict;
+      if (view.version(whole) !== expected) return verdicts.readConflict;
     }
   }
   for (const { namespace, ranges } of sets) {
     for (const { start, end, exhausted, rows } of ranges) {
-      const found = local.range(
+      const found = view.range(
         stateKey(namespace, start),
         end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
         exhausted ? rows.length + 1 : rows.length,
@@ -447,11 +478,14 @@ function knownKey(
   return undefined;
 }
 
-/** Namespaces once and without 0x00; writes ascending; no bulk updates, which come later. */
-function isWellFormed({ sets }: CommitRecord): boolean {
+/** Namespaces once and without 0x00; writes ascending; bulk updates that can be carried out. */
+function isWellFormed({ type, sets }: CommitRecord): boolean {
   for (let at = 0; at < sets.length; at++) {
     const { namespace, writes, bulkUpdates } = sets[at] as NamespaceSet;
-    if (bulkUpdates.length > 0 || namespace === '' || namespace.includes('\0')) return false;
+    if (namespace === '' || namespace.includes('\0')) return false;
+    if (bulkUpdates.length > 0 && (type !== 'call' || !areUpdates(namespace, bulkUpdates))) {
+      return false;
+    }
     for (let other = 0; other < at; other++) {
       if (sets[other]?.namespace === namespace) return false;
     }
@@ -461,6 +495,30 @@ function isWellFormed({ sets }: CommitRecord): boolean {
     }
   }
   return true;
+}
+
+function areUpdates(namespace: string, bulkUpdates: NamespaceSet['bulkUpdates']): boolean {
+  try {
+    const at = { position: asPosition(0), txId: new Uint8Array(), timestampMs: 0 };
+    const update = recordedUpdateOf([{ namespace, bulkUpdates }], at, 0);
+    return update === undefined || new PendingUpdate(update).ranges.every(isOrdered);
+  } catch {
+    return false;
+  }
+}
+
+function isOrdered({ start, end }: { start: Bytestring; end: Bytestring }): boolean {
+  return start < end;
+}
+
+/** Index entries are keys that a bulk update does not carry. */
+function touchesIndex(
+  { options }: ContractDefinition,
+  bulkUpdates: NamespaceSet['bulkUpdates'],
+): boolean {
+  if (bulkUpdates.length === 0) return false;
+  const indexed = Object.values(options.indexes ?? {}).flat();
+  return bulkUpdates.some(({ update }) => changesField(parseUpdate(update).paths, indexed));
 }
 
 function allWith(address: Address, entry: RecordsEntry, verdict: VerdictCode): AppliedRecord[] {

@@ -1,3 +1,4 @@
+export * from './bulk/index.ts';
 export * from './lmdb-store.ts';
 export * from './memory-store.ts';
 export * from './merkle/index.ts';

@@ -9,6 +9,13 @@ import {
   type TxId,
   type VerdictCode,
 } from '../model/index.ts';
+import {
+  type BulkJob,
+  type BulkProgress,
+  BulkWork,
+  type PendingUpdate,
+  PendingUpdates,
+} from './bulk/index.ts';
 import { HistoryFile } from './history.ts';
 import { openLmdbStore } from './lmdb-store.ts';
 import { Overlay } from './overlay.ts';
@@ -78,7 +85,7 @@ async function openParts(options: StateOptions): Promise<State> {
   const { disk } = options.io;
   await disk.makeDirectory(`${directory}/rows`);
   await disk.makeDirectory(`${directory}/transactions`);
-  const store = options.store ?? openLmdbStore(directory);
+  const store = options.store ?? openLmdbStore(directory, () => disk.availableBytes(directory));
   try {
     const { meta } = store;
     const history = await HistoryFile.open(disk, `${directory}/history`, meta?.historyBytes ?? 0);
@@ -97,7 +104,9 @@ async function openParts(options: StateOptions): Promise<State> {
           : { segmentIdsMax: options.transactionSegmentIdsMax }),
       },
     );
-    return new State(options, { store, history, transactions });
+    const saved = meta?.bulkUpdates ?? [];
+    const bulk = await BulkWork.open(disk, bulkDirectory(directory), saved);
+    return new State(options, { store, history, transactions, bulk });
   } catch (error) {
     await store.close();
     throw error;
@@ -108,6 +117,12 @@ interface Parts {
   readonly store: StateStore;
   readonly history: HistoryFile;
   readonly transactions: TransactionIndex;
+  readonly bulk: BulkWork;
+}
+
+/** Where a state keeps the rows that bulk updates changed, see `readUpdatedRows`. */
+export function bulkDirectory(stateDirectory: string): string {
+  return `${stateDirectory}/bulk`;
 }
 
 /**
@@ -123,12 +138,16 @@ export class State implements StateView {
   readonly #history: HistoryFile;
   readonly #transactions: TransactionIndex;
   readonly #overlay: Overlay<StoredWrite>;
+  readonly #bulk: BulkWork;
+  /** The rows with pending bulk updates applied. */
+  readonly #view: StateView;
   readonly #flushWritesMax: number;
   readonly #flushIntervalMs: number;
   /** History heads of rows that were looked at since the last change: most writes follow a read. */
   readonly #heads = new Map<Bytestring, number>();
   readonly #flushing = new Set<FlushListener>();
   readonly #flushed = new Set<FlushListener>();
+  readonly #bulkDone = new Set<(position: Position) => void>();
   #entries: EntrySummary[] = [];
   #flushedEntries: readonly EntrySummary[] = [];
   #transactionsPending = 0;
@@ -139,6 +158,11 @@ export class State implements StateView {
   #flush: Promise<void> | undefined;
   #timer: Timer | undefined;
   #closed = false;
+  /** No more going through rows in the background. */
+  #stopping = false;
+  /** Everything below is in the store. */
+  #flushedTo: Position;
+  #sweep: Promise<void> | undefined;
   /** Why the last flush failed; the next one tries again. */
   #failure: DaybookError | undefined;
 
@@ -150,6 +174,8 @@ export class State implements StateView {
     this.#history = parts.history;
     this.#transactions = parts.transactions;
     this.#overlay = new Overlay(parts.store);
+    this.#bulk = parts.bulk;
+    this.#view = parts.bulk.pending.view(this.#overlay);
     this.#flushWritesMax = options.flushWritesMax ?? limits.stateFlushWritesMax;
     this.#flushIntervalMs = options.flushIntervalMs ?? 2_000;
     const { meta } = parts.store;
@@ -157,6 +183,8 @@ export class State implements StateView {
     this.#startAddress = meta?.startAddress ?? asAddress(0);
     this.#logTimeMs = meta?.logTimeMs ?? 0;
     this.#horizonMs = meta?.horizonMs ?? 0;
+    this.#flushedTo = positionOf(this.#nextAddress, 0);
+    this.#startSweep();
   }
 
   /** The first address that is not applied. */
@@ -195,14 +223,15 @@ export class State implements StateView {
   }
 
   get(key: Bytestring): Row | undefined {
-    return this.#overlay.get(key);
+    return this.#view.get(key);
   }
 
   range(start: Bytestring, end: Bytestring, limit?: number): Row[] {
-    return this.#overlay.range(start, end, limit);
+    return this.#view.range(start, end, limit);
   }
 
   version(key: Bytestring): Position | undefined {
+    if (this.#bulk.covers(key)) return this.get(key)?.version;
     const write = this.#overlay.peek(key);
     if (write !== undefined) return write.value === undefined ? undefined : write.version;
     const row = this.#store.look(key);
@@ -239,6 +268,7 @@ export class State implements StateView {
    * @throws {DaybookError} `INVALID_ARGUMENT` for a bookmark that no page had.
    */
   history(key: Bytestring, limit: number, bookmark = ''): HistoryRows {
+    if (bookmark === '' && this.#bulk.covers(key)) this.#settle(key, Number.POSITIVE_INFINITY);
     const head =
       bookmark === ''
         ? (this.#overlay.peek(key)?.head ?? this.#store.head(key))
@@ -252,18 +282,21 @@ export class State implements StateView {
     assert(!this.#closed, 'the state is closed');
     assert(change.address === this.#nextAddress, `entry ${change.address} is out of order`);
     const { transactions } = change;
+    const jobs = (change.bulkUpdates ?? []).map((recorded) => this.#bulk.add(recorded));
     let at = 0;
     for (const write of change.writes) {
       const { key, version } = write;
       while (at < transactions.length - 1 && transactions[at]?.position !== version) at++;
       const transaction = transactions[at];
       write.head = 0;
+      if (this.#bulk.covers(key)) this.#settle(key, version);
       if (transaction !== undefined && !isIndexKey(key)) {
         const { timestampMs, txId } = transaction;
         write.head = this.#history.append(this.#head(key), version, timestampMs, txId, write.value);
       }
       this.#overlay.set(write as StoredWrite);
     }
+    for (const job of jobs) if (!job.update.recorded.heavy) this.#sweepNow(job);
     let allValid = true;
     for (const { txId, timestampMs, position, verdict } of transactions) {
       this.#transactions.add(txId, timestampMs, position, verdict);
@@ -331,21 +364,51 @@ export class State implements StateView {
     return () => this.#flushed.delete(listener);
   }
 
-  /** The parts that a snapshot is made of; everything applied is flushed first. */
-  async snapshotParts(): Promise<Pick<Parts, 'store' | 'transactions'>> {
+  /** Bulk updates that not all rows in the store have taken, in log order. */
+  get pendingUpdates(): readonly PendingUpdate[] {
+    return this.#bulk.pending.all;
+  }
+
+  /** How far each of them has come. */
+  get bulkProgress(): readonly BulkProgress[] {
+    return this.#bulk.progress;
+  }
+
+  /** Calls back when all rows have taken the bulk update at a position, in the store too. */
+  onBulkDone(listener: (position: Position) => void): () => void {
+    this.#bulkDone.add(listener);
+    return () => this.#bulkDone.delete(listener);
+  }
+
+  /**
+   * The parts that a snapshot is made of; everything applied is flushed first. Rows of the store
+   * need `settled`, which applies what they have not taken of bulk updates.
+   */
+  async snapshotParts(): Promise<
+    Pick<Parts, 'store' | 'transactions'> & { settled: (row: Row, before: number) => Row }
+  > {
     await this.flush();
-    return { store: this.#store, transactions: this.#transactions };
+    const pending = new PendingUpdates();
+    for (const update of this.#bulk.pending.all) pending.add(update);
+    return {
+      store: this.#store,
+      transactions: this.#transactions,
+      settled: (row, before) => pending.row(row, before),
+    };
   }
 
   /** Flushes and closes. */
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#stopping = true;
+    await this.#sweep;
     await this.flush();
     this.#closed = true;
     this.#timer?.cancel();
     await this.#store.close();
     await this.#history.close();
     await this.#transactions.close();
+    await this.#bulk.close();
     await markClosed(this.#io.disk, this.#directory);
   }
 
@@ -353,6 +416,103 @@ export class State implements StateView {
     const write = this.#overlay.peek(key);
     if (write !== undefined) return write.head;
     return this.#heads.get(key) ?? this.#store.head(key);
+  }
+
+  /** Applies to a row what it has not taken of bulk updates below `before`, each with its history. */
+  #settle(key: Bytestring, before: number): void {
+    const write = this.#overlay.peek(key);
+    const row = write === undefined ? this.#store.get(key) : asRow(write);
+    if (row !== undefined) this.#settleRow(row, write?.head, before);
+  }
+
+  #settleRow(row: Row, knownHead: number | undefined, before: number): boolean {
+    let head = knownHead;
+    const now = this.#bulk.settle(row, before, ({ position, timestampMs, txId }, value) => {
+      head ??= this.#head(row.key);
+      head = this.#history.append(head, position, timestampMs, txId, value);
+    });
+    if (now === row) return false;
+    this.#overlay.set({ key: now.key, value: now.value, version: now.version, head: head ?? 0 });
+    return true;
+  }
+
+  /** A normal update: all its rows at once. */
+  #sweepNow(job: BulkJob): void {
+    for (const { start, end } of job.update.ranges) {
+      for (let from = start; ; ) {
+        const rows = this.#overlay.range(from, end, sweepPageRows);
+        for (const row of rows) this.#settleRow(row, undefined, Number.POSITIVE_INFINITY);
+        job.seen += rows.length;
+        const last = rows.at(-1);
+        if (last === undefined || rows.length < sweepPageRows) break;
+        from = `${last.key}\0`;
+      }
+    }
+    job.swept = true;
+  }
+
+  #startSweep(): void {
+    if (this.#sweep !== undefined || this.#stopping || this.#bulk.jobs.length === 0) return;
+    this.#sweep = this.#runSweep().finally(() => {
+      this.#sweep = undefined;
+    });
+  }
+
+  /**
+   * Heavy updates, in the background: goes through the store's rows in small steps with pauses, so
+   * that commits hardly notice. Begins when all rows below the update are in the store.
+   */
+  async #runSweep(): Promise<void> {
+    let unflushed = 0;
+    while (!this.#stopping && this.#bulk.jobs.length > 0) {
+      const job = this.#bulk.jobs.find(({ swept }) => !swept);
+      if (
+        job === undefined ||
+        job.update.position >= this.#flushedTo ||
+        unflushed >= sweepFlushRows
+      ) {
+        unflushed = 0;
+        await this.#startFlush();
+        if (this.#failure !== undefined) await this.#pause(this.#flushIntervalMs);
+        continue;
+      }
+      unflushed += this.#sweepSlice(job);
+      await this.#pause(sweepPauseMs);
+    }
+  }
+
+  /** @returns rows updated. */
+  #sweepSlice(job: BulkJob): number {
+    const range = job.update.ranges[job.range];
+    if (range === undefined) {
+      job.swept = true;
+      return 0;
+    }
+    const rows = this.#store.range(
+      job.cursor === '' ? range.start : job.cursor,
+      range.end,
+      sweepSliceRows,
+    );
+    let updated = 0;
+    for (const stored of rows) {
+      const write = this.#overlay.peek(stored.key);
+      const row = write === undefined ? stored : asRow(write);
+      if (row === undefined) continue;
+      if (this.#settleRow(row, write?.head, Number.POSITIVE_INFINITY)) updated++;
+    }
+    job.seen += rows.length;
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < sweepSliceRows) {
+      job.range++;
+      job.cursor = '';
+    } else {
+      job.cursor = `${last.key}\0`;
+    }
+    return updated;
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => this.#io.timers.after(delayMs, resolve));
   }
 
   #startFlush(): Promise<void> {
@@ -390,17 +550,42 @@ export class State implements StateView {
       horizonMs: this.#horizonMs,
     };
     for (const listener of this.#flushing) listener(position);
-    // Both take what they have at this very moment, so they fit `meta`.
+    // All take what they have at this very moment, so they fit `meta`.
+    const swept = this.#bulk.jobs.filter((job) => job.swept);
+    const bulkSave = this.#bulk.save();
     const historyFlush = this.#history.flush();
     const transactionsFlush = this.#transactions.flush(meta.logTimeMs, meta.horizonMs);
-    const [historyBytes, transactions] = await settled(historyFlush, transactionsFlush);
-    const complete: StoreMeta = { ...meta, historyBytes, transactions: transactions.files };
+    const flushed = settled(historyFlush, transactionsFlush);
+    const [[historyBytes, transactions], bulkUpdates] = await settled(flushed, bulkSave);
+    const complete: StoreMeta = {
+      ...meta,
+      historyBytes,
+      transactions: transactions.files,
+      ...(bulkUpdates.length === 0 ? {} : { bulkUpdates }),
+    };
     await this.#store.commit({ writes, entries, meta: complete });
     this.#overlay.dropSealed();
     this.#flushedEntries = [];
     await transactions.expired();
+    this.#flushedTo = position;
     for (const listener of this.#flushed) listener(position);
+    await this.#bulk.complete(swept);
+    for (const { update } of swept) {
+      for (const listener of this.#bulkDone) listener(update.position);
+    }
+    this.#startSweep();
   }
+}
+
+/** A step of going through rows: about a millisecond. */
+const sweepSliceRows = 64;
+const sweepPauseMs = 2;
+/** Flushed so often while going through rows: a large flush would hold everybody up. */
+const sweepFlushRows = 2_000;
+const sweepPageRows = 1_000;
+
+function asRow(write: StoredWrite): Row | undefined {
+  return write.value === undefined ? undefined : (write as StoredWrite & Row);
 }
 
 const headsMax = 200_000;

@@ -63,7 +63,7 @@ export async function writeSnapshot(
   path: string,
   channel: string,
 ): Promise<SnapshotHead & SnapshotEnd> {
-  const { store, transactions } = await state.snapshotParts();
+  const { store, transactions, settled } = await state.snapshotParts();
   const window = transactions.window();
   const view = store.snapshot();
   const partial = `${path}.partial`;
@@ -81,7 +81,10 @@ export async function writeSnapshot(
     const output = new ChunkOutput(file);
     await output.begin();
     await output.json(kinds.head, head);
-    const rows = await writeRows(output, (start) => view.page(start, pageRows));
+    const before = head.nextAddress * limits.recordsPerEntryMax;
+    const rows = await writeRows(output, (start) =>
+      view.page(start, pageRows).map((row) => settled(row, before)),
+    );
     const noted = await writeIds(output, window.transactions(), head.nextAddress);
     const end: SnapshotEnd = { ...rows, transactions: noted };
     await output.json(kinds.end, end);

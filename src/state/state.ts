@@ -1,5 +1,6 @@
 import type { Bytestring } from '../base/index.ts';
 import type { Address, Position, TxId, VerdictCode } from '../model/index.ts';
+import type { RecordedUpdate } from './bulk/pending-updates.ts';
 
 /** One row of the state. `key` is a state key: namespace ‖ 0x00 ‖ key. */
 export interface Row {
@@ -48,6 +49,8 @@ export interface TransactionStatus {
 export interface StateChange {
   readonly address: Address;
   readonly writes: readonly StateWrite[];
+  /** Bulk updates of valid records, in log order. Rows written above them do not take them. */
+  readonly bulkUpdates?: readonly RecordedUpdate[];
   /** Every record of the entry, valid or not. */
   readonly transactions: readonly {
     readonly txId: Uint8Array;

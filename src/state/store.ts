@@ -24,6 +24,8 @@ export interface StoreMeta {
   readonly startAddress: Address;
   readonly historyBytes: number;
   readonly transactions: TransactionFiles;
+  /** Bulk updates that not all rows have taken, as `BulkWork` saves them. */
+  readonly bulkUpdates?: readonly string[];
 }
 
 /** The files that make up the transaction index. */

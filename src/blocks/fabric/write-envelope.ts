@@ -186,6 +186,7 @@ function writeSet(writer: ProtoWriter, set: NamespaceSet, source: EnvelopeSource
   for (let at = set.bulkUpdates.length - 1; at >= 0; at--) {
     const bulk = set.bulkUpdates[at] as NamespaceSet['bulkUpdates'][number];
     const bulkEnd = writer.length;
+    writer.varint(5, bulk.rows);
     writer.bytestring(4, bytestringOfText(bulk.update));
     writer.bytestring(3, bytestringOfText(bulk.query));
     writer.bytestring(2, bulk.end).bytestring(1, bulk.start).message(bulkUpdatesField, bulkEnd);

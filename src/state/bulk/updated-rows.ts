@@ -1,0 +1,124 @@
+import { assert, ByteReader, type Bytestring, ByteWriter, limits } from '../../base/index.ts';
+import type { Disk, DiskFile } from '../../io/index.ts';
+import type { Position } from '../../model/index.ts';
+import type { StateWrite } from '../state.ts';
+
+/*
+ * The rows that one bulk update changed, as it left them: what the state tree needs at the switch.
+ * Which rows those are, and their values, follow from the log alone; their order in the file does
+ * not. A row: bytestring key, bytestring value. `POSITION.part` grows while the update goes on,
+ * `POSITION.rows` is complete and never changes.
+ */
+
+const readBytes = 1024 * 1024;
+
+/** The file of one update in the state's directory. */
+export class UpdatedRowsFile {
+  readonly #disk: Disk;
+  readonly #path: string;
+  readonly #pending = new ByteWriter(64 * 1024);
+  #file: DiskFile | undefined;
+  #written: number;
+  #flushing: Buffer | undefined;
+
+  /** @param bytes - how much of a file that is there counts; the rows behind come again. */
+  constructor(disk: Disk, directory: string, position: Position, bytes: number) {
+    this.#disk = disk;
+    this.#path = `${directory}/${position}`;
+    this.#written = bytes;
+  }
+
+  add(key: Bytestring, value: Bytestring): void {
+    this.#pending.bytestring(key).bytestring(value);
+  }
+
+  /** Writes what is pending at this very moment. @returns the file's length then. */
+  async flush(): Promise<number> {
+    // After a failure the same bytes are still there and go to the same place again.
+    if (this.#pending.length > 0) {
+      const fresh = this.#pending.finish();
+      this.#pending.reset();
+      this.#flushing =
+        this.#flushing === undefined ? fresh : Buffer.concat([this.#flushing, fresh]);
+    }
+    if (this.#flushing !== undefined) {
+      const file = await this.#open();
+      await file.write([this.#flushing], this.#written);
+      this.#written += this.#flushing.length;
+      this.#flushing = undefined;
+    }
+    return this.#written;
+  }
+
+  /** Declares the file complete. */
+  async complete(): Promise<void> {
+    assert(this.#pending.length === 0, 'all rows are flushed before the file is complete');
+    const file = await this.#open();
+    await file.sync();
+    await this.close();
+    await this.#disk.rename(`${this.#path}.part`, `${this.#path}.rows`);
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+
+  async #open(): Promise<DiskFile> {
+    if (this.#file === undefined) {
+      this.#file = await this.#disk.open(`${this.#path}.part`, { create: true });
+      await this.#file.truncate(this.#written);
+    }
+    return this.#file;
+  }
+}
+
+/** Tells whether an update's file is complete. */
+export async function hasUpdatedRows(
+  disk: Disk,
+  directory: string,
+  position: Position,
+): Promise<boolean> {
+  return (await disk.list(directory)).includes(`${position}.rows`);
+}
+
+/** The rows of a complete file, in arrays: writes of version `position`. */
+export async function* readUpdatedRows(
+  disk: Disk,
+  directory: string,
+  position: Position,
+): AsyncGenerator<StateWrite[]> {
+  const file = await disk.open(`${directory}/${position}.rows`);
+  try {
+    const size = await file.size();
+    let rest = Buffer.alloc(0);
+    for (let offset = 0; offset < size; ) {
+      const fresh = Buffer.allocUnsafe(Math.min(readBytes, size - offset));
+      offset += await file.read(fresh, offset);
+      const bytes = Buffer.concat([rest, fresh]);
+      const writes: StateWrite[] = [];
+      let at = 0;
+      for (let end = rowEnd(bytes, at); end !== undefined; end = rowEnd(bytes, at)) {
+        const reader = new ByteReader(bytes.subarray(at, end), 'updated row');
+        const key = reader.bytestring(limits.keyBytesMax + limits.nameBytesMax + 1);
+        writes.push({ key, value: reader.bytestring(limits.valueBytesMax), version: position });
+        at = end;
+      }
+      rest = bytes.subarray(at);
+      yield writes;
+    }
+    assert(rest.length === 0, 'a file of updated rows ends with a row');
+  } finally {
+    await file.close();
+  }
+}
+
+/** Where the row that begins at `at` ends; `undefined`: not in these bytes. */
+function rowEnd(bytes: Buffer, at: number): number | undefined {
+  if (bytes.length < at + 4) return undefined;
+  const valueAt = at + 4 + bytes.readUInt32BE(at);
+  if (bytes.length < valueAt + 4) return undefined;
+  const end = valueAt + 4 + bytes.readUInt32BE(valueAt);
+  return bytes.length < end ? undefined : end;
+}
