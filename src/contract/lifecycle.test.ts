@@ -53,6 +53,19 @@ describe('deploying', () => {
     expect(() => deployWrites(changed, current)).toThrow(/raise the version/);
   });
 
+  it('refuses an upgrade that declares an index which older rows are not in', () => {
+    const current = encodeDefinition(deployWrites(argument, undefined).definition);
+    const upgrade = (indexes: Record<string, string[]>) => (): unknown => {
+      const options = { ...bundle.options, indexes };
+      const next = { ...bundle, version: '2.0.0', options };
+      return deployWrites(bytestringOf(deployArgument(next)), current);
+    };
+    expect(upgrade({ ...bundle.options.indexes, another: ['x'] } as never)).toThrowError(
+      expect.objectContaining({ code: 'CONTRACT_BUNDLE_INVALID' }) as Error,
+    );
+    expect(upgrade({})).not.toThrow();
+  });
+
   it.each([
     'no json',
     '[]',

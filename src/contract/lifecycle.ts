@@ -9,6 +9,7 @@ import {
   encodeBundle,
   encodeDefinition,
   type KeyWrite,
+  mayDeclareIndexes,
   sha256Hex,
 } from '../model/index.ts';
 
@@ -43,7 +44,7 @@ export function deployedContract(argument: Bytestring): string {
  * @param current - the definition row as read, `undefined` for a new contract.
  * @throws {DaybookError} `MALFORMED` (also for JSON that is not canonical: replay compares bytes),
  *   `LIMIT_EXCEEDED`, or `CONTRACT_BUNDLE_INVALID` when another bundle is deployed under the same
- *   version.
+ *   version, or an upgrade declares an index that the contract did not have.
  */
 export function deployWrites(argument: Bytestring, current: Bytestring | undefined): Deployment {
   const bundle = decodeBundle(argument);
@@ -60,6 +61,13 @@ export function deployWrites(argument: Bytestring, current: Bytestring | undefin
     throw new DaybookError(
       'CONTRACT_BUNDLE_INVALID',
       `${name} ${version} is deployed already, with other content: raise the version`,
+      { details: { contract: name, version } },
+    );
+  }
+  if (!mayDeclareIndexes(previous, options.indexes)) {
+    throw new DaybookError(
+      'CONTRACT_BUNDLE_INVALID',
+      `${name} cannot declare another index in an upgrade: rows written before are not in it`,
       { details: { contract: name, version } },
     );
   }

@@ -39,21 +39,26 @@ export function startTicker(options: TickerOptions): Ticker {
   let closed = false;
   /** The log's tail when it ended in a tick. */
   let quietTail: number | undefined;
-  const next = (): void => {
-    if (closed) return;
-    timer = io.timers.after(intervalMs, () => {
-      running = tick().then(next, (error: unknown) => {
-        options.onError?.(toDaybookError(error).message);
-        next();
-      });
-    });
-  };
   const tick = async (): Promise<void> => {
     const tail = await options.log.tail();
     if (tail === quietTail) return;
     quietTail = (await isQuiet(options.log, tail)) ? tail : nextAddress(await writeTick(options));
   };
-  next();
+  const run = async (): Promise<void> => {
+    try {
+      await tick();
+    } catch (error) {
+      options.onError?.(toDaybookError(error).message);
+    }
+    schedule();
+  };
+  const schedule = (): void => {
+    if (closed) return;
+    timer = io.timers.after(intervalMs, () => {
+      running = run();
+    });
+  };
+  schedule();
   return {
     close: async () => {
       closed = true;

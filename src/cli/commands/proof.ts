@@ -39,7 +39,7 @@ export function proofCommand(context: CliContext): Command {
     .addHelpText('after', examples('daybook proof key bank alice --out alice.json'))
     .action((contract: string, key: string, options: ProofOptions) => {
       const query = new URLSearchParams({ contract, key });
-      return fetchProof(context, options, 'key', `proof?${query}`);
+      return fetchProof(context, options, 'key', `proof?${query.toString()}`);
     });
   return command;
 }
