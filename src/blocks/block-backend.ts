@@ -62,20 +62,39 @@ export interface BlockBackendOptions
   readonly signer?: { readonly identity: Identity; readonly privateKeyPem: string };
 }
 
-/** A generator in this process. */
+/**
+ * A generator in this process.
+ *
+ * @throws {DaybookError} `LOG_LOCKED` while another process has the directory: one that lost its
+ *   parent may not have ended yet.
+ */
 export async function openLocalBlocks(
   io: Pick<Io, 'disk'>,
   options: BlockBackendOptions,
 ): Promise<BlockBackend> {
   const { signer, ...rest } = options;
-  const generator = await openBlockGenerator({
-    ...rest,
-    io,
-    ...(signer === undefined
-      ? {}
-      : { signer: signerFromPem(signer.identity, signer.privateKeyPem) }),
-  });
-  return localBlocks(generator);
+  await io.disk.makeDirectory(options.directory);
+  const lock = await io.disk.lock(options.directory);
+  try {
+    const generator = await openBlockGenerator({
+      ...rest,
+      io,
+      ...(signer === undefined
+        ? {}
+        : { signer: signerFromPem(signer.identity, signer.privateKeyPem) }),
+    });
+    const backend = localBlocks(generator);
+    return {
+      ...backend,
+      close: async () => {
+        await backend.close();
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
 }
 
 /** The backend of an open generator. */

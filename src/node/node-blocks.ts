@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { DaybookError, toDaybookError } from '../base/index.ts';
+import { DaybookError, isDaybookError, toDaybookError } from '../base/index.ts';
 import {
   type BlockService,
   rowsBefore,
@@ -41,17 +41,24 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   const { onEvent } = options;
   let service: BlockService | undefined;
   let failure: DaybookError | undefined;
-  let closing = false;
-  const opening = open(options).then(
-    async (opened) => {
-      if (closing) await opened.close();
-      else service = opened;
-    },
-    (error: unknown) => {
-      failure = toDaybookError(error);
-      if (!closing) onEvent(`no blocks are made: ${failure.code} ${failure.message}`);
-    },
-  );
+  const stop = new AbortController();
+  const start = async (): Promise<void> => {
+    for (let attempt = 1; service === undefined && !stop.signal.aborted; attempt++) {
+      try {
+        service = await open(options);
+      } catch (error) {
+        failure = toDaybookError(error);
+        const again = isDaybookError(failure, 'LOG_LOCKED', 'PEER_UNREACHABLE');
+        if (!again || attempt === openAttemptsMax) {
+          onEvent(`no blocks are made: ${failure.code} ${failure.message}`);
+          return;
+        }
+        await pause(options.io, openPauseMs, stop.signal);
+      }
+    }
+    failure = undefined;
+  };
+  const opening = start();
   return {
     service: () => {
       if (service !== undefined) return service;
@@ -59,11 +66,27 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
     },
     health: () => healthOf(service, failure),
     close: async () => {
-      closing = true;
+      stop.abort();
       await opening;
       await service?.close();
     },
   };
+}
+
+/** The block process of a node that was killed may take a moment to end. */
+const openAttemptsMax = 20;
+const openPauseMs = 500;
+
+function pause(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      timer.cancel();
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = io.timers.after(delayMs, end);
+    signal.addEventListener('abort', end);
+  });
 }
 
 async function open(options: NodeBlocksOptions): Promise<BlockService> {
