@@ -4,9 +4,14 @@ import { benchCommand } from './commands/bench.ts';
 import { blockCommand } from './commands/block.ts';
 import { contractCommand } from './commands/contract.ts';
 import { demoCommand } from './commands/demo.ts';
+import { etcdCommand } from './commands/etcd.ts';
+import { followCommand, followersCommand } from './commands/follow.ts';
 import { identityCommand } from './commands/identity.ts';
 import { logCommand } from './commands/log.ts';
+import { nodeCommand } from './commands/node.ts';
 import { proofCommand } from './commands/proof.ts';
+import { sequencerCommand } from './commands/sequencer.ts';
+import { sourceCommand } from './commands/source.ts';
 import { statusCommand } from './commands/status.ts';
 import { evaluateCommand, submitCommand } from './commands/submit.ts';
 import { transactionCommand } from './commands/transaction.ts';
@@ -42,9 +47,15 @@ export function createProgram(context: CliContext): Command {
     evaluateCommand,
     transactionCommand,
     logCommand,
+    followCommand,
+    followersCommand,
+    sourceCommand,
     blockCommand,
     proofCommand,
     verifyCommand,
+    nodeCommand,
+    sequencerCommand,
+    etcdCommand,
     benchCommand,
   ];
   for (const command of commands) program.addCommand(command(context));

@@ -1,4 +1,5 @@
 export * from './change.ts';
+export * from './config.ts';
 export * from './encryption.ts';
 export * from './feed.ts';
 export * from './follower.ts';
