@@ -114,6 +114,7 @@ export class ExecutorMachine {
       directory: stateDirectory,
       store: this.#store,
       flushIntervalMs: 200,
+      transactionSegmentIdsMax: 4096,
     });
     mutant.state?.(state, this.name);
     const replica = openReplica({ io, log, state, holeTimeoutMs: 500 });

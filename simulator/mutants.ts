@@ -1,5 +1,7 @@
-import type { SharedLog } from '../src/log/index.ts';
-import type { Replica } from '../src/replica/index.ts';
+import { isDaybookError } from '../src/base/index.ts';
+import type { LogEntry, SharedLog, Token } from '../src/log/index.ts';
+import type { Address } from '../src/model/index.ts';
+import { type Replica, replayedBefore } from '../src/replica/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
 import type { State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
@@ -7,6 +9,8 @@ import type { Cluster } from './cluster.ts';
 /** A deliberate bug, put between the rooms from outside: production code has no hooks for it. */
 export interface Mutant {
   readonly name: string;
+  /** The bug shows within so many seeds. */
+  readonly seedsMax: number;
   prepare?(cluster: Cluster): void;
   /** Comes between log process and log store. */
   log?(log: SharedLog, cluster: Cluster): SharedLog;
@@ -21,4 +25,171 @@ export interface Mutant {
 }
 
 /** Nothing is wrong. */
-export const noMutant: Mutant = { name: 'none' };
+export const noMutant: Mutant = { name: 'none', seedsMax: 0 };
+
+/** The bugs that the checkers must find. */
+export const mutants: readonly Mutant[] = [
+  {
+    name: 'skip-the-fsync',
+    seedsMax: 5,
+    prepare: ({ logMachine }) => {
+      logMachine.disk.faults.skipSync = true;
+    },
+  },
+  {
+    name: 'answer-before-replay',
+    seedsMax: 5,
+    nodeLog: (log, { world }) => ({
+      ...plain(log),
+      follow: async function* (from, signal) {
+        for await (const run of log.follow(from, signal)) {
+          await world.sleep(undefined, 2000);
+          yield run;
+        }
+      },
+    }),
+    executorReplica: (replica, log) => {
+      const eager = async (listener: Parameters<Replica['onApplied']>[0]): Promise<void> => {
+        for (let address = replica.nextAddress as number; ; address++) {
+          const entry = await patientRead(log, address as Address, replica);
+          listener([replayedBefore(entry, replica.logTimeMs, undefined)]);
+        }
+      };
+      return new Proxy(replica, {
+        get: (target, name) => {
+          if (name === 'onApplied') {
+            return (listener: Parameters<Replica['onApplied']>[0]) => {
+              eager(listener).catch(() => undefined);
+              return () => undefined;
+            };
+          }
+          const value: unknown = Reflect.get(target, name, target);
+          return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        },
+      });
+    },
+  },
+  {
+    name: 'forget-a-fill',
+    seedsMax: 40,
+    nodeLog: (log) => ({ ...plain(log), fill: async () => undefined }),
+  },
+  {
+    name: 'equality-check-on-filled-holes',
+    seedsMax: 40,
+    log: (log) => ({
+      ...plain(log),
+      write: async (token, bytes) => {
+        try {
+          await log.write(token, bytes);
+        } catch (error) {
+          if (!isDaybookError(error, 'LOG_ADDRESS_TAKEN')) throw error;
+        }
+      },
+    }),
+  },
+  {
+    name: 'reuse-a-token-and-overwrite',
+    seedsMax: 10,
+    log: (log) => overlaid(log, 'LOG_ADDRESS_TAKEN'),
+    sequencer: (sequencer, { world }) => {
+      let last: Token | undefined;
+      return {
+        request: async (group) => {
+          const grant = await sequencer.request(group);
+          if (grant.token === undefined) return grant;
+          const reused = last !== undefined && world.chance.happens(0.05) ? last : undefined;
+          last = grant.token;
+          return { ...grant, token: reused ?? grant.token };
+        },
+      };
+    },
+  },
+  {
+    name: 'drop-the-epoch-check',
+    seedsMax: 20,
+    log: (log) => overlaid(log, 'LOG_EPOCH_SEALED'),
+  },
+  {
+    name: 'skip-an-entry',
+    seedsMax: 5,
+    nodeLog: (log) => ({
+      ...plain(log),
+      follow: async function* (from, signal) {
+        for await (const run of log.follow(from, signal)) {
+          const kept = run.filter(({ address }) => address % 50 !== 49);
+          if (kept.length > 0) yield kept;
+        }
+      },
+    }),
+  },
+  {
+    name: 'lose-a-write',
+    seedsMax: 5,
+    state: (state, node) => {
+      const apply = state.apply.bind(state);
+      state.apply = (change) => {
+        const lost = node === 'node0' && change.address % 20 === 19;
+        apply(lost ? { ...change, writes: change.writes.slice(1) } : change);
+      };
+    },
+  },
+  {
+    name: 'forget-transaction-ids',
+    seedsMax: 40,
+    state: (state) => {
+      state.transaction = () => undefined;
+    },
+  },
+];
+
+/** The same log as an object of functions, to replace some of them. */
+function plain(log: SharedLog): SharedLog {
+  return {
+    tail: () => log.tail(),
+    epoch: () => log.epoch(),
+    start: () => log.start(),
+    seal: (epoch) => log.seal(epoch),
+    trim: (before) => log.trim(before),
+    fill: (address) => log.fill(address),
+    write: (token, bytes) => log.write(token, bytes),
+    read: (address) => log.read(address),
+    follow: (from, signal) => log.follow(from, signal),
+    close: () => log.close(),
+  };
+}
+
+/** A log that takes what it ought to refuse with `code`, and shows it in the place of the other. */
+function overlaid(log: SharedLog, code: 'LOG_ADDRESS_TAKEN' | 'LOG_EPOCH_SEALED'): SharedLog {
+  const wrong = new Map<number, LogEntry>();
+  const shown = (entry: LogEntry): LogEntry => wrong.get(entry.address) ?? entry;
+  return {
+    ...plain(log),
+    write: async (token, bytes) => {
+      try {
+        await log.write(token, bytes);
+      } catch (error) {
+        if (!isDaybookError(error, code)) throw error;
+        if (code === 'LOG_EPOCH_SEALED') {
+          await log.write({ epoch: await log.epoch(), address: token.address }, bytes);
+        }
+        wrong.set(token.address, { ...token, kind: 'data', bytes });
+      }
+    },
+    read: async (address) => shown(await log.read(address)),
+    follow: async function* (from, signal) {
+      for await (const run of log.follow(from, signal)) yield run.map(shown);
+    },
+  };
+}
+
+/** The entry at an address as soon as it is there, without waiting for the replica. */
+async function patientRead(log: SharedLog, address: Address, replica: Replica): Promise<LogEntry> {
+  for (;;) {
+    try {
+      return await log.read(address);
+    } catch (error) {
+      if (!isDaybookError(error, 'LOG_NOT_WRITTEN') || replica.alarm !== undefined) throw error;
+    }
+  }
+}

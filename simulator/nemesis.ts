@@ -15,11 +15,13 @@ export interface Faults {
 export class Nemesis {
   readonly #cluster: Cluster;
   readonly #faults: Faults;
+  readonly #gapUsMax: number;
   #healed = false;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
     const { chance } = cluster.world;
+    this.#gapUsMax = chance.between(60_000, 600_000);
     const some = (): boolean => chance.happens(0.6);
     this.#faults = {
       crashes: some(),
@@ -61,7 +63,7 @@ export class Nemesis {
 
   #next(): void {
     const { world } = this.#cluster;
-    world.after(undefined, world.chance.between(20_000, 700_000), 'nemesis', () => {
+    world.after(undefined, world.chance.between(5_000, this.#gapUsMax), 'nemesis', () => {
       if (this.#healed) return;
       this.#strike();
       this.#next();

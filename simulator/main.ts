@@ -1,0 +1,145 @@
+import { execFileSync, fork } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { mutants, noMutant } from './mutants.ts';
+import { type RunOptions, type RunReport, runSeed } from './run.ts';
+import type { FailureKind } from './world.ts';
+
+/*
+ * npm run sim -- --seed=0x2a [--ticks=5000] [--mutant=NAME]   one seed, twice
+ * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds
+ */
+
+/** What the process exits with. */
+const exitCodes: Readonly<Record<FailureKind | 'usage' | 'unequal', number>> = {
+  usage: 2,
+  crash: 10,
+  liveness: 11,
+  correctness: 12,
+  /** Two runs of one seed differ: the simulator itself is wrong. */
+  unequal: 13,
+};
+
+const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
+  --seed     replay this seed, twice; decimal or 0x…
+  --ticks    virtual milliseconds in which things break (default 3000)
+  --minutes  try fresh seeds for so long (default 1 when there is no seed)
+  --workers  processes that try seeds (default 2)
+  --mutant   switch a deliberate bug on: ${mutants.map(({ name }) => name).join(', ')}`;
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['describe', '--always', '--dirty'], { stdio: 'pipe' })
+      .toString()
+      .trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+function hex(seed: number): string {
+  return `0x${seed.toString(16)}`;
+}
+
+function line(report: RunReport): string {
+  const { seed, traceHash, virtualMs, events, counts, failure } = report;
+  const how = failure === undefined ? 'ok' : failure.kind;
+  return `seed ${hex(seed)} ${how} trace ${traceHash} virtual ${virtualMs} ms events ${events} ${JSON.stringify(counts ?? {})}`;
+}
+
+/** Prints what is needed to find the bug; returns the exit code. */
+function explain(report: RunReport, options: RunOptions): number {
+  const { failure } = report;
+  if (failure === undefined) return 0;
+  const mutant = options.mutant === undefined ? '' : ` --mutant=${options.mutant.name}`;
+  process.stdout.write(
+    `${report.recent.join('\n')}\n\n${failure.stack}\n\n${failure.kind}: ${failure.message}\n` +
+      `commit ${commit()}\nagain: npm run sim -- --seed=${hex(report.seed)} --ticks=${options.ticks}${mutant}\n`,
+  );
+  return exitCodes[failure.kind];
+}
+
+async function replay(options: RunOptions): Promise<number> {
+  const first = await runSeed(options);
+  process.stdout.write(`${line(first)}\n`);
+  const second = await runSeed(options);
+  if (second.traceHash !== first.traceHash) {
+    process.stdout.write(`the second run differs: trace ${second.traceHash}\n`);
+    return exitCodes.unequal;
+  }
+  return explain(first, options);
+}
+
+async function explore(options: Omit<RunOptions, 'seed'>, minutes: number): Promise<number> {
+  const untilMs = Date.now() + minutes * 60_000;
+  const startedMs = Date.now();
+  let seeds = 0;
+  let records = 0;
+  while (Date.now() < untilMs) {
+    const chosen = { ...options, seed: randomInt(2 ** 32) };
+    const report = await runSeed(chosen);
+    seeds++;
+    records += report.counts?.valid ?? 0;
+    process.stdout.write(`${line(report)}\n`);
+    if (report.failure !== undefined) return explain(report, chosen);
+  }
+  const perSecond = Math.round(records / ((Date.now() - startedMs) / 1000));
+  process.stdout.write(`${seeds} seeds, ${records} transactions, ${perSecond} per second\n`);
+  return 0;
+}
+
+/** Several processes explore; the first failure ends all. */
+function exploreTogether(workers: number): Promise<number> {
+  const children = Array.from({ length: workers }, () =>
+    fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--workers=1']),
+  );
+  let code = 0;
+  let left = workers;
+  return new Promise((resolve) => {
+    for (const child of children) {
+      child.once('exit', (exit) => {
+        left--;
+        if (exit !== 0 && code === 0) {
+          code = exit ?? exitCodes.crash;
+          for (const other of children) other.kill();
+        }
+        if (left === 0) resolve(code);
+      });
+    }
+  });
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string' },
+      ticks: { type: 'string', default: '3000' },
+      minutes: { type: 'string', default: '1' },
+      workers: { type: 'string', default: '2' },
+      mutant: { type: 'string' },
+    },
+  });
+  const ticks = Number(values.ticks);
+  const minutes = Number(values.minutes);
+  const workers = Number(values.workers);
+  const mutant =
+    values.mutant === undefined ? noMutant : mutants.find(({ name }) => name === values.mutant);
+  const seed = values.seed === undefined ? undefined : Number(values.seed);
+  const wrong =
+    !(ticks > 0) || !(minutes > 0) || !(workers >= 1) || mutant === undefined || Number.isNaN(seed);
+  if (wrong) {
+    process.stderr.write(`${usage}\n`);
+    return exitCodes.usage;
+  }
+  const options = { ticks, ...(mutant === noMutant ? {} : { mutant }) };
+  if (seed !== undefined) return await replay({ ...options, seed });
+  return workers === 1 ? await explore(options, minutes) : await exploreTogether(workers);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
+  process.exitCode = exitCodes.usage;
+}
