@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
+import type { ClusterLogOptions } from '../node/index.ts';
 
 /**
  * `network.json` in the data directory: how the other commands find the network that `daybook up`
@@ -14,6 +15,8 @@ export interface NetworkFile {
   readonly gateways: readonly string[];
   /** The identity that commands use unless told otherwise. */
   readonly identity: string;
+  /** Many machines: where the log is. */
+  readonly log?: ClusterLogOptions;
 }
 
 const fileName = 'network.json';

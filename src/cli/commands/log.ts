@@ -9,6 +9,7 @@ import {
   withNetworkOptions,
 } from '../context.ts';
 import { entryLines, type LogEntryDocument } from '../log-text.ts';
+import { addLogCopy } from './log-copy.ts';
 
 interface TailOptions extends NetworkOptions {
   readonly from?: number;
@@ -48,6 +49,7 @@ export function logCommand(context: CliContext): Command {
     .action((options: TailOptions) =>
       withClient(context, options, ({ client }) => tail(context, client, options)),
     );
+  addLogCopy(command, context);
   return command;
 }
 

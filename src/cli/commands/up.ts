@@ -12,12 +12,13 @@ import {
 } from '../context.ts';
 import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
 import { print } from '../terminal.ts';
+import { type ClusterOptions, startCluster, withClusterOptions } from '../up-cluster.ts';
 
 /** Port of the first gateway unless told otherwise. */
 export const defaultPort = 4270;
 
 /** Options of `daybook up` and `daybook demo`. */
-export interface UpOptions extends CommonOptions {
+export interface UpOptions extends CommonOptions, ClusterOptions {
   readonly executors: number;
   readonly port: number;
   readonly host: string;
@@ -32,7 +33,7 @@ export interface UpOptions extends CommonOptions {
 
 /** Adds the options of {@link UpOptions}. */
 export function withUpOptions(command: Command): Command {
-  return withCommonOptions(command)
+  return withClusterOptions(withCommonOptions(command))
     .addOption(
       new Option('-e, --executors <count>', 'executor nodes, each a process with its own gateway')
         .argParser(wholeNumber(1, 64))
@@ -78,6 +79,7 @@ export async function startFromOptions(
   const { openNodeLog } = await import('../node-log.ts');
   const log = openNodeLog(directory, options.logFile);
   const { startNetwork } = await import('../../node/index.ts');
+  const cluster = await startCluster(context, options, directory);
   const network = await startNetwork({
     directory,
     executors: options.executors,
@@ -87,10 +89,14 @@ export async function startFromOptions(
     blocks: options.blocks,
     openReads: options.openReads,
     ...tlsOf(options, workingDirectory),
+    ...cluster.settings,
     ...(options.exclusiveControl === undefined
       ? {}
       : { exclusiveControl: options.exclusiveControl }),
     onEvent: (text) => log.info(text),
+  }).catch(async (error: unknown) => {
+    await cluster.stop();
+    throw error;
   });
   const identity =
     (await readNetworkFile(io, directory))?.identity ??
@@ -101,6 +107,7 @@ export async function startFromOptions(
     mspId: network.signer.identity.mspId,
     gateways: network.gateways,
     identity,
+    ...(cluster.settings.cluster === undefined ? {} : { log: cluster.settings.cluster.log }),
   });
   log.info({ gateways: network.gateways, channel: network.channel }, 'network started');
   return {
@@ -109,6 +116,7 @@ export async function startFromOptions(
     identity,
     close: async () => {
       await network.close();
+      await cluster.stop();
       log.info('network stopped');
     },
   };
@@ -135,6 +143,8 @@ export function upCommand(context: CliContext): Command {
         'daybook up',
         'daybook up --executors 4 --port 8000 --directory ./ledger',
         'daybook up --no-sequencer --json',
+        'daybook up --log etcd-local',
+        'daybook up --log etcd://10.0.0.1:2379,10.0.0.2:2379/main --host 10.0.0.7 --private-host 10.1.0.7 --node-prefix seven-',
       ),
     )
     .action(async (options: UpOptions) => {

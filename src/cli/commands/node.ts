@@ -1,0 +1,56 @@
+import { Command } from 'commander';
+import { type AdminOptions, withAdmin, withAdminOptions } from '../cluster-options.ts';
+import { type CliContext, examples } from '../context.ts';
+import { print, table } from '../terminal.ts';
+
+/** `daybook node`: the nodes of a network of many machines. */
+export function nodeCommand(context: CliContext): Command {
+  const { terminal } = context;
+  const command = new Command('node').description('Nodes of a network of many machines.');
+  withAdminOptions(command.command('list'))
+    .description('List the nodes, and who leads as sequencer.')
+    .addHelpText(
+      'after',
+      examples('daybook node list', 'daybook node list --log etcd://10.0.0.1:2379/main --json'),
+    )
+    .action((options: AdminOptions) =>
+      withAdmin(context, options, async (admin) => {
+        const [members, leader] = await Promise.all([admin.members(), admin.leader()]);
+        print(terminal, options.json, { nodes: members, leader: leader ?? null }, () =>
+          table([
+            ['NODE', 'GATEWAY', 'PRIVATE ADDRESS', 'STATE'],
+            ...members.map(({ name, gateway, address, draining }) => [
+              name,
+              gateway,
+              address,
+              [
+                draining ? 'draining' : 'serves',
+                ...(name === leader?.node ? [`sequencer, epoch ${leader.epoch}`] : []),
+              ].join(', '),
+            ]),
+          ]),
+        );
+      }),
+    );
+  withAdminOptions(command.command('drain'))
+    .argument('<name>', 'node to drain')
+    .description(
+      'Let a node take no new transactions and give up the sequencer’s place, so that it can be ' +
+        'stopped. It goes on reading; its restart undoes it.',
+    )
+    .option('--undo', 'let it take transactions again')
+    .addHelpText(
+      'after',
+      examples('daybook node drain executor-2', 'daybook node drain executor-2 --undo --json'),
+    )
+    .action((name: string, options: AdminOptions & { readonly undo?: boolean }) =>
+      withAdmin(context, options, async (admin) => {
+        const draining = options.undo !== true;
+        await admin.drain(name, draining);
+        print(terminal, options.json, { node: name, draining }, () =>
+          draining ? `${name} takes no new transactions` : `${name} takes transactions again`,
+        );
+      }),
+    );
+  return command;
+}

@@ -1,0 +1,94 @@
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { DaybookError } from '../base/index.ts';
+import type { NetworkOptions } from '../node/index.ts';
+import { type LogOptions, logOptionsOf, withLogOptions } from './cluster-options.ts';
+import { type CliContext, positiveNumber, wholeNumber } from './context.ts';
+import { startLocalEtcd } from './local-etcd.ts';
+
+/** Options of `daybook up` for many machines. */
+export interface ClusterOptions extends LogOptions {
+  readonly privateHost?: string;
+  readonly privatePort?: number;
+  readonly nodePrefix?: string;
+  readonly lease?: number;
+  readonly rotateSequencer?: number;
+}
+
+/** Adds the options of {@link ClusterOptions}. */
+export function withClusterOptions(command: Command): Command {
+  return withLogOptions(
+    command,
+    'put the log on etcd: etcd://host:port,…/NAME, or etcd-local to start three members here',
+  )
+    .option(
+      '--private-host <address>',
+      'with --log: where nodes listen for one another (127.0.0.1)',
+    )
+    .addOption(
+      new Option(
+        '--private-port <number>',
+        'with --log: that port of the first node, the next ones follow (default: any)',
+      ).argParser(wholeNumber(0, 65_535)),
+    )
+    .option('--node-prefix <text>', 'begins the names of the nodes; another one on every machine')
+    .addOption(
+      new Option(
+        '--lease <seconds>',
+        'with --log: how long a sequencer that hangs goes unnoticed (2)',
+      ).argParser(wholeNumber(2, 60)),
+    )
+    .addOption(
+      new Option(
+        '--rotate-sequencer <seconds>',
+        'with --log: move the sequencer to the next node so often',
+      ).argParser(positiveNumber),
+    );
+}
+
+/** What {@link startCluster} gives: settings for the network, and how to stop etcd afterwards. */
+export interface StartedCluster {
+  readonly settings: Pick<NetworkOptions, 'cluster' | 'nodePrefix'>;
+  stop(): Promise<void>;
+}
+
+/**
+ * The settings that the options ask for; with `--log etcd-local`, etcd is started in the directory.
+ *
+ * @throws {DaybookError} `USAGE` when options lack their `--log`; as `startLocalEtcd`.
+ */
+export async function startCluster(
+  context: CliContext,
+  options: ClusterOptions,
+  directory: string,
+): Promise<StartedCluster> {
+  const { nodePrefix } = options;
+  const prefix = nodePrefix === undefined ? {} : { nodePrefix };
+  const named = logOptionsOf(context, options);
+  if (named === undefined) {
+    const { privateHost, privatePort, lease, rotateSequencer } = options;
+    if ([privateHost, privatePort, lease, rotateSequencer].some((value) => value !== undefined)) {
+      throw new DaybookError('USAGE', 'these options are for networks with --log etcd://…');
+    }
+    return { settings: prefix, stop: async () => undefined };
+  }
+  const local =
+    named.url === 'etcd-local'
+      ? await startLocalEtcd(context.io, join(directory, 'etcd'))
+      : undefined;
+  const log = local === undefined ? named : { ...named, url: `${local.url}/main` };
+  return {
+    settings: { ...prefix, cluster: { log, ...settingsOf(options) } },
+    stop: async () => local?.stop(),
+  };
+}
+
+function settingsOf(options: ClusterOptions): Omit<NonNullable<NetworkOptions['cluster']>, 'log'> {
+  const { privateHost = '127.0.0.1', privatePort = 0, lease, rotateSequencer } = options;
+  return {
+    privateHost,
+    privatePort,
+    ...(lease === undefined ? {} : { leaseMs: lease * 1000 }),
+    ...(rotateSequencer === undefined ? {} : { rotateMs: rotateSequencer * 1000 }),
+  };
+}
