@@ -70,7 +70,7 @@ export function planRows(
           break;
         case 'delete': {
           const key = into.table.primaryKey.map((column) => operation.key[column] ?? null);
-          const name = nameOf(key);
+          const name = nameOfKey(key);
           into.upserts.delete(name);
           into.deletes.set(name, { key, revision });
           break;
@@ -92,10 +92,7 @@ export function planRows(
 
 function upsert(into: PendingTable, row: Row, revision: number): void {
   const { primaryKey, columns } = into.table;
-  const name =
-    primaryKey.length === 1
-      ? nameOfOne(row[primaryKey[0] as string] ?? null)
-      : nameOf(primaryKey.map((column) => row[column] ?? null));
+  const name = nameOfKey(primaryKey.map((column) => row[column] ?? null));
   const known = into.upserts.get(name);
   if (known !== undefined) {
     Object.assign(known.values, row);
@@ -145,8 +142,10 @@ function finish({ table, upserts, owners, deletes }: PendingTable): TablePlan {
   };
 }
 
-function nameOfOne(value: RowValue): string {
-  return typeof value === 'string' ? value : nameOf([value]);
+/** Most keys are one text, which needs no quoting. */
+function nameOfKey(values: readonly RowValue[]): string {
+  const [value] = values;
+  return values.length === 1 && typeof value === 'string' ? value : nameOf(values);
 }
 
 function nameOf(values: readonly RowValue[]): string {
