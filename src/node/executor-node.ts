@@ -11,7 +11,7 @@ import {
 import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import { type Address, asPosition, positionOf } from '../model/index.ts';
-import { type AppliedEntry, openReplica, type Replica } from '../replica/index.ts';
+import { type AppliedEntry, catchUp, openReplica, type Replica } from '../replica/index.ts';
 import { type FollowerService, openFollowerService } from '../replication/index.ts';
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState } from '../state/index.ts';
@@ -99,6 +99,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
   replica.onAlarm((alarm) => onEvent(`replica stopped: ${alarm.message}`));
   try {
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
+    await catchUp(replica, log, io);
     const executor = await createExecutor({
       io,
       name,
