@@ -4,7 +4,7 @@ import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
 import { type Child, type Connection, rpcPeer } from '../src/io/index.ts';
 import { remoteLog, type SharedLog } from '../src/log/index.ts';
 import { asPosition, decodeBatch, type Outcome, verifyBatch } from '../src/model/index.ts';
-import { openReplica, type Replica } from '../src/replica/index.ts';
+import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
 import { remoteSequencer } from '../src/sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
@@ -129,6 +129,7 @@ export class ExecutorMachine {
     );
     replica.onApplied((entries) => oracle.applied(this.name, entries));
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
+    await catchUp(replica, log, io);
     const inline = inlineProcesses(io, this.#store, simulatedContracts);
     const sequencer = this.#withoutSequencer ? undefined : remoteSequencer(peer);
     const executor = await createExecutor({

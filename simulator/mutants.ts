@@ -5,12 +5,15 @@ import { type Replica, replayedBefore } from '../src/replica/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
 import type { State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
+import type { Faults } from './nemesis.ts';
 
 /** A deliberate bug, put between the rooms from outside: production code has no hooks for it. */
 export interface Mutant {
   readonly name: string;
   /** The bug shows within so many seeds. */
   readonly seedsMax: number;
+  /** Faults without which it cannot show. */
+  readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
   /** Comes between log process and log store. */
   log?(log: SharedLog, cluster: Cluster): SharedLog;
@@ -71,12 +74,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'forget-a-fill',
-    seedsMax: 40,
+    seedsMax: 20,
+    needs: ['crashes', 'network'],
     nodeLog: (log) => ({ ...plain(log), fill: async () => undefined }),
   },
   {
     name: 'equality-check-on-filled-holes',
-    seedsMax: 40,
+    seedsMax: 20,
+    needs: ['network', 'pauses', 'sequencers'],
     log: (log) => ({
       ...plain(log),
       write: async (token, bytes) => {
@@ -108,6 +113,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'drop-the-epoch-check',
     seedsMax: 20,
+    needs: ['sequencers'],
     log: (log) => overlaid(log, 'LOG_EPOCH_SEALED'),
   },
   {
@@ -136,7 +142,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'forget-transaction-ids',
-    seedsMax: 40,
+    seedsMax: 20,
+    needs: ['network', 'pauses', 'crashes'],
     state: (state) => {
       state.transaction = () => undefined;
     },
@@ -170,10 +177,10 @@ function overlaid(log: SharedLog, code: 'LOG_ADDRESS_TAKEN' | 'LOG_EPOCH_SEALED'
         await log.write(token, bytes);
       } catch (error) {
         if (!isDaybookError(error, code)) throw error;
-        if (code === 'LOG_EPOCH_SEALED') {
-          await log.write({ epoch: await log.epoch(), address: token.address }, bytes);
-        }
+        const taken = code === 'LOG_ADDRESS_TAKEN' || (await stands(log, token.address));
+        if (taken && code !== 'LOG_ADDRESS_TAKEN') throw error;
         wrong.set(token.address, { ...token, kind: 'data', bytes });
+        if (!taken) await log.write({ epoch: await log.epoch(), address: token.address }, bytes);
       }
     },
     read: async (address) => shown(await log.read(address)),
@@ -181,6 +188,13 @@ function overlaid(log: SharedLog, code: 'LOG_ADDRESS_TAKEN' | 'LOG_EPOCH_SEALED'
       for await (const run of log.follow(from, signal)) yield run.map(shown);
     },
   };
+}
+
+function stands(log: SharedLog, address: Address): Promise<boolean> {
+  return log.read(address).then(
+    () => true,
+    (error: unknown) => !isDaybookError(error, 'LOG_NOT_WRITTEN'),
+  );
 }
 
 /** The entry at an address as soon as it is there, without waiting for the replica. */

@@ -18,19 +18,20 @@ export class Nemesis {
   readonly #gapUsMax: number;
   #healed = false;
 
-  constructor(cluster: Cluster) {
+  /** @param needed - faults that are on in any case, and come fast. */
+  constructor(cluster: Cluster, needed: readonly (keyof Faults)[] = []) {
     this.#cluster = cluster;
     const { chance } = cluster.world;
-    this.#gapUsMax = chance.between(60_000, 600_000);
-    const some = (): boolean => chance.happens(0.6);
+    this.#gapUsMax = chance.between(60_000, needed.length > 0 ? 200_000 : 600_000);
+    const some = (name: keyof Faults): boolean => chance.happens(0.6) || needed.includes(name);
     this.#faults = {
-      crashes: some(),
-      power: some(),
-      disks: some(),
-      network: some(),
-      pauses: some(),
-      clocks: some(),
-      sequencers: some(),
+      crashes: some('crashes'),
+      power: some('power'),
+      disks: some('disks'),
+      network: some('network'),
+      pauses: some('pauses'),
+      clocks: some('clocks'),
+      sequencers: some('sequencers'),
     };
   }
 

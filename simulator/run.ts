@@ -75,7 +75,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   for (const node of cluster.nodes) node.start();
   await finish(world, prepareWorkload(cluster), setupBoundMs, 'the network does not start');
 
-  const nemesis = new Nemesis(cluster);
+  const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
   let stopping = false;
   const sleep = (ms: number): Promise<void> => world.sleep(undefined, ms * 1000);

@@ -254,6 +254,8 @@ class End implements Connection {
   #die(): void {
     if (this.#closed) return;
     this.#closed = true;
+    // What a dead process had sent may still arrive, or be dropped with its socket.
+    if (this.#world.chance.happens(0.5)) this.#outgoing = [];
     this.#enqueue(undefined);
   }
 
