@@ -225,6 +225,17 @@ test('the stream pushes blocks from any height on, those to come included', asyn
   expect(heights.slice(0, 2)).toEqual([height - 1, height]);
 }, 30_000);
 
+test('a node that is killed goes on with the same chain', async () => {
+  const before = (await level())[0]?.height ?? 0;
+  const pid = (await network.status()).executors[0]?.pid ?? 0;
+  process.kill(pid, 'SIGKILL');
+  ({ position } = await client.submit('bank', 'transfer', ['alice', 'bob', '1']));
+  const [one, two] = await level();
+  expect(one?.height).toBeGreaterThan(before);
+  expect(two).toEqual(one);
+  expect((await daybook('verify', 'chain', 'executor-1', ...trust)).code).toBe(0);
+}, 40_000);
+
 /** One block behind its length; `undefined` when it has not come whole. */
 function firstFrame(bytes: Buffer): { block: Buffer; end: number } | undefined {
   let length = 0;
