@@ -10,6 +10,8 @@ export interface CommitBenchOptions {
   readonly hotClients: number;
   readonly hotKeys: number;
   readonly loneCalls: number;
+  /** 1: every executor also makes blocks, in a process of its own on the same cores. */
+  readonly blocks: number;
 }
 
 /** Full size, as the figures in the README were measured. */
@@ -21,6 +23,7 @@ export const commitBenchDefaults: CommitBenchOptions = {
   hotClients: 64,
   hotKeys: 10,
   loneCalls: 300,
+  blocks: 0,
 };
 
 /** What the `commit` bench prints. Rates per second, times in milliseconds. */
@@ -49,7 +52,10 @@ export async function commitBench(
   settings: CommitBenchOptions,
   progress: (text: string) => void,
 ): Promise<CommitBenchResult> {
-  const bench = await startBenchNetwork({ executors: settings.executors });
+  const bench = await startBenchNetwork({
+    executors: settings.executors,
+    blocks: settings.blocks !== 0,
+  });
   try {
     progress(`filling ${settings.keys} accounts`);
     await bench.load({ work: 'fill', keys: settings.keys, inFlight: 64 });

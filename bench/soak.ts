@@ -32,7 +32,7 @@ export async function soakBench(
   settings: SoakBenchOptions,
   progress: (text: string) => void,
 ): Promise<SoakBenchResult> {
-  const bench = await startBenchNetwork({});
+  const bench = await startBenchNetwork({ blocks: false });
   try {
     const { keys, inFlight } = settings;
     await bench.load({ work: 'fill', keys, inFlight: 64 });

@@ -33,6 +33,11 @@ export interface SupervisedExecutor {
   close(): Promise<void>;
 }
 
+/**
+ * Room for the records that are under way: with the default of 16 MiB many of them survive into the
+ * old generation, which costs a quarter more CPU time in replay.
+ */
+const nodeOptions = ['--max-semi-space-size=64'];
 const restartDelayMinMs = 100;
 const restartDelayMaxMs = 5_000;
 /** A process that lived so long starts over with the shortest delay. */
@@ -61,6 +66,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const process = io.processes.spawn(new URL(`./executor-main.${suffix}`, import.meta.url), {
       args: [JSON.stringify(executor)],
+      nodeOptions,
     });
     const connection = rpcPeer(process.connection);
     if (log !== undefined) serveLog(log, connection);
