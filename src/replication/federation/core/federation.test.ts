@@ -1,0 +1,393 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  codeOf,
+  federation,
+  nodeId,
+  numbersFrom,
+  settle,
+  TestNode,
+} from '../testing/small-world.ts';
+import {
+  type ChangeRecord,
+  correct,
+  highWaterMarks,
+  join,
+  type Outcome,
+  pull,
+  receive,
+  resign,
+  withdraw,
+} from './index.ts';
+
+const content = ['entity|', 'key|', 'referrer|', 'member|', 'seen|', 'pending', 'waiting|'];
+
+/** Without tombstones, which each node purges in its own time. */
+function contentOf(node: TestNode): Record<string, unknown> {
+  const rows = Object.entries(node.rowsOf(...content));
+  return Object.fromEntries(
+    rows.filter(([, row]) => (row as { deletedMs?: number }).deletedMs === undefined),
+  );
+}
+
+function expectSame(nodes: readonly TestNode[]): void {
+  const [first, ...others] = nodes;
+  for (const other of others) expect(contentOf(other)).toEqual(contentOf(first as TestNode));
+  for (const node of nodes) {
+    expect(node.dangling()).toEqual([]);
+    expect(node.rowsOf('quarantine|')).toEqual({});
+  }
+}
+
+describe('publishing', () => {
+  it('takes a number with each change, and none for a refusal', () => {
+    const [a] = federation('a', 'b') as [TestNode, TestNode];
+    const before = a.store.run(highWaterMarks())[a.id] ?? 0;
+    expect(a.save(a.key('one')).change.usn).toBe(before + 1);
+    expect(codeOf(() => a.save('uddi:b.example:one'))).toBe('E_keyUnavailable');
+    expect(codeOf(() => a.save('uddi:c.example:one'))).toBe('E_keyUnavailable');
+    expect(codeOf(() => a.save('not a key'))).toBe('E_invalidKeyPassed');
+    expect(codeOf(() => a.save(a.key('one'), [], { publisher: 'other' }))).toBe('E_userMismatch');
+    expect(codeOf(() => a.save(a.key('two'), ['uddi:b.example:no']))).toBe('E_invalidKeyPassed');
+    expect(a.save(a.key('one')).change.usn).toBe(before + 2);
+  });
+
+  it('relays through a third node, once, in order', () => {
+    const [a, b, c] = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    a.save(a.key('one'));
+    a.save(a.key('two'));
+    expect(b.pullFrom(a)).toBe(2);
+    expect(c.pullFrom(b)).toBe(2);
+    expect(c.pullFrom(a)).toBe(0);
+    expect(c.entity(a.key('two'))).toEqual(a.entity(a.key('two')));
+  });
+
+  it('drains any backlog in small pages', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    for (let at = 0; at < 100; at++) a.save(a.key(`k${at}`));
+    expect(b.pullFrom(a, 7)).toBe(100);
+  });
+});
+
+describe('references', () => {
+  it('the insert that comes second at the custodian loses, and is told', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    const target = b.key('y');
+    b.save(target);
+    a.pullFrom(b);
+    b.remove(target);
+    const insert = a.save(a.key('x'), [target]);
+    expect(insert.state).toBe('pending');
+    settle([a, b]);
+    expect(a.outcome(insert)).toBe('failed');
+    expect([a.lives(a.key('x')), b.lives(a.key('x')), a.lives(target)]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    expectSame([a, b]);
+  });
+
+  it('the delete that comes second is refused', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    const target = b.key('y');
+    b.save(target);
+    a.pullFrom(b);
+    const insert = a.save(a.key('x'), [target]);
+    b.pullFrom(a);
+    expect(codeOf(() => b.remove(target))).toBe('E_requestDenied');
+    settle([a, b]);
+    expect(a.outcome(insert)).toBe('committed');
+    expect(codeOf(() => b.remove(target))).toBe('E_requestDenied');
+    expectSame([a, b]);
+    a.remove(a.key('x'));
+    settle([a, b]);
+    b.remove(target);
+    settle([a, b]);
+    expectSame([a, b]);
+  });
+
+  it('waits for a partitioned third node, and can be withdrawn', () => {
+    const [a, b, c] = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    b.save(b.key('y'));
+    settle([a, b, c]);
+    const insert = a.save(a.key('x'), [b.key('y')]);
+    const second = a.save(a.key('x2'), [b.key('y')]);
+    settle([a, b]);
+    expect(a.outcome(insert)).toBe('pending');
+    a.store.run(withdraw(second.change.usn));
+    settle([a, b, c]);
+    expect(a.outcome(insert)).toBe('committed');
+    expect(a.outcome(second)).toBe('failed');
+    expectSame([a, b, c]);
+  });
+
+  it('an inner key that is referred to cannot be dropped', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    b.save(b.key('y'), [], { innerKeys: [b.key('service')] });
+    a.pullFrom(b);
+    a.save(a.key('x'), [b.key('service')]);
+    settle([a, b]);
+    expect(codeOf(() => b.save(b.key('y')))).toBe('E_requestDenied');
+    expectSame([a, b]);
+  });
+});
+
+describe('keys', () => {
+  it('of two concurrent claims exactly one gets the prefix', () => {
+    const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    const [a, b, c] = nodes;
+    const claim = 'uddi:shop.example:keygenerator';
+    const atB = b.save(claim, [], { kind: 'tModel' });
+    const atA = a.save(claim, [], { kind: 'tModel' });
+    settle([b, c]);
+    settle(nodes);
+    expect([a.outcome(atA), b.outcome(atB)]).toEqual(['committed', 'failed']);
+    a.save('uddi:shop.example:one');
+    expect(codeOf(() => b.save('uddi:shop.example:two'))).toBe('E_keyUnavailable');
+    settle(nodes);
+    expectSame(nodes);
+  });
+
+  it('delegates a sub-prefix by handing over its generator', () => {
+    const nodes = federation('a', 'b') as [TestNode, TestNode];
+    const [a, b] = nodes;
+    a.save(a.key('sales:keygenerator'), [], { kind: 'tModel' });
+    a.save(a.key('sales:one'));
+    a.transfer(a.key('sales:keygenerator'), b.id);
+    expect(codeOf(() => a.save(a.key('sales:two')))).toBe('E_keyUnavailable');
+    settle(nodes);
+    b.save(a.key('sales:two'));
+    expect(codeOf(() => b.save(a.key('sales:one')))).toBe('E_userMismatch');
+    expect(codeOf(() => b.save(a.key('sales:deep:one')))).toBe('E_keyUnavailable');
+    settle(nodes);
+    expectSame(nodes);
+  });
+
+  it('a key is never used twice', () => {
+    const [a] = federation('a', 'b') as [TestNode, TestNode];
+    a.save(a.key('one'));
+    a.remove(a.key('one'));
+    expect(codeOf(() => a.save(a.key('one')))).toBe('E_keyRetired');
+  });
+});
+
+describe('records that cannot be applied', () => {
+  const forged = (
+    origin: TestNode,
+    usn: number,
+    payload: ChangeRecord['payload'],
+  ): ChangeRecord => ({
+    origin: origin.id,
+    usn,
+    acknowledgementRequested: false,
+    payload,
+  });
+
+  it('are quarantined and reported; a correction lifts that', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    b.save(b.key('mine'));
+    a.pullFrom(b);
+    const usn = (a.store.run(highWaterMarks())[a.id] ?? 0) + 1;
+    const entity = b.entity(b.key('mine'))?.entity;
+    if (entity === undefined) throw new Error('it is there');
+    const theft = forged(a, usn, { type: 'newData', entity: { ...entity, owner: a.id } });
+    const got = b.store.run(receive([theft], 0));
+    expect(got.quarantined).toEqual([{ origin: a.id, usn }]);
+    expect(b.entity(b.key('mine'))?.entity.owner).toBe(b.id);
+    // The origin has made that very number of records itself, then hears of the refusal.
+    a.save(a.key('other'));
+    a.pullFrom(b);
+    expect(
+      (a.rowsOf('outcome|')[`outcome|${String(usn).padStart(12, '0')}`] as Outcome).state,
+    ).toBe('refused-elsewhere');
+    a.store.run(correct(usn));
+    b.pullFrom(a);
+    expect(b.rowsOf('quarantine|')).toEqual({});
+    expect(b.lives(a.key('other'))).toBe(true);
+  });
+
+  it('wait when what they need has not come, and gaps are not jumped', () => {
+    const [a, b, c] = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    b.save(b.key('tm'), [], { kind: 'tModel' });
+    a.pullFrom(b);
+    a.save(a.key('x'), [b.key('tm')]);
+    a.save(a.key('x2'));
+    const answer = a.store.run(pull(c.store.run(highWaterMarks()), 100));
+    if (answer.type !== 'records') throw new Error('records');
+    const ofA = answer.records.filter(({ origin }) => origin === a.id);
+    expect(c.store.run(receive(ofA.slice(1), 0))).toMatchObject({
+      taken: 0,
+      early: ofA.length - 1,
+    });
+    c.store.run(receive(ofA, 0));
+    expect(c.lives(a.key('x'))).toBe(false);
+    expect(c.lives(a.key('x2'))).toBe(true);
+    c.pullFrom(b);
+    expect(c.lives(a.key('x'))).toBe(true);
+    settle([a, b, c]);
+    expectSame([a, b, c]);
+  });
+});
+
+describe('compaction and coming back', () => {
+  it('drops what all have, keeps numbers, and needs a copy then', () => {
+    const nodes = federation('a', 'b') as [TestNode, TestNode];
+    const [a] = nodes;
+    for (let at = 0; at < 50; at++) a.save(a.key('one'));
+    a.save(a.key('two'));
+    a.remove(a.key('two'));
+    expect(a.compact()).toMatchObject({ dropped: 0, emptied: 48, tombstonesPurged: 0 });
+    settle(nodes);
+    expectSame(nodes);
+    a.requestAcknowledgement();
+    settle(nodes);
+    expect(a.compact().dropped).toBeGreaterThan(50);
+    expect(a.compact().dropped + Object.keys(a.rowsOf('journal|')).length).toBeLessThan(5);
+    const late = new TestNode('late');
+    a.admit(late);
+    late.store.run(join(late.id, [a.id]));
+    late.pullFrom(a);
+    settle([...nodes, late]);
+    expect(late.lives(a.key('one'))).toBe(true);
+    expect(codeOf(() => a.save(a.key('two')))).toBe('E_keyRetired');
+    late.save(late.key('hello'), [a.key('one')]);
+    settle([...nodes, late]);
+    expect(a.lives(late.key('hello'))).toBe(true);
+  });
+
+  it('a node copied anew keeps its own changes and answers open conditions', () => {
+    const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    const [a, b, c] = nodes;
+    b.save(b.key('y'));
+    settle(nodes);
+    c.save(c.key('own'));
+    const insert = a.save(a.key('x'), [b.key('y')]);
+    b.pullFrom(a);
+    c.copyFrom(b);
+    expect(c.lives(c.key('own'))).toBe(true);
+    settle(nodes);
+    expect(a.outcome(insert)).toBe('committed');
+    expectSame(nodes);
+  });
+
+  it('a node that leaves is no longer waited for; its heir has what it had', () => {
+    const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    const [a, b, c] = nodes;
+    b.save(b.key('y'));
+    c.save(c.key('z'));
+    settle(nodes);
+    const insert = a.save(a.key('x'), [b.key('y')]);
+    settle([a, b]);
+    expect(a.outcome(insert)).toBe('pending');
+    c.store.run(resign(b.id));
+    b.pullFrom(c);
+    settle([a, b]);
+    expect(a.outcome(insert)).toBe('committed');
+    expect(codeOf(() => c.save(c.key('late')))).toBe('E_requestDenied');
+    b.save(c.key('z'));
+    b.save(c.key('new'));
+    settle([a, b]);
+    expectSame([a, b]);
+    expect(a.entity(c.key('new'))?.entity.owner).toBe(b.id);
+  });
+});
+
+describe('under partitions, duplicates, reordering, lost messages and late joiners', () => {
+  it('all nodes converge, nothing dangles, nothing is lost, every refusal is told', () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.integer({ min: 3, max: 5 }), (seed, count) => {
+        storm(seed, count, 250);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('known seeds', () => {
+    for (let seed = 1; seed <= 20; seed++) storm(seed, 3 + (seed % 3), 400);
+  });
+});
+
+interface InFlight {
+  readonly to: TestNode;
+  readonly records: readonly ChangeRecord[];
+}
+
+function storm(seed: number, count: number, steps: number): void {
+  const next = numbersFrom(seed);
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(next() * from.length)] as T;
+  const names = ['a', 'b', 'c', 'd', 'e'].slice(0, count);
+  const nodes = federation(...names);
+  const prefixes = nodes.map((node) => node.key(''));
+  const flying: InFlight[] = [];
+  const group = new Map(nodes.map((node) => [node, 0]));
+  let joined = false;
+  const key = (): string => `${pick(prefixes)}k${Math.floor(next() * 4)}`;
+  const attempt = (run: () => unknown): void => {
+    expect(codeOf(run)).toMatch(/^(accepted|E_)/);
+  };
+  for (let step = 0; step < steps; step++) {
+    const node = pick(nodes);
+    const dice = next();
+    if (dice < 0.22) {
+      attempt(() =>
+        node.save(
+          next() < 0.8 ? `${node.key('')}k${Math.floor(next() * 4)}` : key(),
+          next() < 0.6 ? [key()] : [],
+        ),
+      );
+    } else if (dice < 0.3)
+      attempt(() =>
+        node.remove(next() < 0.8 ? `${node.key('')}k${Math.floor(next() * 4)}` : key()),
+      );
+    else if (dice < 0.34) attempt(() => node.transfer(key(), nodeId(pick(names))));
+    else if (dice < 0.38) {
+      const claim = `uddi:p${Math.floor(next() * 3)}.example:keygenerator`;
+      attempt(() => node.save(claim, [], { kind: 'tModel' }));
+    } else if (dice < 0.4) {
+      for (const one of nodes) group.set(one, Math.floor(next() * 2));
+    } else if (dice < 0.43) for (const one of nodes) group.set(one, 0);
+    else if (dice < 0.44) flying.length = 0;
+    else if (dice < 0.46) node.requestAcknowledgement();
+    else if (dice < 0.48) node.compact();
+    else if (dice < 0.485 && !joined) {
+      joined = true;
+      const late = new TestNode('late');
+      node.admit(late);
+      late.store.run(join(late.id, [node.id]));
+      late.copyFrom(node);
+      nodes.push(late);
+      prefixes.push(late.key(''));
+      group.set(late, group.get(node) ?? 0);
+    } else if (dice < 0.8) {
+      const other = pick(nodes);
+      if (other === node || group.get(other) !== group.get(node)) continue;
+      const marks = node.store.run(highWaterMarks());
+      const answer = other.store.run(pull(marks, 1 + Math.floor(next() * 8)));
+      if (answer.type === 'copy-needed') attempt(() => node.copyFrom(other));
+      else flying.push({ to: node, records: answer.records });
+    } else if (flying.length > 0) {
+      const at = Math.floor(next() * flying.length);
+      const message = flying[at] as InFlight;
+      if (next() < 0.7) flying.splice(at, 1);
+      message.to.store.run(receive(message.records, message.to.nowMs));
+    }
+  }
+  settle(nodes);
+  expectSame(nodes);
+  for (const node of nodes) {
+    for (const { key: changed, published } of node.changes) {
+      const outcome = node.outcome(published);
+      expect(['committed', 'failed'], `${seed}: ${changed}`).toContain(outcome);
+      if (outcome === 'committed') {
+        // What was committed is there, or what came after it.
+        const stored = node.entity(changed);
+        const known = node.rowsOf(`key|${changed}`);
+        expect(stored !== undefined || Object.keys(known).length > 0).toBe(true);
+        if (stored?.change.origin === node.id) {
+          expect(stored.change.usn).toBeGreaterThanOrEqual(published.change.usn);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import type { ChangeRecord, Vector } from './change-record.ts';
+import { failOwn, pendingFrom, resolveIfComplete } from './conditional.ts';
+import { keysOf } from './entities.ts';
+import { examine } from './examine.ts';
+import { allMembers, append, highWaterMarks, originate, recordAt, selfId } from './journal.ts';
+import { noteOutcome, outcomesMax } from './outcomes.ts';
+import { applyPayload, releaseWaiting } from './receive.ts';
+import { refusal } from './refusal.ts';
+import { copiedPrefixes, type Outcome, type Pending, rows, type Tail } from './rows.ts';
+import { get, put, type Row, remove, rowsUnder, type Step } from './step.ts';
+
+/*
+ * A node that joins, or one that was away for longer than journals reach back, takes a full copy of
+ * another node's rows and goes on from its marks. What it changed itself meanwhile is kept and done
+ * again on top.
+ */
+
+/** A part of a full copy. */
+export interface CopyPage {
+  readonly rows: readonly Row[];
+  /** Where the next page begins; absent on the last. */
+  readonly next?: string;
+  /** Pages belong together only when this is the same in all of them. */
+  readonly revision: number;
+  readonly marks: Vector;
+}
+
+/** Reads one page of a full copy of this node, from `after` (exclusive) on. */
+export function* copyPage(limit: number, after?: string): Step<CopyPage> {
+  const revision = ((yield* get<Tail>(rows.tail))?.nextSequence ?? 1) - 1;
+  const marks = yield* highWaterMarks();
+  const found: Row[] = [];
+  for (const prefix of copiedPrefixes) {
+    if (after !== undefined && after >= `${prefix}~`) continue;
+    const inside = after?.startsWith(prefix) === true ? after : undefined;
+    found.push(...(yield* rowsUnder(prefix, limit - found.length, inside)));
+    const last = found.at(-1);
+    if (found.length === limit && last !== undefined) {
+      return { rows: found, next: last.key, revision, marks };
+    }
+  }
+  return { rows: found, revision, marks };
+}
+
+/**
+ * Begins a full copy from a node with these marks: rows of this node go, at most `limit` a call;
+ * call again until it returns true. Until {@link endCopy} the node takes no operations.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_busy`) when this node knows something of a third
+ *   that the source does not: let the source pull from this node first.
+ */
+export function* beginCopy(source: Vector, limit: number): Step<boolean> {
+  const self = yield* selfId();
+  if ((yield* get(rows.copying)) === undefined) {
+    for (const [origin, mark] of Object.entries(yield* highWaterMarks())) {
+      if (origin !== self && mark > (source[origin] ?? 0)) {
+        throw refusal('E_busy', `the source lacks records of ${origin}`);
+      }
+    }
+    yield* put(rows.copying, { lastOwn: (yield* get<number>(rows.seen(self))) ?? 0 });
+  }
+  let left = limit;
+  for (const prefix of copiedPrefixes) {
+    const found = yield* rowsUnder(prefix, left);
+    for (const { key } of found) yield* remove(key);
+    left -= found.length;
+    if (left === 0) return false;
+  }
+  return true;
+}
+
+/** Writes a page of the copy. */
+export function* writeCopy(page: readonly Row[]): Step<void> {
+  for (const { key, value } of page) {
+    if (!copiedPrefixes.some((prefix) => key.startsWith(prefix))) {
+      throw refusal('E_fatalError', `${key} has no place in a full copy`);
+    }
+    yield* put(key, value);
+  }
+}
+
+/** Ends a full copy: own changes that the source lacked are done again; open conditions answered. */
+export function* endCopy(nowMs: number): Step<void> {
+  const self = yield* selfId();
+  const copying = yield* get<{ lastOwn: number }>(rows.copying);
+  if (copying === undefined) throw refusal('E_requestDenied', 'no copy is under way');
+  const known = (yield* get<number>(rows.seen(self))) ?? 0;
+  if (known > copying.lastOwn) {
+    throw refusal(
+      'E_fatalError',
+      `others know ${self}#${known}, this node only #${copying.lastOwn}`,
+    );
+  }
+  const own: ChangeRecord[] = [];
+  for (let usn = known + 1; usn <= copying.lastOwn; usn++) {
+    const record = yield* recordAt({ origin: self, usn });
+    if (record !== undefined) own.push(record);
+  }
+  for (const [origin, mark] of Object.entries(yield* highWaterMarks())) {
+    yield* put(rows.floor(origin), mark);
+  }
+  yield* remove(rows.copying);
+  for (const record of own) {
+    yield* append(record);
+    yield* applyPayload(self, record, record.payload, nowMs);
+  }
+  for (const { node } of yield* allMembers()) {
+    for (const pending of yield* pendingFrom(node)) yield* answerPending(self, pending, nowMs);
+  }
+  for (const { value } of yield* rowsUnder('outcome|', outcomesMax)) {
+    const outcome = value as Outcome;
+    if (outcome.state !== 'pending') continue;
+    if ((yield* get(rows.pending(outcome.change))) === undefined) {
+      const stored = yield* get(rows.entity(outcome.key));
+      yield* noteOutcome({ ...outcome, state: stored === undefined ? 'failed' : 'committed' });
+    }
+  }
+}
+
+function* answerPending(self: string, pending: Pending, nowMs: number): Step<void> {
+  if (pending.id.origin === self) {
+    const { objection } = pending;
+    if (objection !== undefined) yield* failOwn(self, pending, objection.by, objection.reason);
+    else if (yield* resolveIfComplete(self, pending)) {
+      for (const key of keysOf(pending.entity)) yield* releaseWaiting(self, key, nowMs);
+    }
+    return;
+  }
+  if (pending.acknowledgedBy.includes(self)) return;
+  const verdict = yield* examine(pending.id.origin, pending.entity, false);
+  if (verdict.type === 'refused') {
+    const reason = `${verdict.code}: ${verdict.reason}`;
+    yield* put(rows.pending(pending.id), { ...pending, objection: { by: self, reason } });
+    yield* originate(self, { type: 'conditionFailed', of: pending.id, reason });
+    return;
+  }
+  const acknowledgedBy = [...pending.acknowledgedBy, self];
+  yield* put(rows.pending(pending.id), { ...pending, acknowledgedBy });
+  yield* originate(self, { type: 'acknowledge', of: pending.id });
+}

@@ -1,0 +1,106 @@
+import type { ChangeId, ChangeRecord, Payload, Vector } from './change-record.ts';
+import { type Member, rows, type Tail } from './rows.ts';
+import { get, put, range, rowsUnder, type Step } from './step.ts';
+
+/** Members of a federation, those that left included. */
+export const membersMax = 64;
+const scanRows = 256;
+
+/** This node's id. */
+export function* selfId(): Step<string> {
+  const self = yield* get<{ node: string }>(rows.self);
+  if (self === undefined) throw new Error('E_fatalError: the registry was not founded');
+  return self.node;
+}
+
+/** All members, those that left included, by id. */
+export function* allMembers(): Step<readonly Member[]> {
+  return (yield* rowsUnder('member|', membersMax)).map(({ value }) => value as Member);
+}
+
+/** Ids of the members that have not left. */
+export function* presentMembers(): Step<readonly string[]> {
+  return (yield* allMembers()).filter(({ heir }) => heir === undefined).map(({ node }) => node);
+}
+
+/** How far this node knows each origin. */
+export function* highWaterMarks(): Step<Vector> {
+  const marks: Record<string, number> = {};
+  for (const { key, value } of yield* rowsUnder('seen|', membersMax)) {
+    marks[key.slice('seen|'.length)] = value as number;
+  }
+  return marks;
+}
+
+/** Puts a record at the end of the journal and raises its origin's mark. */
+export function* append(record: ChangeRecord): Step<void> {
+  const tail = (yield* get<Tail>(rows.tail)) ?? { nextSequence: 1, firstSequence: 1 };
+  yield* put(rows.journal(tail.nextSequence), record);
+  yield* put(rows.place(record), tail.nextSequence);
+  yield* put(rows.seen(record.origin), record.usn);
+  yield* put(rows.tail, { ...tail, nextSequence: tail.nextSequence + 1 });
+}
+
+/** Makes a record of this node, with its next USN, in the commit of the change itself. */
+export function* originate(
+  self: string,
+  payload: Payload,
+  acknowledgementRequested = false,
+): Step<ChangeRecord> {
+  const usn = ((yield* get<number>(rows.seen(self))) ?? 0) + 1;
+  const record: ChangeRecord = { origin: self, usn, acknowledgementRequested, payload };
+  yield* append(record);
+  return record;
+}
+
+/** One answer to a pull. */
+export type PullAnswer =
+  | {
+      readonly type: 'records';
+      /** In the order of the answering node's journal, so that causes come before effects. */
+      readonly records: readonly ChangeRecord[];
+      /** There is more: pull again with the new marks. */
+      readonly more: boolean;
+    }
+  /** Compaction has dropped what the asker lacks: it needs a full copy. */
+  | { readonly type: 'copy-needed' };
+
+/**
+ * The records that an asker with these marks lacks, own ones and relayed ones, at most `limit`.
+ * An origin absent from `marks` counts as 0. Records above `upTo`, where given, stay out.
+ */
+export function* pull(marks: Vector, limit: number, upTo?: Vector): Step<PullAnswer> {
+  const mine = yield* highWaterMarks();
+  let start: number | undefined;
+  for (const [origin, mark] of Object.entries(mine)) {
+    const known = marks[origin] ?? 0;
+    if (known >= mark) continue;
+    const floor = (yield* get<number>(rows.floor(origin))) ?? 0;
+    if (known < floor) return { type: 'copy-needed' };
+    const place = yield* get<number>(rows.place({ origin, usn: known + 1 }));
+    if (place === undefined) return { type: 'copy-needed' };
+    start = start === undefined ? place : Math.min(start, place);
+  }
+  const records: ChangeRecord[] = [];
+  if (start === undefined) return { type: 'records', records, more: false };
+  for (let from = rows.journal(start); ; ) {
+    const page = yield* range(from, 'journal~', scanRows);
+    for (const { value } of page) {
+      const record = value as ChangeRecord;
+      if (record.usn <= (marks[record.origin] ?? 0)) continue;
+      if (upTo !== undefined && record.usn > (upTo[record.origin] ?? 0)) continue;
+      if (records.length === limit) return { type: 'records', records, more: true };
+      records.push(record);
+    }
+    const last = page.at(-1);
+    if (page.length < scanRows || last === undefined) break;
+    from = `${last.key}\u0001`;
+  }
+  return { type: 'records', records, more: false };
+}
+
+/** The record with an id, as long as the journal holds it. */
+export function* recordAt(id: ChangeId): Step<ChangeRecord | undefined> {
+  const place = yield* get<number>(rows.place(id));
+  return place === undefined ? undefined : yield* get<ChangeRecord>(rows.journal(place));
+}

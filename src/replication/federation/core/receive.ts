@@ -1,0 +1,301 @@
+import type { ChangeId, ChangeRecord, Payload } from './change-record.ts';
+import { failOwn, pendingFrom, resolveAll, resolveIfComplete } from './conditional.ts';
+import {
+  buryEntity,
+  dropPending,
+  holdPending,
+  keysOf,
+  pendingOf,
+  storeEntity,
+} from './entities.ts';
+import { examine } from './examine.ts';
+import { append, originate, selfId } from './journal.ts';
+import { successorOf } from './key-space.ts';
+import { noteOutcome } from './outcomes.ts';
+import { refusal } from './refusal.ts';
+import {
+  type Member,
+  type Outcome,
+  type Pending,
+  type Quarantined,
+  rows,
+  type StoredEntity,
+} from './rows.ts';
+import { get, put, remove, rowsUnder, type Step } from './step.ts';
+
+/** What came of a page of received records. */
+export interface Received {
+  /** New ones, now in the journal. */
+  readonly taken: number;
+  readonly duplicates: number;
+  /** Not taken: an earlier record of the same origin, or the origin's admission, is lacking. */
+  readonly early: number;
+  /** Taken without effect; their origins are told. */
+  readonly quarantined: readonly ChangeId[];
+}
+
+/** Records that wait for one key and are looked at when it comes. */
+const waitingMax = 1_000;
+
+type Effect =
+  | { readonly type: 'applied' }
+  /** A condition that this node does not agree to. */
+  | { readonly type: 'objection'; readonly reason: string }
+  | { readonly type: 'refused'; readonly reason: string }
+  | { readonly type: 'waits'; readonly missing: string; readonly reason: string };
+
+const applied: Effect = { type: 'applied' };
+
+/**
+ * Takes records from a pull. Each counts once, in its origin's order; repetitions are harmless.
+ * Records must come in the order of the answering node's journal.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_fatalError`) when another node knows more of this
+ *   node's own records than this node itself: its storage went back in time.
+ */
+export function* receive(records: readonly ChangeRecord[], nowMs: number): Step<Received> {
+  const self = yield* selfId();
+  if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
+  let taken = 0;
+  let duplicates = 0;
+  let early = 0;
+  const quarantined: ChangeId[] = [];
+  for (const record of records) {
+    const seen = (yield* get<number>(rows.seen(record.origin))) ?? 0;
+    if (record.usn <= seen) {
+      duplicates++;
+      continue;
+    }
+    if (record.origin === self) {
+      throw refusal('E_fatalError', `others know ${self}#${record.usn}, this node only #${seen}`);
+    }
+    const member = yield* get<Member>(rows.member(record.origin));
+    if (record.usn > seen + 1 || member === undefined || member.heir !== undefined) {
+      early++;
+      continue;
+    }
+    taken++;
+    yield* append(record);
+    const effect = yield* applyPayload(self, record, record.payload, nowMs);
+    if (effect.type === 'refused') quarantined.push({ origin: record.origin, usn: record.usn });
+    yield* answer(self, record, effect);
+  }
+  return { taken, duplicates, early, quarantined };
+}
+
+/** Keeps what had no effect, and tells the origin. */
+function* answer(self: string, record: ChangeRecord, effect: Effect): Step<void> {
+  const id = { origin: record.origin, usn: record.usn };
+  if (effect.type === 'refused' || effect.type === 'objection') {
+    if (effect.type === 'refused') {
+      const kept: Quarantined = { record, reason: effect.reason };
+      yield* put(rows.quarantine(id), kept);
+    }
+    if (record.payload.type === 'conditionFailed') return;
+    yield* originate(self, { type: 'conditionFailed', of: id, reason: effect.reason });
+    return;
+  }
+  if (effect.type === 'waits') {
+    const kept: Quarantined = { record, reason: effect.reason, missing: effect.missing };
+    yield* put(rows.quarantine(id), kept);
+    yield* put(rows.waiting(effect.missing, id), id);
+  }
+  if (record.acknowledgementRequested) yield* originate(self, { type: 'acknowledge', of: id });
+}
+
+/** Applies what waited for a key that has come. */
+export function* releaseWaiting(self: string, key: string, nowMs: number): Step<void> {
+  for (const row of yield* rowsUnder(rows.waitingFor(key), waitingMax)) {
+    const id = row.value as ChangeId;
+    yield* remove(row.key);
+    const kept = yield* get<Quarantined>(rows.quarantine(id));
+    if (kept === undefined) continue;
+    yield* remove(rows.quarantine(id));
+    const { record } = kept;
+    const effect = yield* applyPayload(self, record, record.payload, nowMs);
+    yield* answer(self, { ...record, acknowledgementRequested: false }, effect);
+  }
+}
+
+/** What one record does to the registry's content. Also used for own records after a full copy. */
+export function* applyPayload(
+  self: string,
+  record: ChangeRecord,
+  payload: Payload,
+  nowMs: number,
+): Step<Effect> {
+  const id = { origin: record.origin, usn: record.usn };
+  switch (payload.type) {
+    case 'null':
+      return applied;
+    case 'newData':
+      return yield* applyNewData(self, id, payload, nowMs);
+    case 'conditional':
+      return yield* applyConditional(self, id, payload);
+    case 'delete':
+    case 'hide':
+      return yield* applyEnd(id, payload);
+    case 'acknowledge': {
+      yield* noteProcessed(record.origin, payload.of);
+      const pending = yield* get<Pending>(rows.pending(payload.of));
+      if (pending === undefined || pending.acknowledgedBy.includes(record.origin)) return applied;
+      const more = { ...pending, acknowledgedBy: [...pending.acknowledgedBy, record.origin] };
+      yield* put(rows.pending(payload.of), more);
+      if (payload.of.origin === self && record.origin !== self) {
+        if (yield* resolveIfComplete(self, more)) {
+          for (const key of keysOf(more.entity)) yield* releaseWaiting(self, key, nowMs);
+        }
+      }
+      return applied;
+    }
+    case 'conditionFailed':
+      return yield* applyFailed(self, record, payload);
+    case 'correction': {
+      if (payload.of.origin !== record.origin || payload.payload.type === 'correction') {
+        return { type: 'refused', reason: 'a node corrects its own records only, once each' };
+      }
+      const kept = yield* get<Quarantined>(rows.quarantine(payload.of));
+      yield* remove(rows.quarantine(payload.of));
+      if (kept?.missing !== undefined) yield* remove(rows.waiting(kept.missing, payload.of));
+      return yield* applyPayload(self, record, payload.payload, nowMs);
+    }
+    case 'member':
+      return yield* applyMember(self, record, payload, nowMs);
+  }
+}
+
+/** An acknowledgement covers all that its sender took from the same origin before. */
+function* noteProcessed(by: string, of: ChangeId): Step<void> {
+  const row = rows.acknowledged(by, of.origin);
+  if (((yield* get<number>(row)) ?? 0) < of.usn) yield* put(row, of.usn);
+}
+
+function* applyNewData(
+  self: string,
+  id: ChangeId,
+  { entity }: Extract<Payload, { type: 'newData' }>,
+  nowMs: number,
+): Step<Effect> {
+  const pending = yield* pendingOf(entity.key, id.origin);
+  if (pending !== undefined) {
+    if (JSON.stringify(pending.entity) !== JSON.stringify(entity)) {
+      return { type: 'refused', reason: `differs from the condition of ${entity.key}` };
+    }
+    yield* dropPending(pending);
+    yield* storeEntity(entity, id, yield* get<StoredEntity>(rows.entity(entity.key)));
+    yield* put(rows.ending(id), 1);
+  } else {
+    const previous = yield* get<StoredEntity>(rows.entity(entity.key));
+    // Waited while later versions came.
+    if (previous?.change.origin === id.origin && previous.change.usn > id.usn) return applied;
+    const verdict = yield* examine(id.origin, entity, false);
+    if (verdict.type === 'refused') {
+      return verdict.missing === undefined
+        ? { type: 'refused', reason: `${verdict.code}: ${verdict.reason}` }
+        : { type: 'waits', missing: verdict.missing, reason: `${verdict.code}: ${verdict.reason}` };
+    }
+    if (verdict.conditional) {
+      return { type: 'refused', reason: `${entity.key} takes effect without a condition` };
+    }
+    yield* storeEntity(entity, id, verdict.previous);
+  }
+  for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
+  return applied;
+}
+
+function* applyConditional(
+  self: string,
+  id: ChangeId,
+  { entity }: Extract<Payload, { type: 'conditional' }>,
+): Step<Effect> {
+  const verdict = yield* examine(id.origin, entity, false);
+  if (verdict.type === 'refused' && verdict.concurrent !== true) {
+    return { type: 'refused', reason: `${verdict.code}: ${verdict.reason}` };
+  }
+  // Held even against an objection of this node: only the origin ends it.
+  if (verdict.type === 'refused') {
+    const reason = `${verdict.code}: ${verdict.reason}`;
+    const objection = { by: self, reason };
+    yield* holdPending({ id, entity, acknowledgedBy: [id.origin], objection });
+    return { type: 'objection', reason };
+  }
+  const acknowledgedBy = self === id.origin ? [self] : [id.origin, self];
+  yield* holdPending({ id, entity, acknowledgedBy });
+  return applied;
+}
+
+function* applyEnd(
+  id: ChangeId,
+  payload: Extract<Payload, { type: 'delete' | 'hide' }>,
+): Step<Effect> {
+  const stored = yield* get<StoredEntity>(rows.entity(payload.key));
+  if (stored === undefined) {
+    const known = yield* get(rows.key(payload.key));
+    const reason = `${payload.key} does not exist`;
+    if (known !== undefined) return { type: 'refused', reason };
+    return { type: 'waits', missing: payload.key, reason };
+  }
+  if (stored.deletedMs !== undefined) return applied;
+  if ((yield* successorOf(stored.entity.owner)) !== id.origin) {
+    return { type: 'refused', reason: `${payload.key} is not in custody of ${id.origin}` };
+  }
+  if (payload.type === 'hide') {
+    const hidden = { ...stored.entity, hidden: true, modifiedMs: payload.modifiedMs };
+    yield* storeEntity(hidden, id, stored);
+  } else yield* buryEntity(stored, id, payload.modifiedMs);
+  return applied;
+}
+
+function* applyFailed(
+  self: string,
+  record: ChangeRecord,
+  { of, reason }: Extract<Payload, { type: 'conditionFailed' }>,
+): Step<Effect> {
+  yield* noteProcessed(record.origin, of);
+  const pending = yield* get<Pending>(rows.pending(of));
+  if (of.origin === record.origin) {
+    if (pending !== undefined) yield* dropPending(pending);
+    return applied;
+  }
+  if (of.origin !== self) {
+    // Kept for an origin that takes a full copy from here.
+    const objection = { by: record.origin, reason };
+    if (pending !== undefined) yield* put(rows.pending(of), { ...pending, objection });
+    return applied;
+  }
+  if (pending !== undefined) {
+    yield* failOwn(self, pending, record.origin, reason);
+    return applied;
+  }
+  const outcome = yield* get<Outcome>(rows.outcome(of.usn));
+  if (outcome?.state === 'failed') return applied;
+  yield* noteOutcome({
+    change: of,
+    key: outcome?.key ?? '',
+    state: 'refused-elsewhere',
+    by: record.origin,
+    reason,
+  });
+  return applied;
+}
+
+function* applyMember(
+  self: string,
+  record: ChangeRecord,
+  { node, heir }: Extract<Payload, { type: 'member' }>,
+  nowMs: number,
+): Step<Effect> {
+  if (heir === undefined) {
+    if ((yield* get(rows.member(node))) === undefined) {
+      yield* put(rows.member(node), { node } satisfies Member);
+    }
+    return applied;
+  }
+  if (record.origin !== node) return { type: 'refused', reason: 'a node resigns for itself only' };
+  yield* put(rows.member(node), { node, heir } satisfies Member);
+  for (const pending of yield* pendingFrom(node)) yield* dropPending(pending);
+  for (const entity of yield* resolveAll(self)) {
+    for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
+  }
+  return applied;
+}
