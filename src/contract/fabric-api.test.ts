@@ -383,7 +383,6 @@ describe('the call', () => {
       'getPrivateDataByRange',
       'setStateValidationParameter',
       'getMspID',
-      'updateRange',
     ]) {
       expect(await harness.refusal('unsupported', name)).toMatch(/^CONTRACT_UNSUPPORTED: /);
     }

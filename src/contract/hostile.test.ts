@@ -78,7 +78,7 @@ describe('a contract cannot leave its realm', () => {
           () => ctx.stub.getState(Symbol()), () => ctx.stub.putState('a', 5), () => ctx.stub.putState('a', new Proxy(new Uint8Array(4), {})),
           () => ctx.stub.putState('a'), () => ctx.stub.getStateByRange('\\u0000', 'z'), () => ctx.stub.getStateByRange({}, []),
           () => ctx.stub.getQueryResult('{'), () => ctx.stub.getQueryResult({ selector: 1 }), () => ctx.stub.getHistoryForKey('a'),
-          () => ctx.stub.invokeChaincode('none', []), () => ctx.stub.updateRange('a', 'b', '{}', '{}'),
+          () => ctx.stub.invokeChaincode('none', []), () => ctx.stub.updateRange({ prefix: 'a' }, '{}', '{}'), () => ctx.stub.updateRange('a', {}, {}),
           () => ctx.stub.getPrivateData('a', 'b'), () => ctx.stub.getStateByRangeWithPagination('', '', -1),
           () => ctx.stub.getTxTimestamp(), () => ctx.stub.getSignedProposal(), () => ctx.stub.getCreator(),
           () => ctx.clientIdentity.getID(), () => ctx.stub.setEvent('', 1), () => require(['f', 's'].join('')),

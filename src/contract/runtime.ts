@@ -49,13 +49,16 @@ export interface StateAccess {
     limit: number,
     bookmark: string,
   ): MaybePromise<HistoryPage>;
-  /** Design §7; throws until bulk updates are there. */
+  /**
+   * Updates all rows of `start <= key < end` (`end` empty: no bound) whose JSON value matches, as
+   * data where there are many (design §7). Neither sees nor changes the call's own writes.
+   */
   updateRange(
     namespace: string,
     range: { start: Bytestring; end: Bytestring },
     query: string,
     update: string,
-  ): void;
+  ): MaybePromise<void>;
 }
 
 export type MaybePromise<T> = T | Promise<T>;

@@ -4,9 +4,12 @@ import {
   checkLimit,
   DaybookError,
   limits,
+  textOf,
 } from '../base/index.ts';
 import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contract/index.ts';
 import {
+  asPosition,
+  type BulkUpdate,
   type CommitRecord,
   encodeRecord,
   type KeyRead,
@@ -19,6 +22,7 @@ import {
   type VersionSlot,
 } from '../model/index.ts';
 import { encodeRecordSummary, type RecordSummary, type SeenVersion } from '../sequencer/index.ts';
+import { type BulkPart, PendingUpdate } from '../state/index.ts';
 import type { VersionReference } from './frames.ts';
 
 /** What a read found: a committed row, a value in flight, or nothing. */
@@ -53,6 +57,8 @@ export interface ReadSource {
   lockKey(key: Bytestring): Promise<void> | undefined;
   lockRange(start: Bytestring, end: Bytestring): Promise<void> | undefined;
   history(key: Bytestring, limit: number, bookmark: string): Promise<HistoryPage>;
+  /** Bulk updates that not all rows have taken. */
+  pendingUpdates(): number;
   readonly query: QueryFunctions;
 }
 
@@ -75,6 +81,8 @@ export interface QueryFunctions {
     before: Bytestring | undefined,
     after: Bytestring | undefined,
   ): readonly KeyWrite[];
+  /** Whether a bulk update changes a field of a declared index. */
+  changesIndex(namespace: string, update: string): boolean;
   /** Whether the contract of a namespace declares indexes. */
   hasIndexes(namespace: string): boolean;
   readYourWrites(namespace: string): boolean;
@@ -183,8 +191,72 @@ export class CallContext implements StateAccess {
     return this.#source.history(stateKey(namespace, key), limit, bookmark);
   }
 
-  updateRange(): void {
-    throw new DaybookError('INVALID_ARGUMENT', 'updateRange is not available yet');
+  updateRange(
+    namespace: string,
+    range: { readonly start: Bytestring; readonly end: Bytestring },
+    query: string,
+    update: string,
+  ): MaybePromise<void> {
+    this.#alive();
+    // As in ranges: keys below are composite keys and Daybook's own.
+    const start = range.start === '' ? '\u0001' : range.start;
+    const { end } = range;
+    checkLimit('keyBytesMax', Math.max(start.length, end.length));
+    const part = { namespace, start, end, query, update };
+    const compiled = new PendingUpdate({ ...uncommitted, parts: [part] });
+    if (end !== '' && start >= end) return;
+    const { bulkRowsCountedMax, bulkRowsExpandedMax, bulkPendingMax } = limits;
+    const from = stateKey(namespace, start);
+    const to = end === '' ? namespaceEnd(namespace) : stateKey(namespace, end);
+    let rows = 0;
+    for (const { key, value } of this.#source.readRange(from, to, bulkRowsCountedMax)) {
+      if (value === undefined) continue;
+      rows++;
+      if (compiled.refuses(key, value)) {
+        throw new DaybookError('UPDATE_INVALID', 'a row cannot be updated exactly', {
+          details: { key: textOf(key.slice(from.length - start.length)) },
+        });
+      }
+    }
+    const changesIndex = this.#source.query.changesIndex(namespace, update);
+    if (rows <= bulkRowsExpandedMax || (changesIndex && rows < bulkRowsCountedMax)) {
+      const wait = this.#source.lockRange(from, to);
+      const expand = (): void => this.#expand(compiled, part, from, to);
+      return wait === undefined ? expand() : this.#after(wait, expand);
+    }
+    if (changesIndex) {
+      throw new DaybookError('UPDATE_INVALID', 'it changes a field of a declared index', {
+        details: { limit: 'bulkRowsCountedMax', max: bulkRowsCountedMax },
+      });
+    }
+    if (this.#source.pendingUpdates() >= bulkPendingMax) {
+      throw new DaybookError('OVERLOADED', 'earlier bulk updates are still going on', {
+        details: { limit: 'bulkPendingMax', max: bulkPendingMax },
+      });
+    }
+    this.#set(namespace).bulkUpdates.push({ start, end, query, update, rows });
+  }
+
+  /** Whether the call makes a bulk update that its record carries as data. */
+  get isBulk(): boolean {
+    for (const { bulkUpdates } of this.#sets.values()) if (bulkUpdates.length > 0) return true;
+    return false;
+  }
+
+  /** Few rows: ordinary reads and writes. */
+  #expand(compiled: PendingUpdate, part: BulkPart, from: Bytestring, to: Bytestring): void {
+    const { namespace, start, end } = part;
+    const set = this.#set(namespace);
+    this.#readRange(set, start, end, from, to, limits.bulkRowsCountedMax);
+    for (const { key, value, stateKey: whole } of set.ranges.at(-1)?.rows ?? []) {
+      const written = set.writes.has(key);
+      if (value === undefined || (written && !set.expanded.has(key))) continue;
+      const before = written ? set.writes.get(key) : value;
+      const after = before === undefined ? undefined : compiled.valueAfter(whole, before);
+      if (after === undefined) continue;
+      set.expanded.add(key);
+      this.put(namespace, key, after);
+    }
   }
 
   /** Namespaces with declared indexes whose rows the call writes. */
@@ -248,8 +320,10 @@ export class CallContext implements StateAccess {
     const sets: NamespaceSet[] = [];
     const reads: Seen[] = [];
     const ranges: RecordSummary['ranges'][number][] = [];
+    const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
     for (const set of this.#sets.values()) {
-      if (set.reads.size + set.ranges.length + set.writes.size === 0) continue;
+      const { bulkUpdates } = set;
+      if (set.reads.size + set.ranges.length + set.writes.size + bulkUpdates.length === 0) continue;
       const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
       for (const seen of ownReads) reads.push(seen);
       for (const range of set.ranges) {
@@ -261,8 +335,14 @@ export class CallContext implements StateAccess {
         reads: ownReads,
         ranges: set.ranges,
         writes: sortedWrites(set.writes),
-        bulkUpdates: none,
+        bulkUpdates,
       });
+      for (const { start, end } of bulkUpdates) {
+        writtenRanges.push({
+          start: stateKey(set.namespace, start),
+          end: end === '' ? namespaceEnd(set.namespace) : stateKey(set.namespace, end),
+        });
+      }
     }
     const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
     const pending = this.#pending;
@@ -275,7 +355,7 @@ export class CallContext implements StateAccess {
     const references: { seen: Seen; summaryOffset: number }[] = [];
     const writes = written.map(({ key }) => key);
     encodeRecordSummary(
-      { snapshot, urgent: false, reads, ranges, writes, writtenRanges: none },
+      { snapshot, urgent: false, reads, ranges, writes, writtenRanges },
       summary,
       pending
         ? (summaryOffset, seen) => {
@@ -357,6 +437,8 @@ export class CallContext implements StateAccess {
         ranges: [],
         rangeRows: 0,
         writes: new Map(),
+        bulkUpdates: [],
+        expanded: new Set(),
       };
       this.#sets.set(namespace, set);
     }
@@ -407,9 +489,20 @@ interface SetBuilder {
   readonly ranges: SeenRange[];
   rangeRows: number;
   readonly writes: Map<Bytestring, Bytestring | undefined>;
+  readonly bulkUpdates: BulkUpdate[];
+  /** Keys that `updateRange` wrote as rows: the next one goes on from there. */
+  readonly expanded: Set<Bytestring>;
 }
 
 const none: readonly never[] = [];
+
+/** Above all rows; never kept. */
+const uncommitted = {
+  position: asPosition(Number.MAX_SAFE_INTEGER),
+  heavy: false,
+  txId: new Uint8Array(32),
+  timestampMs: 0,
+};
 
 /** A value that was in flight is fine: whether it became valid is looked after elsewhere. */
 function same(seen: Seen, now: Found): boolean {

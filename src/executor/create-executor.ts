@@ -197,6 +197,7 @@ class NodeExecutor implements RunningExecutor {
         this.#sealDue = position;
       }),
       replica.state.onFlushed((position) => this.#tellFlushed(position)),
+      replica.state.onBulkDone((position) => this.#tellBulkDone(position)),
     ];
     this.begun = new Promise((resolve) => {
       this.#onBegun = resolve;
@@ -351,6 +352,7 @@ class NodeExecutor implements RunningExecutor {
     this.#groups.forgetAll();
     // What is applied from here on is recorded; the flush brings all before it into the store.
     this.#applied.take(0, this.#appliedPosition);
+    for (const { recorded } of replica.state.pendingUpdates) this.#applied.bulk(recorded);
     this.#runnerState = 'recording';
     for (;;) {
       try {
@@ -483,6 +485,9 @@ class NodeExecutor implements RunningExecutor {
       foreign: (key, value, version) => {
         if (this.#runnerState !== 'down') this.#applied.write(key, value, version);
       },
+      bulk: (update) => {
+        if (this.#runnerState !== 'down') this.#applied.bulk(update);
+      },
       committed: (job, position, result) => {
         this.#metrics.committed++;
         this.#answer(job, { status: 'committed', txId: job.txId, position, result });
@@ -573,6 +578,12 @@ class NodeExecutor implements RunningExecutor {
     const frame = ++this.#appliedFrame;
     this.#groups.sent(frame);
     return this.#applied.take(frame, this.#appliedPosition);
+  }
+
+  #tellBulkDone(position: Position): void {
+    if (this.#runnerState === 'down') return;
+    this.#applied.bulkDone(position);
+    this.#flushApplied();
   }
 
   #tellFlushed(position: Position): void {

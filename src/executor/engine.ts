@@ -21,7 +21,7 @@ import {
   stateKey,
   type Transaction,
 } from '../model/index.ts';
-import type { Overlay } from '../state/index.ts';
+import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
 import { CallContext, type ReadSource } from './call-context.ts';
 import { deploy } from './deploy.ts';
 import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
@@ -75,6 +75,8 @@ const turnResultBytesMax = 512 * 1024;
 export class Engine {
   readonly #options: EngineOptions;
   readonly #inFlight = new InFlightWrites();
+  /** Bulk updates that not all rows of the committed state have taken. */
+  readonly #pending = new PendingUpdates();
   readonly #locks = new LockTable();
   /** Owner of each execution in flight, when locks are in use. */
   readonly #ownerOfExecution = new Map<number, Owner>();
@@ -93,6 +95,11 @@ export class Engine {
   #nextExecution: number;
   #nextOwner = 1;
   #running = false;
+  /**
+   * A bulk update whose fate is open. No call runs meanwhile: the rows below it may still change,
+   * and then its position would stand for other values than a reader saw.
+   */
+  #barrier: number | undefined;
   /** Set while a call runs; tells the loop that the call waits now. */
   #onSuspend: (() => void) | undefined;
 
@@ -102,7 +109,8 @@ export class Engine {
     this.#nextExecution = options.firstExecution;
     this.#locking = options.exclusiveControl !== 'interleaved';
     const base = {
-      committed: options.committed,
+      committed: this.#pending.view(options.committed),
+      pendingUpdates: () => this.#pending.size,
       query: createQueryFunctions((contract) => this.#definition(contract)?.options),
       history: (key: Bytestring, limit: number, bookmark: string): Promise<HistoryPage> => {
         // The call holds up the others; what is done need not wait for it.
@@ -136,6 +144,15 @@ export class Engine {
         this.#forgetContract(operation.key);
         continue;
       }
+      if (operation.kind === 'bulk') {
+        this.#pending.add(new PendingUpdate(operation.update));
+        continue;
+      }
+      if (operation.kind === 'bulkDone') {
+        this.#pending.remove(operation.position);
+        continue;
+      }
+      if (operation.execution === this.#barrier) this.#barrier = undefined;
       const writes = this.#inFlight.remove(operation.execution);
       if (writes === undefined) continue;
       if (operation.kind === 'own') {
@@ -171,7 +188,9 @@ export class Engine {
   async #loop(): Promise<void> {
     this.#running = true;
     let started = this.#options.monotonicMs();
-    for (let task = this.#ready.shift(); task !== undefined; task = this.#ready.shift()) {
+    while (this.#barrier === undefined) {
+      const task = this.#ready.shift();
+      if (task === undefined) break;
       if (task.kind === 'resume') await this.#resume(task);
       else await this.#start(task);
       const now = this.#options.monotonicMs();
@@ -288,6 +307,12 @@ export class Engine {
       const before = context.before(namespace, key);
       context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
     }
+    if (context.isBulk && this.#options.exclusiveControl === 'batch') {
+      // The records of a batch leave together; the barrier would wait for what waits for it.
+      if (this.#ownerState(task.owner).tasks.length > 1) {
+        throw new DaybookError('UPDATE_INVALID', 'a bulk update needs a batch of its own');
+      }
+    }
     const written = context.writes();
     if (this.#locking) {
       const keys = written.map(({ key }) => key);
@@ -322,6 +347,7 @@ export class Engine {
       this.#summary,
     );
     const execution = this.#nextExecution++;
+    if (context.isBulk) this.#barrier = execution;
     this.#inFlight.push(
       execution,
       written.map(({ key, value }) => ({ key, value, execution })),

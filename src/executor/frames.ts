@@ -8,7 +8,12 @@ import {
 } from '../base/index.ts';
 import type { HistoryPage } from '../contract/index.ts';
 import { asPosition, type ExclusiveControl, type Position } from '../model/index.ts';
-import type { StateWrite } from '../state/index.ts';
+import {
+  decodeRecordedUpdate,
+  encodeRecordedUpdate,
+  type RecordedUpdate,
+  type StateWrite,
+} from '../state/index.ts';
 
 /*
  * The messages between an executor and its contract process. Every frame carries many items: a
@@ -56,7 +61,11 @@ export interface RunnerCall {
 export type AppliedOperation =
   | { readonly kind: 'own'; readonly execution: number; readonly position: Position }
   | { readonly kind: 'failed'; readonly execution: number }
-  | ({ readonly kind: 'write' } & StateWrite);
+  | ({ readonly kind: 'write' } & StateWrite)
+  /** A bulk update took effect; comes before the writes of its record. */
+  | { readonly kind: 'bulk'; readonly update: RecordedUpdate }
+  /** All rows below have taken it. */
+  | { readonly kind: 'bulkDone'; readonly position: Position };
 
 /** A reference to a value in flight: where its version goes once it is known. */
 export interface VersionReference {
@@ -175,6 +184,16 @@ export class AppliedWriter {
     else this.#writer.u8(1).bytestring(value);
   }
 
+  bulk(update: RecordedUpdate): void {
+    this.#count++;
+    encodeRecordedUpdate(this.#writer.u8(3), update);
+  }
+
+  bulkDone(position: Position): void {
+    this.#count++;
+    this.#writer.u8(4).u64(position);
+  }
+
   /**
    * The frame, and a fresh start. The view is valid until the next operation.
    *
@@ -210,6 +229,10 @@ export function decodeApplied(reader: ByteReader): {
       });
     } else if (tag === 1) {
       operations.push({ kind: 'failed', execution: reader.u64() });
+    } else if (tag === 3) {
+      operations.push({ kind: 'bulk', update: decodeRecordedUpdate(reader) });
+    } else if (tag === 4) {
+      operations.push({ kind: 'bulkDone', position: asPosition(reader.u64()) });
     } else {
       const key = reader.bytestring(limits.keyBytesMax * 2);
       const version = asPosition(reader.u64());

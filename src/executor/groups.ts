@@ -11,6 +11,7 @@ import {
 } from '../model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
 import { type Grant, markUrgent } from '../sequencer/index.ts';
+import { type RecordedUpdate, recordedUpdateOf } from '../state/index.ts';
 import type { EntryRecord } from './entry-builder.ts';
 import type { RunnerResult, VersionReference } from './frames.ts';
 import type { Job } from './job.ts';
@@ -76,6 +77,8 @@ export interface GroupEffects {
   own(execution: number, position: Position): void;
   failed(execution: number): void;
   foreign(key: Bytestring, value: Bytestring | undefined, version: Position): void;
+  /** A record's bulk update took effect; before `own` or `foreign` of the same record. */
+  bulk(update: RecordedUpdate): void;
   /** The job's record is valid there. */
   committed(job: Job, position: Position, result: Bytestring): void;
   /** The job's record is in the log, but invalid for a reason that another attempt does not mend. */
@@ -421,6 +424,7 @@ export class Groups {
     if (applied.verdict === verdicts.valid) {
       if (execution.fate === undefined) {
         execution.fate = applied.position;
+        this.#bulk(applied);
         this.#effects.own(execution.number, applied.position);
         this.#told.push(execution.number);
         this.#release(execution);
@@ -497,7 +501,15 @@ export class Groups {
     this.#writing--;
   }
 
-  #foreign({ record, position }: AppliedRecord): void {
+  #bulk({ record, position }: AppliedRecord): void {
+    const { sets, txId } = record;
+    const update = recordedUpdateOf(sets, { position, txId, timestampMs: 0 }, 0);
+    if (update !== undefined) this.#effects.bulk(update);
+  }
+
+  #foreign(applied: AppliedRecord): void {
+    const { record, position } = applied;
+    this.#bulk(applied);
     for (const { namespace, writes } of record.sets) {
       for (const { key, value } of writes) {
         this.#effects.foreign(stateKey(namespace, key), value, position);

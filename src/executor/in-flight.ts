@@ -1,4 +1,4 @@
-import BTree from 'sorted-btree';
+import BTreeModule from 'sorted-btree';
 import type { Bytestring } from '../base/index.ts';
 
 /** A write of an execution whose fate in the log is not known yet. `value` undefined: a delete. */
@@ -48,7 +48,7 @@ export class InFlightWrites {
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
   range(start: Bytestring, end: Bytestring): InFlightWrite[] {
     if (this.#sorted === undefined) {
-      this.#sorted = new BTree.default<Bytestring, undefined>(undefined, compare);
+      this.#sorted = new BTree<Bytestring, undefined>(undefined, compare);
       for (const key of [...this.#stacks.keys()].sort(compare)) this.#sorted.set(key, undefined);
     }
     const found: InFlightWrite[] = [];
@@ -85,7 +85,10 @@ export class InFlightWrites {
   }
 }
 
-type SortedKeys = InstanceType<typeof BTree.default<Bytestring, undefined>>;
+type SortedKeys = BTreeModule.default<Bytestring, undefined>;
+
+// A CommonJS module: Node gives its exports, bundlers and test runners the class itself.
+const BTree = BTreeModule.default ?? (BTreeModule as unknown as (typeof BTreeModule)['default']);
 
 function compare(left: Bytestring, right: Bytestring): number {
   return left < right ? -1 : left > right ? 1 : 0;

@@ -1,5 +1,12 @@
 import type { ContractOptions } from '../contract/index.ts';
-import { indexWrites, isReservedKey, planQuery, runQuery } from '../state/index.ts';
+import {
+  changesField,
+  indexWrites,
+  isReservedKey,
+  parseUpdate,
+  planQuery,
+  runQuery,
+} from '../state/index.ts';
 import type { QueryFunctions } from './call-context.ts';
 
 const noIndexes = {};
@@ -16,6 +23,8 @@ export function createQueryFunctions(
     isReserved: isReservedKey,
     indexWrites: (namespace, key, before, after) =>
       indexWrites(indexesOf(namespace), key, before, after),
+    changesIndex: (namespace, update) =>
+      changesField(parseUpdate(update).paths, Object.values(indexesOf(namespace)).flat()),
     hasIndexes: (namespace) => {
       for (const _ in indexesOf(namespace)) return true;
       return false;

@@ -8,6 +8,7 @@ import type { InFlightWrite, InFlightWrites } from './in-flight.ts';
 export interface SourceBase {
   readonly committed: StateView;
   readonly query: QueryFunctions;
+  readonly pendingUpdates: () => number;
   readonly history: (key: Bytestring, limit: number, bookmark: string) => Promise<HistoryPage>;
 }
 

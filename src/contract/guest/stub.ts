@@ -255,13 +255,20 @@ export class ChaincodeStub {
     }));
   }
 
-  /** Reserved for bulk updates. */
-  async updateRange(start: string, end: string, query: unknown, update: unknown): Promise<void> {
+  /**
+   * Daybook's own: updates every row of a range whose JSON value matches `query` (query operators)
+   * by `update` (`$set $unset $inc $mul $min $max $rename`), as data when there are many rows. The
+   * call's own writes stay as they are.
+   */
+  async updateRange(range: UpdatedRange, query: unknown, update: unknown): Promise<void> {
     demandOpen(this.#call);
+    this.#demandNoPages();
+    const { start, end } = updatedKeys(range);
+    this.#hasWritten = true;
     const reply = this.#host.updateRange(
       this.#call.id,
-      keyText(start),
-      `${end}`,
+      start,
+      end,
       queryText(query),
       queryText(update),
     );
@@ -378,6 +385,27 @@ function partialRange(objectType: string, attributes: string[]): KeyRange {
 function keyText(key: unknown): string {
   if (typeof key !== 'string' || key === '') throw new Error('a key must be a non-empty string');
   return key;
+}
+
+/** Which keys {@link ChaincodeStub.updateRange} updates; an end that is left out is no bound. */
+type UpdatedRange =
+  | { readonly start?: string; readonly end?: string }
+  | { readonly prefix: string };
+
+function updatedKeys(range: UpdatedRange): { start: string; end: string } {
+  if (typeof range !== 'object' || range === null) {
+    throw new TypeError('updateRange takes { start, end } or { prefix }');
+  }
+  if ('prefix' in range) {
+    const prefix = keyText(range.prefix);
+    // The greatest character: no composite key has it.
+    return { start: prefix, end: `${prefix}\u{10ffff}` };
+  }
+  const { start = '', end = '' } = range;
+  if (typeof start !== 'string' || typeof end !== 'string') {
+    throw new TypeError('start and end of updateRange are texts');
+  }
+  return { start, end };
 }
 
 function queryText(query: unknown): string {

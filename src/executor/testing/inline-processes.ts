@@ -1,4 +1,4 @@
-import type { Bytestring } from '../../base/index.ts';
+import { type Bytestring, isDaybookError } from '../../base/index.ts';
 import type {
   CallOutcome,
   ContractCall,
@@ -140,7 +140,8 @@ function plainRuntime(contracts: TestContracts): ContractRuntime {
         return { ok: true, result, event: undefined };
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        return { ok: false, code: 'CONTRACT_REJECTED', message };
+        const code = isDaybookError(error) ? error.code : 'CONTRACT_REJECTED';
+        return { ok: false, code, message };
       }
     },
   };
