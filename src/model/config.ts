@@ -28,6 +28,16 @@ export interface ChannelConfig {
   readonly blocks?: BlockRule;
   /** When bulk updates are deferred, and how far; {@link bulkRuleDefaults} when absent. */
   readonly bulk?: BulkRule;
+  /** What a log on etcd may forget; everything is kept when absent. */
+  readonly retention?: LogRetention;
+}
+
+/** Which entries may leave the shared log. */
+export interface LogRetention {
+  /** So many of the newest entries stay in any case. */
+  readonly entries: number;
+  /** Older ones stay until so many nodes hold them in blocks and in a durable snapshot. */
+  readonly holders: number;
 }
 
 /** Where one chain block ends and the next begins. A function of the log alone. */
@@ -106,6 +116,11 @@ export function encodeChannelConfig(config: ChannelConfig): string {
             switchAfterBlocks: config.bulk.switchAfterBlocks,
           },
         }),
+    ...(config.retention === undefined
+      ? {}
+      : {
+          retention: { entries: config.retention.entries, holders: config.retention.holders },
+        }),
   });
 }
 
@@ -153,7 +168,8 @@ export function decodeChannelConfig(json: string): ChannelConfig {
     Number.isSafeInteger(value.transactionLifetimeMs) &&
       (value.transactionLifetimeMs as number) > 0,
   );
-  const { blocks, bulk } = value;
+  const { blocks, bulk, retention } = value;
+  const positive = (number: unknown): boolean => Number.isSafeInteger(number) && Number(number) > 0;
   demand(
     'blocks',
     blocks === undefined ||
@@ -173,6 +189,10 @@ export function decodeChannelConfig(json: string): ChannelConfig {
         Number.isSafeInteger(bulk.switchAfterBlocks) &&
         bulk.switchAfterBlocks >= 0 &&
         bulk.switchAfterBlocks <= limits.bulkSwitchBlocksMax),
+  );
+  demand(
+    'retention',
+    retention === undefined || (positive(retention?.entries) && positive(retention.holders)),
   );
   return value as ChannelConfig;
 }

@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import { rpcPeer } from '../io/index.ts';
+import { rpcPeer, type Timer } from '../io/index.ts';
 import {
   depose,
   type EtcdLog,
@@ -10,7 +11,13 @@ import {
   watchLeader,
   watchNodes,
 } from '../log/index.ts';
-import { asAddress } from '../model/index.ts';
+import {
+  type Address,
+  addressOf,
+  asAddress,
+  asPosition,
+  type ChannelConfig,
+} from '../model/index.ts';
 import { type ClusterLogOptions, openClusterLog } from './cluster-log.ts';
 import {
   type ExecutorNode,
@@ -19,9 +26,10 @@ import {
   startExecutorNode,
 } from './executor-node.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
-import { type Member, membersOf, successorOf } from './members.ts';
+import { type Member, membersOf, successorOf, trimPoint } from './members.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
 import { SequencerHost } from './sequencer-host.ts';
+import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
 
 /** How a node takes part in a network of many machines. Plain JSON. */
 export interface ClusterSettings {
@@ -36,6 +44,8 @@ export interface ClusterSettings {
   readonly leaseMs?: number;
   /** The node that leads writes a tick so often, which ends blocks; see `startTicker`. */
   readonly tickIntervalMs?: number;
+  /** How often snapshots and the trim point are looked after, milliseconds. Default 10,000. */
+  readonly housekeepingMs?: number;
   /** The sequencer moves on to the next node after so long; default: it stays. */
   readonly rotateMs?: number;
 }
@@ -49,6 +59,7 @@ export interface ClusterNodeOptions
 }
 
 const retryMs = 200;
+const housekeepingMsDefault = 10_000;
 
 /**
  * Starts a node of a network of many machines: an executor node over the log on etcd, which is a
@@ -72,6 +83,8 @@ class ClusterNode implements ExecutorNode, NodeOrders {
   readonly #options: ClusterNodeOptions;
   readonly #log: EtcdLog;
   readonly #closing = new AbortController();
+  /** Aborts when nobody has to be watched any more. */
+  readonly #ended = new AbortController();
   readonly #watching: Promise<void>[] = [];
   #members: readonly Member[] = [];
   #draining = false;
@@ -80,6 +93,9 @@ class ClusterNode implements ExecutorNode, NodeOrders {
   #leader: LeaderSequencer | undefined;
   #node: ExecutorNode | undefined;
   #registration: Registration | undefined;
+  #snapshots: SnapshotFiles | undefined;
+  #housekeeping: Timer | undefined;
+  #kept: Promise<void> = Promise.resolve();
 
   constructor(options: ClusterNodeOptions, log: EtcdLog) {
     this.#options = options;
@@ -101,6 +117,16 @@ class ClusterNode implements ExecutorNode, NodeOrders {
       servePrivately(rpcPeer(connection), this, this.#host),
     );
     if (sequencer) this.#takePart(this.#listener.address);
+    const { directory, channel } = this.#options;
+    this.#snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'));
+    await catchUpBySnapshot({
+      io,
+      log: this.#log,
+      channel,
+      stateDirectory: join(directory, 'state'),
+      snapshots: this.#snapshots,
+      onEvent,
+    });
     this.#node = await startExecutorNode({
       ...this.#options,
       log: this.#log,
@@ -112,6 +138,7 @@ class ClusterNode implements ExecutorNode, NodeOrders {
     this.#watch('nodes', async (signal) => {
       for await (const nodes of watchNodes(this.#log, signal)) this.#onNodes(nodes);
     });
+    this.#keepHouse();
     onEvent(`answers other nodes at ${this.#listener.address}`);
   }
 
@@ -147,12 +174,28 @@ class ClusterNode implements ExecutorNode, NodeOrders {
     else this.#host?.stand();
   }
 
+  async snapshotPiece(address: Address, offset: number): Promise<Uint8Array> {
+    if (this.#snapshots === undefined) throw new DaybookError('NOT_FOUND', 'no snapshot yet');
+    return this.#snapshots.piece(address, offset);
+  }
+
+  config(): ChannelConfig | undefined {
+    return this.#started.config();
+  }
+
+  writeSnapshot(path: string): Promise<Address> {
+    return this.#started.writeSnapshot(path);
+  }
+
   async close(): Promise<void> {
+    this.#closing.abort();
+    this.#housekeeping?.cancel();
+    await this.#kept;
     // Leads until its own work is done: another one may not be there.
     await this.#registration?.close();
     await this.#node?.close();
     await this.#host?.close();
-    this.#closing.abort();
+    this.#ended.abort();
     this.#leader?.close();
     await this.#listener?.close();
     await Promise.all(this.#watching);
@@ -211,6 +254,45 @@ class ClusterNode implements ExecutorNode, NodeOrders {
     this.#members = membersOf(nodes);
   }
 
+  /** Every now and then: a snapshot, if the log has grown, and the trim point, if this node leads. */
+  #keepHouse(): void {
+    const { io, cluster, onEvent } = this.#options;
+    this.#housekeeping = io.timers.after(cluster.housekeepingMs ?? housekeepingMsDefault, () => {
+      this.#kept = this.#keepOnce()
+        .catch((error: unknown) => onEvent(`snapshot or trim failed: ${String(error)}`))
+        .then(() => {
+          if (!this.#closing.signal.aborted) this.#keepHouse();
+        });
+    });
+  }
+
+  async #keepOnce(): Promise<void> {
+    const { retention } = this.#started.config() ?? {};
+    const snapshots = this.#snapshots;
+    if (retention === undefined || snapshots === undefined) return;
+    const { nextAddress } = this.#started.status();
+    if (nextAddress - snapshots.newest >= Math.max(1, retention.entries / 2)) {
+      const path = `${snapshots.path(0)}.writing`;
+      await snapshots.add(path, await this.#started.writeSnapshot(path));
+    }
+    const info = this.#info();
+    const known = this.#members.find(({ name }) => name === info.name);
+    if (known?.held !== info.held || known?.snapshot !== info.snapshot) {
+      await this.#registration?.update(info);
+    }
+    if (this.#host?.epoch === undefined) return;
+    const before = trimPoint(this.#members, retention, nextAddress);
+    if (before > (await this.#log.start())) await this.#log.trim(asAddress(before));
+  }
+
+  /** Everything before this address is here to stay. */
+  #held(): number {
+    const snapshot = this.#snapshots?.newest ?? 0;
+    if (this.#options.blocks === undefined) return snapshot;
+    const { position } = this.#started.status().blocks ?? {};
+    return position === undefined ? 0 : Math.min(snapshot, addressOf(asPosition(position)));
+  }
+
   #info(): Member {
     const { name, channel } = this.#options;
     return {
@@ -220,12 +302,14 @@ class ClusterNode implements ExecutorNode, NodeOrders {
       address: this.#listener?.address ?? '',
       roles: this.#host === undefined ? ['executor'] : ['executor', 'sequencer'],
       draining: this.#draining,
+      snapshot: this.#snapshots?.newest ?? 0,
+      held: this.#held(),
     };
   }
 
   /** Keeps watching until the node closes. */
   #watch(what: string, watch: (signal: AbortSignal) => Promise<void>): void {
-    const { signal } = this.#closing;
+    const { signal } = this.#ended;
     const run = async (): Promise<void> => {
       while (!signal.aborted) {
         try {

@@ -10,11 +10,17 @@ import {
 } from '../gateway/index.ts';
 import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
-import { type Address, asPosition, positionOf } from '../model/index.ts';
+import {
+  type Address,
+  asAddress,
+  asPosition,
+  type ChannelConfig,
+  positionOf,
+} from '../model/index.ts';
 import { type AppliedEntry, catchUp, openReplica, type Replica } from '../replica/index.ts';
 import { type FollowerService, openFollowerService } from '../replication/index.ts';
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
-import { openState } from '../state/index.ts';
+import { openState, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import { chainDirectory, type PeerFiles, startNodeBlocks } from './node-blocks.ts';
 
@@ -80,6 +86,14 @@ export interface ExecutorNode {
   status(): ExecutorNodeStatus;
   /** Refuses new transactions from now on, or takes them again; reads go on. */
   drain(on: boolean): Promise<void>;
+  /** The channel's configuration as this node has applied it. */
+  config(): ChannelConfig | undefined;
+  /**
+   * Writes what is applied to a file, durably, while applying goes on.
+   *
+   * @returns the first address that is not in it.
+   */
+  writeSnapshot(path: string): Promise<Address>;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
@@ -173,6 +187,9 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         blocks: blocks?.health(),
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
       }),
+      config: () => replica.config,
+      writeSnapshot: async (path) =>
+        asAddress((await writeSnapshot(state, io.disk, path, channel)).nextAddress),
       drain: async (on) => {
         draining.on = on;
       },

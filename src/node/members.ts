@@ -1,4 +1,5 @@
 import type { NodeInfo } from '../log/index.ts';
+import type { LogRetention } from '../model/index.ts';
 
 /** What a node of a cluster tells the others in the registry. */
 export interface Member extends NodeInfo {
@@ -10,6 +11,10 @@ export interface Member extends NodeInfo {
   readonly roles: readonly ('executor' | 'sequencer')[];
   /** It takes no new transactions. */
   readonly draining: boolean;
+  /** Its newest snapshot: the first address that is not in it; 0 when it has none. */
+  readonly snapshot?: number;
+  /** Everything before this address is in its snapshot and in its blocks. */
+  readonly held?: number;
 }
 
 /** The registered nodes that are members of a cluster; others may use the registry too. */
@@ -23,6 +28,19 @@ export function membersOf(nodes: readonly NodeInfo[]): Member[] {
       typeof draining === 'boolean'
     );
   });
+}
+
+/**
+ * The address before which the log may be trimmed: `holders` nodes hold everything before it, and
+ * `entries` entries stay.
+ */
+export function trimPoint(
+  members: readonly Member[],
+  retention: LogRetention,
+  tail: number,
+): number {
+  const held = members.map((member) => member.held ?? 0).sort((a, b) => b - a);
+  return Math.max(0, Math.min(held[retention.holders - 1] ?? 0, tail - retention.entries));
 }
 
 /** The next node after `name`, in the order of names, that could lead. */

@@ -8,7 +8,12 @@ import {
   openEmbeddedLog,
   type SharedLog,
 } from '../log/index.ts';
-import { channelConfigDefaults, type ExclusiveControl, type Signer } from '../model/index.ts';
+import {
+  channelConfigDefaults,
+  type ExclusiveControl,
+  type LogRetention,
+  type Signer,
+} from '../model/index.ts';
 import { type LocalSequencer, type SequencerMetrics, startSequencer } from '../sequencer/index.ts';
 import { openClusterLog } from './cluster-log.ts';
 import type { ClusterSettings } from './cluster-node.ts';
@@ -40,6 +45,8 @@ export interface NetworkOptions {
   readonly exclusiveControl?: ExclusiveControl;
   /** For a new channel only. */
   readonly transactionLifetimeMs?: number;
+  /** For a new channel only: what a log on etcd may forget. */
+  readonly retention?: LogRetention;
   /** False: no chain of blocks is made, and no ticks are written. Default true. */
   readonly blocks?: boolean;
   /** How long a record waits at most for the end of its block. Default 1,000 ms. */
@@ -145,6 +152,7 @@ async function startOnLog(
       ...(options.transactionLifetimeMs === undefined
         ? {}
         : { transactionLifetimeMs: options.transactionLifetimeMs }),
+      ...(options.retention === undefined ? {} : { retention: options.retention }),
     },
     'network',
     io.clock.nowMs(),

@@ -1,0 +1,49 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type Member, membersOf, successorOf, trimPoint } from './members.ts';
+
+function member(name: string, more: Partial<Member> = {}): Member {
+  return {
+    name,
+    channel: 'main',
+    gateway: `http://${name}`,
+    address: `${name}:1`,
+    roles: ['executor', 'sequencer'],
+    draining: false,
+    ...more,
+  };
+}
+
+test('the successor is the next able node by name, round and round', () => {
+  const members = [member('c'), member('a'), member('b', { draining: true })];
+  expect(successorOf(members, 'a')).toBe('c');
+  expect(successorOf(members, 'c')).toBe('a');
+  expect(successorOf([member('a')], 'a')).toBeUndefined();
+  expect(successorOf([member('b', { roles: ['executor'] })], 'a')).toBeUndefined();
+});
+
+test('other entries of the registry are no members', () => {
+  expect(membersOf([{ name: 'x' }, member('a')]).map(({ name }) => name)).toEqual(['a']);
+});
+
+test('what is trimmed is held by enough nodes, and the newest entries stay', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat(1000), { maxLength: 6 }),
+      fc.integer({ min: 1, max: 500 }),
+      fc.integer({ min: 1, max: 4 }),
+      fc.nat(1200),
+      (held, entries, holders, tail) => {
+        const members = held.map((address, at) => member(`n${at}`, { held: address }));
+        const before = trimPoint(members, { entries, holders }, tail);
+        if (before === 0) return;
+        expect(held.filter((address) => address >= before).length).toBeGreaterThanOrEqual(holders);
+        expect(tail - before).toBeGreaterThanOrEqual(entries);
+        // And it is the greatest such address.
+        const more = before + 1;
+        const stillHeld = held.filter((address) => address >= more).length >= holders;
+        expect(stillHeld && tail - more >= entries).toBe(false);
+      },
+    ),
+  );
+});

@@ -1,0 +1,152 @@
+import { join } from 'node:path';
+import { DaybookError, isDaybookError, limits } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import type { EtcdLog } from '../log/index.ts';
+import { listNodes } from '../log/index.ts';
+import { type Address, asAddress } from '../model/index.ts';
+import { checkSnapshot, openState, restoreSnapshot } from '../state/index.ts';
+import { membersOf } from './members.ts';
+import { type NodeOrders, remoteOrders } from './private-service.ts';
+
+const pieceBytes = 4 * 1024 * 1024;
+const namePattern = /^snapshot-(\d+)$/;
+/** The one before the newest stays, for those who are fetching it. */
+const kept = 2;
+
+/** The snapshot files of a node, by the first address that is not in them. */
+export class SnapshotFiles {
+  readonly #disk: Io['disk'];
+  readonly #directory: string;
+  #addresses: number[] = [];
+
+  private constructor(disk: Io['disk'], directory: string) {
+    this.#disk = disk;
+    this.#directory = directory;
+  }
+
+  static async open({ disk }: Pick<Io, 'disk'>, directory: string): Promise<SnapshotFiles> {
+    await disk.makeDirectory(directory);
+    const files = new SnapshotFiles(disk, directory);
+    files.#addresses = (await disk.list(directory))
+      .flatMap((name) => namePattern.exec(name)?.[1] ?? [])
+      .map(Number)
+      .sort((a, b) => a - b);
+    return files;
+  }
+
+  /** The newest; 0: there is none. */
+  get newest(): Address {
+    return asAddress(this.#addresses.at(-1) ?? 0);
+  }
+
+  /** Path of a file; it need not be there. */
+  path(address: number): string {
+    return join(this.#directory, `snapshot-${address}`);
+  }
+
+  /** Takes a new file in that was written to `path`, and removes old ones. */
+  async add(path: string, address: Address): Promise<void> {
+    await this.#disk.rename(path, this.path(address));
+    this.#addresses = [...this.#addresses.filter((other) => other !== address), address].sort(
+      (a, b) => a - b,
+    );
+    for (const old of this.#addresses.splice(0, Math.max(0, this.#addresses.length - kept))) {
+      await this.#disk.remove(this.path(old));
+    }
+  }
+
+  /** See {@link NodeOrders.snapshotPiece}. */
+  async piece(address: Address, offset: number): Promise<Uint8Array> {
+    if (!this.#addresses.includes(address)) {
+      throw new DaybookError('NOT_FOUND', `no snapshot at ${address}`, { details: { address } });
+    }
+    const file = await this.#disk.open(this.path(address));
+    try {
+      const bytes = Buffer.allocUnsafe(pieceBytes);
+      return bytes.subarray(0, await file.read(bytes, offset));
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** What {@link catchUpBySnapshot} needs. */
+export interface CatchUpOptions {
+  readonly io: Io;
+  readonly log: EtcdLog;
+  readonly channel: string;
+  readonly stateDirectory: string;
+  readonly snapshots: SnapshotFiles;
+  readonly onEvent: (text: string) => void;
+}
+
+/**
+ * Sees to it that the state can go on with the log: when entries that it lacks are trimmed, it is
+ * made anew out of a snapshot, one of its own or another node's.
+ *
+ * @throws {DaybookError} `LOG_TRIMMED` when nobody has a snapshot that reaches the log.
+ */
+export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> {
+  const { io, log, channel, stateDirectory, snapshots, onEvent } = options;
+  const start = await log.start();
+  if (start === 0) return;
+  const state = await openState({ io, directory: stateDirectory });
+  const { nextAddress } = state;
+  await state.close();
+  if (nextAddress >= start) return;
+  onEvent(`the log begins at ${start}, this state ends at ${nextAddress}: a snapshot is needed`);
+  if (snapshots.newest < start) await fetchSnapshot(options, start);
+  const { nextAddress: restored } = await restoreSnapshot(
+    io,
+    snapshots.path(snapshots.newest),
+    stateDirectory,
+    channel,
+  );
+  onEvent(`the state was restored from a snapshot; it goes on at ${restored}`);
+}
+
+async function fetchSnapshot(options: CatchUpOptions, start: Address): Promise<void> {
+  const { io, log, snapshots, onEvent } = options;
+  const able = membersOf(await listNodes(log))
+    .filter(({ snapshot }) => (snapshot ?? 0) >= start)
+    .sort((a, b) => (b.snapshot ?? 0) - (a.snapshot ?? 0));
+  for (const { name, address, snapshot } of able) {
+    const wanted = asAddress(snapshot ?? 0);
+    const path = `${snapshots.path(wanted)}.fetching`;
+    try {
+      await download(io, remoteOrders(io.network, address), wanted, path);
+      await checkSnapshot(io.disk, path);
+      await snapshots.add(path, wanted);
+      onEvent(`fetched the snapshot at ${wanted} from ${name}`);
+      return;
+    } catch (error) {
+      if (!isDaybookError(error)) throw error;
+      onEvent(`no snapshot from ${name}: ${error.message}`);
+    }
+  }
+  throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${start}`, {
+    details: { start },
+  });
+}
+
+async function download(
+  io: Pick<Io, 'disk'>,
+  node: NodeOrders,
+  address: Address,
+  path: string,
+): Promise<void> {
+  await io.disk.remove(path);
+  const file = await io.disk.open(path, { create: true });
+  try {
+    for (let offset = 0; ; ) {
+      const piece = await node.snapshotPiece(address, offset);
+      if (piece.length === 0) break;
+      if (piece.length > limits.frameBytesMax) throw new DaybookError('MALFORMED', 'a long piece');
+      await file.write([piece], offset);
+      offset += piece.length;
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
