@@ -30,8 +30,8 @@ export async function work(
   sleep: (ms: number) => Promise<void>,
 ): Promise<void> {
   const { chance } = cluster.world;
-  const batchMax = chance.pick([1, 4, 20, 60]);
-  const pauseMsMax = chance.pick([0, 5, 60]);
+  const batchMax = chance.pick([1, 4, 20]);
+  const pauseMsMax = chance.pick([2, 20, 100]);
   let version = 2;
   while (!stopped()) {
     const calls = chance.happens(0.005)
