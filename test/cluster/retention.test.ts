@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connect } from '../../src/client/index.ts';
+import { bundleContract } from '../../src/contract/index.ts';
+import { realIo } from '../../src/io/index.ts';
+import { openEtcdLog, parseEtcdUrl } from '../../src/log/index.ts';
+import type * as NodeRoom from '../../src/node/index.ts';
+import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { built, root } from '../process/built.ts';
+import { startTellers } from '../process/transfers.ts';
+import { etcdUrl } from './ledger.ts';
+
+const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
+
+describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 120_000 }, () => {
+  let etcd: Cluster;
+  let directory: string;
+
+  beforeAll(async () => {
+    etcd = await startCluster({ members: 1 });
+    await etcd.leader();
+    directory = mkdtempSync(join(tmpdir(), 'daybook-retention-'));
+  }, 30_000);
+  afterAll(async () => {
+    await etcd.stop();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  test('what two nodes hold leaves etcd; a node that comes late goes on from a snapshot', async () => {
+    const url = etcdUrl(etcd);
+    const cluster = {
+      log: { url },
+      privateHost: '127.0.0.1',
+      privatePort: 0,
+      housekeepingMs: 300,
+    };
+    const network = await startNetwork({
+      directory: join(directory, 'first'),
+      executors: 2,
+      httpPort: 0,
+      cluster,
+      retention: { entries: 40, holders: 2 },
+      tickIntervalMs: 200,
+    });
+    const { gateways, channel, signer } = network;
+    const client = await connect({ gateways, channel, signer });
+    await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
+    const tellers = startTellers(client, 4);
+    const log = await openEtcdLog(realIo(), parseEtcdUrl(url));
+    const untilMs = performance.now() + 60_000;
+    while ((await log.start()) < 100 && performance.now() < untilMs) await sleep(100);
+    expect(await log.start()).toBeGreaterThanOrEqual(100);
+    expect((await log.tail()) - (await log.start())).toBeGreaterThanOrEqual(40);
+
+    const events: string[] = [];
+    const late = await startNetwork({
+      directory: join(directory, 'late'),
+      nodePrefix: 'late-',
+      executors: 1,
+      httpPort: 0,
+      cluster,
+      onEvent: (text) => events.push(text),
+    });
+    await sleep(500);
+    await tellers.stop();
+    expect(events.join('\n')).toMatch(/fetched the snapshot at \d+ from executor-/);
+    const one = await connect({ gateways: late.gateways, channel, signer });
+    const last = tellers.told.flatMap(({ acknowledged }) => acknowledged.map((a) => a.position));
+    await one.waitFor(Math.max(...last) as Parameters<typeof one.waitFor>[0]);
+    // Older transactions cannot be looked up there; the balances hold them.
+    for (const [teller, { acknowledged, unknown }] of tellers.told.entries()) {
+      const balance = (await one.evaluate('bench', 'read', [`teller${teller}`])).text();
+      expect(-Number(balance)).toBeGreaterThanOrEqual(acknowledged.length);
+      expect(-Number(balance)).toBeLessThanOrEqual(acknowledged.length + unknown);
+    }
+    // It takes part: its own transactions are valid for all.
+    const { position } = await one.submit('bench', 'move', ['late', 'common0', '1']);
+    await client.waitFor(position);
+    expect((await client.evaluate('bench', 'read', ['late'])).text()).toBe('-1');
+    await one.close();
+    await client.close();
+    await late.close();
+    await log.close();
+    await network.close();
+  });
+});
