@@ -60,7 +60,8 @@ export class MemoryStore implements StateStore {
   }
 
   async commit(batch: StoreBatch): Promise<void> {
-    await undefined;
+    // As a real store would, so that nobody relies on a commit within the same turn.
+    await Promise.resolve();
     for (const write of batch.writes) {
       if (write.value === undefined) this.#rows.delete(write.key);
       else this.#rows.set(write.key, write as StoredWrite & Row);

@@ -120,7 +120,7 @@ interface Parts {
   readonly bulk: BulkWork;
 }
 
-/** Where a state keeps the rows that bulk updates changed, see `readUpdatedRows`. */
+/** Where a state keeps the rows that bulk updates changed, see `openUpdatedRows`. */
 export function bulkDirectory(stateDirectory: string): string {
   return `${stateDirectory}/bulk`;
 }
@@ -321,11 +321,11 @@ export class State implements StateView {
       this.#transactionsPending >= limits.stateFlushTransactionsMax ||
       this.#entries.length >= limits.stateFlushTransactionsMax
     ) {
-      this.#startFlush();
+      void this.#startFlush();
     } else {
       this.#timer ??= this.#io.timers.after(this.#flushIntervalMs, () => {
         this.#timer = undefined;
-        this.#startFlush();
+        void this.#startFlush();
       });
     }
   }
@@ -525,7 +525,7 @@ export class State implements StateView {
           this.#failure = toDaybookError(error, 'IO_FAILED');
           this.#timer ??= this.#io.timers.after(this.#flushIntervalMs, () => {
             this.#timer = undefined;
-            if (!this.#closed) this.#startFlush();
+            if (!this.#closed) void this.#startFlush();
           });
         },
       )

@@ -41,7 +41,7 @@ export class MemoryLog implements SharedLog {
   }
 
   async read(address: Address): Promise<LogEntry> {
-    await undefined;
+    await Promise.resolve();
     const entry = this.#entries.get(address);
     if (entry === undefined) throw new DaybookError('LOG_NOT_WRITTEN', 'not written');
     return entry;
