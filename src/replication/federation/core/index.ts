@@ -1,14 +1,2 @@
-export * from './change-record.ts';
-export * from './compaction.ts';
-export { assertingBusiness } from './examine.ts';
-export * from './full-copy.ts';
-export { highWaterMarks, type PullAnswer, presentMembers, pull } from './journal.ts';
-export { isGenerator, isUddiKey, prefixOf, successorOf } from './key-space.ts';
+export * from './contract-core.ts';
 export { MemoryStore } from './memory-store.ts';
-export { outcomeOf } from './outcomes.ts';
-export * from './publish.ts';
-export { type Received, receive } from './receive.ts';
-export { refusal, uddiCodeOf } from './refusal.ts';
-export type { Member, Outcome, Pending, Quarantined, StoredEntity } from './rows.ts';
-export * from './step.ts';
-export { type UddiErrorCode, uddiErrors } from './uddi-errors.ts';

@@ -178,7 +178,7 @@ function* applyNewData(
 ): Step<Effect> {
   const pending = yield* pendingOf(entity.key, id.origin);
   if (pending !== undefined) {
-    if (JSON.stringify(pending.entity) !== JSON.stringify(entity)) {
+    if (canonical(pending.entity) !== canonical(entity)) {
       return { type: 'refused', reason: `differs from the condition of ${entity.key}` };
     }
     yield* dropPending(pending);
@@ -298,4 +298,13 @@ function* applyMember(
     for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
   }
   return applied;
+}
+
+/** The same text for equal values, whatever the order in which properties were set. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_name, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([left], [right]) => (left < right ? -1 : 1)))
+      : part,
+  );
 }

@@ -1,0 +1,3 @@
+import { Registry } from './registry.ts';
+
+export const contracts: unknown[] = [Registry];

@@ -1,0 +1,118 @@
+import { XMLParser, XMLValidator } from 'fast-xml-parser';
+import { refusal } from '../core/index.ts';
+
+/** An element without its namespace: names in UDDI's messages are unique enough. */
+export interface XmlElement {
+  readonly name: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  readonly children: readonly XmlElement[];
+  /** Own text; the schema has no mixed content. */
+  readonly text: string;
+}
+
+/** Characters in one message. */
+export const messageCharactersMax = 4 * 1024 * 1024;
+const depthMax = 32;
+
+const parser = new XMLParser({
+  preserveOrder: true,
+  ignoreAttributes: false,
+  attributeNamePrefix: '',
+  removeNSPrefix: true,
+  parseTagValue: false,
+  parseAttributeValue: false,
+  trimValues: false,
+});
+
+/**
+ * Reads one XML document.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_messageTooLarge`, or `E_fatalError` when it is not
+ *   well-formed or declares a document type, which could name entities without end).
+ */
+export function parseXml(text: string): XmlElement {
+  if (text.length > messageCharactersMax) {
+    throw refusal('E_messageTooLarge', `more than ${messageCharactersMax} characters`);
+  }
+  if (/<!DOCTYPE|<!ENTITY/i.test(text)) throw refusal('E_fatalError', 'document types are refused');
+  const verdict = XMLValidator.validate(text);
+  if (verdict !== true) throw refusal('E_fatalError', `not XML: ${verdict.err.msg}`);
+  const found = elementsIn(parser.parse(text) as unknown[], 0);
+  const root = found.elements.find(({ name }) => name !== '?xml');
+  if (root === undefined) throw refusal('E_fatalError', 'no element');
+  return root;
+}
+
+function elementsIn(
+  nodes: readonly unknown[],
+  depth: number,
+): { readonly elements: XmlElement[]; readonly text: string } {
+  if (depth > depthMax) throw refusal('E_fatalError', 'nested too deeply');
+  const elements: XmlElement[] = [];
+  let text = '';
+  for (const node of nodes) {
+    const parts = node as Record<string, unknown>;
+    const name = Object.keys(parts).find((key) => key !== ':@') ?? '';
+    if (name === '#text') {
+      text += String(parts[name]);
+      continue;
+    }
+    const inner = elementsIn(parts[name] as unknown[], depth + 1);
+    const attributes: Record<string, string> = {};
+    for (const [key, value] of Object.entries((parts[':@'] ?? {}) as Record<string, string>)) {
+      if (key !== 'xmlns') attributes[key] = value;
+    }
+    const blank = inner.elements.length > 0;
+    elements.push({ name, attributes, children: inner.elements, text: blank ? '' : inner.text });
+  }
+  return { elements, text };
+}
+
+/** An element in short form. */
+export function element(
+  name: string,
+  parts: {
+    readonly attributes?: Readonly<Record<string, string>>;
+    readonly children?: readonly XmlElement[];
+    readonly text?: string;
+  } = {},
+): XmlElement {
+  const { attributes = {}, children = [], text = '' } = parts;
+  return { name, attributes, children, text };
+}
+
+/** The first child with a name. */
+export function childOf(parent: XmlElement, name: string): XmlElement | undefined {
+  return parent.children.find((child) => child.name === name);
+}
+
+/** The text of the first child with a name, without surrounding blanks. */
+export function childText(parent: XmlElement, name: string): string | undefined {
+  return childOf(parent, name)?.text.trim();
+}
+
+/** Writes an element; `prefixOf` gives its namespace's prefix, with the colon, inside its parent. */
+export function writeXml(
+  one: XmlElement,
+  prefixOf: (name: string, parent: string | undefined) => string,
+  parent?: string,
+): string {
+  const name = prefixOf(one.name, parent) + one.name;
+  let head = name;
+  for (const [key, value] of Object.entries(one.attributes)) {
+    head += ` ${key === 'lang' ? 'xml:lang' : key}="${escaped(value)}"`;
+  }
+  if (one.children.length === 0 && one.text === '') return `<${head}/>`;
+  const inner = one.children.map((child) => writeXml(child, prefixOf, one.name)).join('');
+  return `<${head}>${inner}${escaped(one.text)}</${name}>`;
+}
+
+function escaped(text: string): string {
+  return (
+    text
+      .replace(/[&<>"\r\n\t]/g, (found) => `&#${found.charCodeAt(0)};`)
+      // No form of XML 1.0 can carry these.
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
+      .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '\ufffd')
+  );
+}
