@@ -20,6 +20,8 @@ export class LogMachine {
   #process: SimProcess | undefined;
   #log: SharedLog | undefined;
   #sequencers: Sequencer[] = [];
+  /** Share of requests that still reach the sequencer before the last one. */
+  #lateShare = 0;
   #starts = 0;
   #starting = false;
 
@@ -85,6 +87,7 @@ export class LogMachine {
       const next = await startSequencer({ log });
       this.#cluster.world.note(`${process.name}: another sequencer takes over`);
       this.#sequencers = [...this.#sequencers.slice(-1), next];
+      this.#lateShare = this.#cluster.world.chance.pick([0.1, 0.3, 0.5]);
     } catch (error) {
       if (!isDaybookError(error)) throw error;
     }
@@ -129,7 +132,7 @@ export class LogMachine {
   #sequencer(): Sequencer {
     return {
       request: (group) => {
-        const late = this.#sequencers.length > 1 && this.#cluster.world.chance.happens(0.2);
+        const late = this.#sequencers.length > 1 && this.#cluster.world.chance.happens(this.#lateShare);
         const sequencer = late ? this.#sequencers[0] : this.#sequencers.at(-1);
         if (sequencer === undefined) throw new DaybookError('CLOSED', 'no sequencer');
         return sequencer.request(group);

@@ -96,7 +96,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'reuse-a-token-and-overwrite',
     seedsMax: 10,
-    log: (log) => overlaid(log, 'LOG_ADDRESS_TAKEN'),
+    log: (log, cluster) => overlaid(log, cluster, 'LOG_ADDRESS_TAKEN'),
     sequencer: (sequencer, { world }) => {
       let last: Token | undefined;
       return {
@@ -114,7 +114,7 @@ export const mutants: readonly Mutant[] = [
     name: 'drop-the-epoch-check',
     seedsMax: 20,
     needs: ['sequencers'],
-    log: (log) => overlaid(log, 'LOG_EPOCH_SEALED'),
+    log: (log, cluster) => overlaid(log, cluster, 'LOG_EPOCH_SEALED'),
   },
   {
     name: 'skip-an-entry',
@@ -146,6 +146,7 @@ export const mutants: readonly Mutant[] = [
     needs: ['network', 'pauses', 'crashes'],
     state: (state) => {
       state.transaction = () => undefined;
+      state.isCommitted = () => false;
     },
   },
 ];
@@ -166,9 +167,17 @@ function plain(log: SharedLog): SharedLog {
   };
 }
 
+/** Outlives the log's process, as a file would. */
+const shownInstead = new WeakMap<Cluster, Map<number, LogEntry>>();
+
 /** A log that takes what it ought to refuse with `code`, and shows it in the place of the other. */
-function overlaid(log: SharedLog, code: 'LOG_ADDRESS_TAKEN' | 'LOG_EPOCH_SEALED'): SharedLog {
-  const wrong = new Map<number, LogEntry>();
+function overlaid(
+  log: SharedLog,
+  cluster: Cluster,
+  code: 'LOG_ADDRESS_TAKEN' | 'LOG_EPOCH_SEALED',
+): SharedLog {
+  const wrong = shownInstead.get(cluster) ?? new Map<number, LogEntry>();
+  shownInstead.set(cluster, wrong);
   const shown = (entry: LogEntry): LogEntry => wrong.get(entry.address) ?? entry;
   return {
     ...plain(log),
