@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { DaybookError } from '../base/index.ts';
-import type { ClusterAdmin, ClusterLogOptions } from '../node/index.ts';
+import type { ClusterAdmin, ClusterLogOptions, EtcdTlsFiles } from '../node/index.ts';
 import { type CliContext, type CommonOptions, wholeNumber, withCommonOptions } from './context.ts';
 import { readNetworkFile } from './network-file.ts';
 
@@ -14,6 +14,9 @@ export interface LogOptions {
   readonly etcdUser?: string;
   readonly etcdPasswordFile?: string;
   readonly etcdQuota?: number;
+  readonly privateCa?: string;
+  readonly privateCert?: string;
+  readonly privateKey?: string;
 }
 
 /** Adds the options of {@link LogOptions}. */
@@ -25,6 +28,9 @@ export function withLogOptions(command: Command, log: string): Command {
     .option('--etcd-key <file>', 'private key of that certificate (PEM)')
     .option('--etcd-user <name>', 'user of etcd’s access control')
     .option('--etcd-password-file <path>', 'file with the user’s password')
+    .option('--private-ca <file>', 'TLS between nodes: root (PEM) of all their certificates')
+    .option('--private-cert <file>', 'TLS between nodes: certificate (PEM)')
+    .option('--private-key <file>', 'TLS between nodes: private key (PEM)')
     .addOption(
       new Option('--etcd-quota <bytes>', '--quota-backend-bytes of etcd’s members').argParser(
         wholeNumber(1, Number.MAX_SAFE_INTEGER),
@@ -54,6 +60,21 @@ export function logOptionsOf(
   };
 }
 
+/** The files for TLS between nodes; `undefined` without any of them. */
+export function privateTlsOf(
+  { workingDirectory }: CliContext,
+  { privateCa, privateCert, privateKey }: LogOptions,
+): EtcdTlsFiles | undefined {
+  if (privateCa === undefined && privateCert === undefined && privateKey === undefined) {
+    return undefined;
+  }
+  if (privateCa === undefined || privateCert === undefined || privateKey === undefined) {
+    throw new DaybookError('USAGE', '--private-ca, --private-cert and --private-key go together');
+  }
+  const path = (file: string): string => resolve(workingDirectory, file);
+  return { ca: path(privateCa), certificate: path(privateCert), key: path(privateKey) };
+}
+
 /** Options of commands for operators of many machines. */
 export interface AdminOptions extends CommonOptions, LogOptions {}
 
@@ -77,7 +98,8 @@ export async function withAdmin<T>(
   work: (admin: ClusterAdmin) => Promise<T>,
 ): Promise<T> {
   const directory = resolve(context.workingDirectory, options.directory);
-  const log = logOptionsOf(context, options) ?? (await readNetworkFile(context.io, directory))?.log;
+  const file = await readNetworkFile(context.io, directory);
+  const log = logOptionsOf(context, options) ?? file?.log;
   if (log === undefined) {
     throw new DaybookError(
       'NOT_FOUND',
@@ -86,7 +108,11 @@ export async function withAdmin<T>(
     );
   }
   const { openClusterAdmin } = await import('../node/index.ts');
-  const admin = await openClusterAdmin(context.io, log);
+  const admin = await openClusterAdmin(
+    context.io,
+    log,
+    privateTlsOf(context, options) ?? file?.privateTls,
+  );
   try {
     return await work(admin);
   } finally {

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DaybookError } from '../base/index.ts';
 import type { NetworkOptions } from '../node/index.ts';
-import { type LogOptions, logOptionsOf, withLogOptions } from './cluster-options.ts';
+import { type LogOptions, logOptionsOf, privateTlsOf, withLogOptions } from './cluster-options.ts';
 import { type CliContext, positiveNumber, wholeNumber } from './context.ts';
 import { startLocalEtcd } from './local-etcd.ts';
 
@@ -13,6 +13,7 @@ export interface ClusterOptions extends LogOptions {
   readonly nodePrefix?: string;
   readonly lease?: number;
   readonly rotateSequencer?: number;
+  readonly retain?: NonNullable<NetworkOptions['retention']>;
 }
 
 /** Adds the options of {@link ClusterOptions}. */
@@ -40,15 +41,28 @@ export function withClusterOptions(command: Command): Command {
     )
     .addOption(
       new Option(
+        '--retain <entries:nodes>',
+        'with --log, when the channel is founded: entries that stay on etcd, and how many nodes ' +
+          'must hold older ones before they leave (default: all stay)',
+      ).argParser(retention),
+    )
+    .addOption(
+      new Option(
         '--rotate-sequencer <seconds>',
         'with --log: move the sequencer to the next node so often',
       ).argParser(positiveNumber),
     );
 }
 
+function retention(text: string): { entries: number; holders: number } {
+  const match = /^([1-9]\d{0,11}):([1-9]\d{0,3})$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must be like 100000:2.');
+  return { entries: Number(match[1]), holders: Number(match[2]) };
+}
+
 /** What {@link startCluster} gives: settings for the network, and how to stop etcd afterwards. */
 export interface StartedCluster {
-  readonly settings: Pick<NetworkOptions, 'cluster' | 'nodePrefix'>;
+  readonly settings: Pick<NetworkOptions, 'cluster' | 'nodePrefix' | 'retention'>;
   stop(): Promise<void>;
 }
 
@@ -78,16 +92,25 @@ export async function startCluster(
       : undefined;
   const log = local === undefined ? named : { ...named, url: `${local.url}/main` };
   return {
-    settings: { ...prefix, cluster: { log, ...settingsOf(options) } },
+    settings: {
+      ...prefix,
+      ...(options.retain === undefined ? {} : { retention: options.retain }),
+      cluster: { log, ...settingsOf(context, options) },
+    },
     stop: async () => local?.stop(),
   };
 }
 
-function settingsOf(options: ClusterOptions): Omit<NonNullable<NetworkOptions['cluster']>, 'log'> {
+function settingsOf(
+  context: CliContext,
+  options: ClusterOptions,
+): Omit<NonNullable<NetworkOptions['cluster']>, 'log'> {
   const { privateHost = '127.0.0.1', privatePort = 0, lease, rotateSequencer } = options;
+  const privateTls = privateTlsOf(context, options);
   return {
     privateHost,
     privatePort,
+    ...(privateTls === undefined ? {} : { privateTls }),
     ...(lease === undefined ? {} : { leaseMs: lease * 1000 }),
     ...(rotateSequencer === undefined ? {} : { rotateMs: rotateSequencer * 1000 }),
   };

@@ -1,18 +1,67 @@
 import { unlink } from 'node:fs/promises';
-import { type AddressInfo, createConnection, createServer, type NetConnectOpts } from 'node:net';
+import {
+  type AddressInfo,
+  createConnection,
+  createServer,
+  type NetConnectOpts,
+  type Server,
+  type Socket,
+} from 'node:net';
+import {
+  connect as connectTls,
+  createServer as createTlsServer,
+  type SecureContextOptions,
+  type TLSSocketOptions,
+} from 'node:tls';
 import { DaybookError, limits } from '../base/index.ts';
 import { framedConnection } from './framed-connection.ts';
 import type { Connection, Listener, Network } from './io.ts';
 
-/** TCP and unix sockets. */
-export function realNetwork(): Network {
-  return { connect, listen };
+/** TLS between processes that trust one authority; PEM. */
+export interface NetworkTls {
+  /** The root that every certificate must lead to. */
+  readonly ca: Uint8Array;
+  readonly certificate: Uint8Array;
+  readonly key: Uint8Array;
 }
 
-function connect(address: string): Promise<Connection> {
+/** TCP and unix sockets. */
+export function realNetwork(): Network {
+  return { connect: (address) => connect(address), listen: (...args) => listen(...args) };
+}
+
+/**
+ * The same under TLS: both sides show a certificate of the authority. Names in certificates are not
+ * compared with addresses: a certificate says that its holder belongs to the network.
+ */
+export function tlsNetwork(tls: NetworkTls): Network {
+  return {
+    connect: (address) => connect(address, tls),
+    listen: (address, onConnection) => listen(address, onConnection, tls),
+  };
+}
+
+function secureOptions(tls: NetworkTls): SecureContextOptions & TLSSocketOptions {
+  return {
+    ca: Buffer.from(tls.ca),
+    cert: Buffer.from(tls.certificate),
+    key: Buffer.from(tls.key),
+    minVersion: 'TLSv1.3',
+    rejectUnauthorized: true,
+  };
+}
+
+function connect(address: string, tls?: NetworkTls): Promise<Connection> {
   const target = parseAddress(address);
   return new Promise((resolve, reject) => {
-    const socket = createConnection(target);
+    const socket =
+      tls === undefined
+        ? createConnection(target)
+        : connectTls({
+            ...target,
+            ...secureOptions(tls),
+            checkServerIdentity: () => undefined,
+          });
     const onError = (cause: Error): void =>
       reject(
         new DaybookError('PEER_UNREACHABLE', `cannot connect to ${address}: ${cause.message}`, {
@@ -21,7 +70,7 @@ function connect(address: string): Promise<Connection> {
         }),
       );
     socket.once('error', onError);
-    socket.once('connect', () => {
+    socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
       socket.off('error', onError);
       resolve(framedConnection(socket));
     });
@@ -31,15 +80,16 @@ function connect(address: string): Promise<Connection> {
 async function listen(
   address: string,
   onConnection: (connection: Connection) => void,
+  tls?: NetworkTls,
 ): Promise<Listener> {
   const target = parseAddress(address);
   try {
-    return await listenOnce(target, onConnection);
+    return await listenOnce(target, onConnection, tls);
   } catch (error) {
     // A unix socket file outlives a killed process: take it over when nobody answers.
     if (!('path' in target) || !(await isStale(target))) throw error;
     await unlink(target.path);
-    return await listenOnce(target, onConnection);
+    return await listenOnce(target, onConnection, tls);
   }
 }
 
@@ -48,14 +98,19 @@ type Target = { host: string; port: number } | { path: string };
 function listenOnce(
   target: Target,
   onConnection: (connection: Connection) => void,
+  tls: NetworkTls | undefined,
 ): Promise<Listener> {
   const open = new Set<Connection>();
-  const server = createServer((socket) => {
+  const accept = (socket: Socket): void => {
     const connection = framedConnection(socket);
     open.add(connection);
     socket.once('close', () => open.delete(connection));
     onConnection(connection);
-  });
+  };
+  const server: Server =
+    tls === undefined
+      ? createServer(accept)
+      : createTlsServer({ ...secureOptions(tls), requestCert: true }, accept);
   server.maxConnections = limits.peerConnectionsMax;
   return new Promise((resolve, reject) => {
     server.once('error', (cause) =>

@@ -1,7 +1,12 @@
 import { DaybookError } from '../base/index.ts';
 import type { Io, Network } from '../io/index.ts';
 import { currentLeader, type EtcdLog, type Leader, listNodes } from '../log/index.ts';
-import { type ClusterLogOptions, openClusterLog } from './cluster-log.ts';
+import {
+  type ClusterLogOptions,
+  type EtcdTlsFiles,
+  openClusterLog,
+  privateNetwork,
+} from './cluster-log.ts';
 import { type Member, membersOf } from './members.ts';
 import { remoteOrders } from './private-service.ts';
 
@@ -30,8 +35,10 @@ export interface ClusterAdmin {
 export async function openClusterAdmin(
   io: Pick<Io, 'clock' | 'timers' | 'random' | 'disk' | 'network'>,
   options: ClusterLogOptions,
+  privateTls?: EtcdTlsFiles,
 ): Promise<ClusterAdmin> {
-  return clusterAdmin(await openClusterLog(io, options), io.network);
+  const network = await privateNetwork(io, privateTls);
+  return clusterAdmin(await openClusterLog(io, options), network);
 }
 
 function clusterAdmin(log: EtcdLog, network: Network): ClusterAdmin {

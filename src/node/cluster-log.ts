@@ -1,5 +1,5 @@
 import { DaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, type Network, tlsNetwork } from '../io/index.ts';
 import { type EtcdLog, openEtcdLog, parseEtcdUrl, type TlsOptions } from '../log/index.ts';
 
 /** Where the shared log of a network of many machines is. Plain JSON; secrets lie in files. */
@@ -47,6 +47,23 @@ export async function openClusterLog(
     ...(user === undefined ? {} : { credentials: { user, password: password ?? '' } }),
     ...(quotaBytes === undefined ? {} : { quotaBytes }),
   });
+}
+
+/**
+ * The network between nodes, apart from that of clients: plain, or TLS with the files.
+ *
+ * @throws {DaybookError} `CONFIG_INVALID` when one of the three files is not named; `NOT_FOUND`.
+ */
+export async function privateNetwork(
+  io: Pick<Io, 'disk' | 'network'>,
+  files: EtcdTlsFiles | undefined,
+): Promise<Network> {
+  if (files === undefined) return io.network;
+  const { ca, certificate, key } = await readTls(io, files);
+  if (ca === undefined || certificate === undefined || key === undefined) {
+    throw new DaybookError('CONFIG_INVALID', 'TLS between nodes needs root, certificate and key');
+  }
+  return tlsNetwork({ ca, certificate, key });
 }
 
 /** Reads the files. @throws {DaybookError} `NOT_FOUND` */

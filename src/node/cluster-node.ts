@@ -18,7 +18,12 @@ import {
   asPosition,
   type ChannelConfig,
 } from '../model/index.ts';
-import { type ClusterLogOptions, openClusterLog } from './cluster-log.ts';
+import {
+  type ClusterLogOptions,
+  type EtcdTlsFiles,
+  openClusterLog,
+  privateNetwork,
+} from './cluster-log.ts';
 import {
   type ExecutorNode,
   type ExecutorNodeOptions,
@@ -38,6 +43,8 @@ export interface ClusterSettings {
   readonly privateHost: string;
   /** 0: any free port. */
   readonly privatePort: number;
+  /** Files for TLS on the private network, all three; both sides show certificates of `ca`. */
+  readonly privateTls?: EtcdTlsFiles;
   /** Whether the node may lead as sequencer. Default true. */
   readonly candidate?: boolean;
   /** How long a sequencer that died or hangs goes unnoticed; see `Candidate.leaseMs`. */
@@ -68,8 +75,10 @@ const housekeepingMsDefault = 10_000;
  * @throws {DaybookError} as `openClusterLog` and `startExecutorNode`.
  */
 export async function startClusterNode(options: ClusterNodeOptions): Promise<ExecutorNode> {
-  const log = await openClusterLog(options.io, options.cluster.log);
-  const node = new ClusterNode(options, log);
+  const { cluster } = options;
+  const network = await privateNetwork(options.io, cluster.privateTls);
+  const log = await openClusterLog(options.io, cluster.log);
+  const node = new ClusterNode({ ...options, io: { ...options.io, network } }, log);
   try {
     await node.start();
     return node;

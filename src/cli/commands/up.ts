@@ -10,7 +10,7 @@ import {
   wholeNumber,
   withCommonOptions,
 } from '../context.ts';
-import { readNetworkFile, writeNetworkFile } from '../network-file.ts';
+import { type NetworkFile, readNetworkFile, writeNetworkFile } from '../network-file.ts';
 import { print } from '../terminal.ts';
 import { type ClusterOptions, startCluster, withClusterOptions } from '../up-cluster.ts';
 
@@ -107,7 +107,7 @@ export async function startFromOptions(
     mspId: network.signer.identity.mspId,
     gateways: network.gateways,
     identity,
-    ...(cluster.settings.cluster === undefined ? {} : { log: cluster.settings.cluster.log }),
+    ...fileFields(cluster.settings.cluster),
   });
   log.info({ gateways: network.gateways, channel: network.channel }, 'network started');
   return {
@@ -130,6 +130,13 @@ function tlsOf(options: UpOptions, workingDirectory: string): Pick<StartOptions,
   }
   const certificateFile = resolve(workingDirectory, tlsCert);
   return { tls: { certificateFile, keyFile: resolve(workingDirectory, tlsKey) } };
+}
+
+/** What other commands need to reach the nodes of many machines. */
+function fileFields(cluster: StartOptions['cluster']): Pick<NetworkFile, 'log' | 'privateTls'> {
+  if (cluster === undefined) return {};
+  const { log, privateTls } = cluster;
+  return { log, ...(privateTls === undefined ? {} : { privateTls }) };
 }
 
 /** `daybook up`: a network on this machine, until SIGINT or SIGTERM. */
