@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { DaybookError } from '../base/index.ts';
+import { type DaybookError, limits } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import type { Signer } from '../model/index.ts';
 import { type Client, connect } from './index.ts';
@@ -176,7 +176,9 @@ test('a call that is too large does not spoil the batch of others', async () => 
   const io = new VirtualIo(5);
   const { client } = await start(io, {});
   const good = client.submit('c', 'f', ['x']);
-  await expect(client.submit('c', 'f', [Buffer.alloc(2_000_000)])).rejects.toMatchObject({
+  await expect(
+    client.submit('c', 'f', [Buffer.alloc(limits.argumentBytesMax + 1)]),
+  ).rejects.toMatchObject({
     code: 'LIMIT_EXCEEDED',
     details: { limit: 'argumentBytesMax' },
   });
