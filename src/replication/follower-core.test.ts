@@ -132,7 +132,13 @@ function failureOf(event: FollowerEvent): FollowerEvent {
       return { type: 'fillFailed', error: outage };
     case 'confirmed':
       return { type: 'confirmFailed' };
-    default:
+    case 'openFailed':
+    case 'pullFailed':
+    case 'applyFailed':
+    case 'fillFailed':
+    case 'confirmFailed':
+    case 'tick':
+    case 'stop':
       return event;
   }
 }
@@ -222,6 +228,17 @@ describe('follower', () => {
     // One waits; no more are asked for.
     expect(types(page(1))).toEqual([]);
     expect(types({ type: 'applied', position: 1 })).toEqual(['apply', 'pull']);
+  });
+
+  it('is not stopped for ever by a timer that is early', () => {
+    const core = new FollowerCore({ retryMinMs: 100 });
+    core.step({ type: 'tick' }, 0);
+    core.step({ type: 'opened', at: { position: 0, cursor: '' } }, 0);
+    core.step({ type: 'confirmed', position: 0 }, 0);
+    const error = new DaybookError('PEER_UNREACHABLE', 'x');
+    expect(core.step({ type: 'pullFailed', error }, 0)).toEqual([{ type: 'wake', atMs: 100 }]);
+    expect(core.step({ type: 'tick' }, 99.7)).toEqual([{ type: 'wake', atMs: 100 }]);
+    expect(core.step({ type: 'tick' }, 100.2)).toMatchObject([{ type: 'pull' }]);
   });
 
   it('ends with an error that waiting does not help', () => {

@@ -135,6 +135,11 @@ export class FollowerCore {
         effects.push({ type: 'wake', atMs: this.#confirmAtMs });
         return undefined;
       case 'tick':
+        // A timer may be early.
+        for (const atMs of [this.#pullAtMs, this.#confirmAtMs]) {
+          if (atMs !== undefined && atMs > nowMs) effects.push({ type: 'wake', atMs });
+        }
+        return undefined;
       case 'stop':
         return undefined;
     }

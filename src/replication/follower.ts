@@ -112,7 +112,7 @@ class RunningFollower implements Follower {
     const { io } = this.#options;
     switch (effect.type) {
       case 'wake': {
-        const delayMs = Math.max(1, effect.atMs - io.clock.monotonicMs());
+        const delayMs = Math.max(1, Math.ceil(effect.atMs - io.clock.monotonicMs()));
         io.timers.after(delayMs, () => this.event({ type: 'tick' }), { keepAlive: true });
         return;
       }

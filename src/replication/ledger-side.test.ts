@@ -126,16 +126,16 @@ describe('journal', () => {
 
 describe('subscription', () => {
   it('delivers what ceases to match as deleted, and projects', () => {
-    const { select } = compileSubscription([
+    const subscription = compileSubscription([
       { contract: 'c', prefix: 'p/', selector: { kind: 'x' }, fields: ['kind', 'a.b'] },
     ]);
-    expect(select('c', 'p/1', '{"kind":"x","a":{"b":1,"c":2}}')).toEqual({
+    expect(subscription.select('c', 'p/1', '{"kind":"x","a":{"b":1,"c":2}}')).toEqual({
       value: '{"kind":"x","a":{"b":1}}',
     });
-    expect(select('c', 'p/1', '{"kind":"y"}')).toEqual({ value: undefined });
-    expect(select('c', 'p/1', undefined)).toEqual({ value: undefined });
-    expect(select('c', 'q', '{"kind":"x"}')).toBeUndefined();
-    expect(select('d', 'p/1', '{}')).toBeUndefined();
+    expect(subscription.select('c', 'p/1', '{"kind":"y"}')).toEqual({ value: undefined });
+    expect(subscription.select('c', 'p/1', undefined)).toEqual({ value: undefined });
+    expect(subscription.select('c', 'q', '{"kind":"x"}')).toBeUndefined();
+    expect(subscription.select('d', 'p/1', '{}')).toBeUndefined();
   });
 
   it('refuses what is malformed', () => {
