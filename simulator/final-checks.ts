@@ -1,4 +1,4 @@
-import { openBlockGenerator } from '../src/blocks/index.ts';
+import { type ChainPoint, openBlockGenerator } from '../src/blocks/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import {
   asAddress,
@@ -199,35 +199,58 @@ function checkRealTime(histories: readonly CallHistory[]): void {
   }
 }
 
-/** I7: every node's stream gives the same blocks and state roots. */
+/**
+ * I7: every node's stream gives the same blocks and state roots, however often the generator is
+ * killed and started again on the way.
+ */
 async function checkBlocks(
   cluster: Cluster,
   applied: readonly (readonly AppliedEntry[])[],
 ): Promise<number> {
-  const { world, network } = cluster;
-  const process = world.spawn('checker', 'checker');
   const ends: string[] = [];
   let height = 0;
-  for (const [number, entries] of applied.entries()) {
-    const io = simIo(world, process, new SimDisk(world), network);
-    const directory = `/blocks${number}`;
-    const buckets = new MemoryBucketStore();
-    const generator = await openBlockGenerator({ io, directory, buckets, bucketBits: 4 });
-    await generator.push(entries);
-    ({ height } = generator.point);
-    const last = height === 0 ? undefined : await generator.describe(height - 1);
-    ends.push(
-      [
-        height,
-        Buffer.from(generator.point.hash).toString('hex'),
-        Buffer.from(generator.point.commitHash).toString('hex'),
-        Buffer.from(last?.proof.stateRoot ?? []).toString('hex'),
-      ].join(' '),
-    );
-    await generator.close();
+  for (const entries of [applied[0] ?? [], ...applied]) {
+    // The first stream goes through without a crash.
+    const crashes = ends.length === 0 ? 0 : cluster.world.chance.between(1, 3);
+    const { point, stateRoot } = await generate(cluster, entries, crashes);
+    ({ height } = point);
+    const parts = [point.hash, point.commitHash, stateRoot];
+    ends.push([height, ...parts.map((part) => Buffer.from(part).toString('hex'))].join(' '));
   }
   for (const end of ends) if (end !== ends[0]) wrong('I7', `other blocks: ${ends.join(' / ')}`);
   return height;
+}
+
+async function generate(
+  cluster: Cluster,
+  entries: readonly AppliedEntry[],
+  crashes: number,
+): Promise<{ readonly point: ChainPoint; readonly stateRoot: Uint8Array }> {
+  const { world, network } = cluster;
+  const disk = new SimDisk(world);
+  const buckets = new MemoryBucketStore();
+  for (let left = crashes; ; left--) {
+    const process = world.spawn('checker', 'checker');
+    const io = simIo(world, process, disk, network);
+    const generator = await openBlockGenerator({
+      io,
+      directory: '/blocks',
+      buckets,
+      bucketBits: 4,
+      checkpointBlocks: 7,
+    });
+    const rest = entries.filter(({ address }) => address >= generator.nextAddress);
+    if (left > 0) {
+      await generator.push(rest.slice(0, world.chance.below(rest.length + 1)));
+      world.kill(process);
+      continue;
+    }
+    await generator.push(rest);
+    const { point } = generator;
+    const last = point.height === 0 ? undefined : await generator.describe(point.height - 1);
+    await generator.close();
+    return { point, stateRoot: last?.proof.stateRoot ?? Buffer.alloc(0) };
+  }
 }
 
 function wrong(invariant: string, what: string): never {

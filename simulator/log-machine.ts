@@ -132,7 +132,8 @@ export class LogMachine {
   #sequencer(): Sequencer {
     return {
       request: (group) => {
-        const late = this.#sequencers.length > 1 && this.#cluster.world.chance.happens(this.#lateShare);
+        const late =
+          this.#sequencers.length > 1 && this.#cluster.world.chance.happens(this.#lateShare);
         const sequencer = late ? this.#sequencers[0] : this.#sequencers.at(-1);
         if (sequencer === undefined) throw new DaybookError('CLOSED', 'no sequencer');
         return sequencer.request(group);
