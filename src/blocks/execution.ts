@@ -8,7 +8,7 @@ import {
   stateKey,
   verdicts,
 } from '../model/index.ts';
-import type { StateWrite } from '../state/index.ts';
+import { recordedUpdateOf, type StateWrite } from '../state/index.ts';
 import { decodeBlock, metadataIndex } from './fabric/block.ts';
 import { ProtoMessage } from './fabric/proto-reader.ts';
 import {
@@ -73,8 +73,11 @@ export class ChainExecution {
           details: { transaction, txId: head.txId },
         });
       }
-      const version = packVersion({ block: header.number, transaction });
-      this.#reexecution.apply(head.txId, head.timestampMs, writesOf(recorded, version));
+      const position = packVersion({ block: header.number, transaction });
+      const { timestampMs } = head;
+      const txId = Buffer.from(head.txId, 'hex');
+      const bulk = recordedUpdateOf(recorded.sets, { position, txId, timestampMs }, 0);
+      this.#reexecution.apply(head, writesOf(recorded, position), bulk);
     }
   }
 

@@ -2,7 +2,7 @@ import { type Bytestring, type ErrorCode, limits } from '../base/index.ts';
 import { createContractRuntime, type HistoryPage } from '../contract/index.ts';
 import type { Io } from '../io/index.ts';
 import { asPosition, type CommitRecord, decodeRecord } from '../model/index.ts';
-import { Overlay, type StateWrite } from '../state/index.ts';
+import { Overlay, type RecordedUpdate, type StateWrite } from '../state/index.ts';
 import { Engine, type EngineResults } from './engine.ts';
 import type { RunnerCall } from './frames.ts';
 
@@ -74,8 +74,15 @@ export class Reexecution {
     return { kind: 'record', record: parts.record, readHistory };
   }
 
-  /** Takes in what a valid transaction wrote. Keys are state keys. */
-  apply(txId: string, timestampMs: number, writes: readonly StateWrite[]): void {
+  /**
+   * Takes in what a valid transaction wrote. Keys are state keys. A bulk update is applied to rows
+   * as they are read, for ever: its rows do not show in histories.
+   */
+  apply(
+    { txId, timestampMs }: { readonly txId: string; readonly timestampMs: number },
+    writes: readonly StateWrite[],
+    bulk: RecordedUpdate | undefined,
+  ): void {
     for (const { key, value } of writes) {
       const rows = this.#histories.get(key);
       const row = { txId, timestampMs, value };
@@ -83,7 +90,10 @@ export class Reexecution {
       else rows.push(row);
     }
     this.#engine.apply(
-      writes.map((write) => ({ kind: 'write', ...write })),
+      [
+        ...(bulk === undefined ? [] : [{ kind: 'bulk', update: bulk } as const]),
+        ...writes.map((write) => ({ kind: 'write', ...write }) as const),
+      ],
       asPosition(0),
     );
   }
