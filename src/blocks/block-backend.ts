@@ -27,6 +27,8 @@ export interface BlockStatus {
   /** Hexadecimal. */
   readonly blockHash: string;
   readonly stateRoot: string;
+  /** Position of a bulk update whose rows the next block needs and the state has not all updated. */
+  readonly waitingFor?: Position;
 }
 
 /** What a state tree knows of a key after the newest block, see `completeStateProof`. */
@@ -35,12 +37,18 @@ export interface KeyPath {
   /** End of the newest block: the row wanted is the newest version before it. */
   readonly position: Position;
   readonly block: AttestationJson;
+  /** Bulk updates that the block's state root covers as pending, ascending. */
+  readonly pending: readonly Position[];
+  /** The root over them, hexadecimal. */
+  readonly pendingRoot: string;
 }
 
 /** A generator, here or in another process. One `push` at a time. */
 export interface BlockBackend {
   /** Address of the entry to hand in first. */
   readonly nextAddress: Address;
+  /** Where the replica's state keeps the rows that bulk updates changed (`State.bulkDirectory`). */
+  useBulkDirectory?(directory: string): Promise<void>;
   /** Takes the next entries; resolves when the blocks that they complete are stored. */
   push(entries: readonly AppliedEntry[]): Promise<BlockStatus>;
   status(): Promise<BlockStatus>;
@@ -100,17 +108,19 @@ export async function openLocalBlocks(
 /** The backend of an open generator. */
 export function localBlocks(generator: BlockGenerator): BlockBackend {
   const status = async (): Promise<BlockStatus> => {
-    const { point } = generator;
+    const { point, waitingFor } = generator;
     return {
       height: point.height,
       position: point.position,
       records: point.historySize,
       blockHash: Buffer.from(point.hash).toString('hex'),
-      stateRoot: generator.tree.stateRoot().toString('hex'),
+      stateRoot: generator.stateRoot.toString('hex'),
+      ...(waitingFor === undefined ? {} : { waitingFor }),
     };
   };
   return {
     nextAddress: generator.nextAddress,
+    useBulkDirectory: async (directory) => generator.useBulkDirectory(directory),
     push: async (entries) => {
       await generator.push(entries);
       return status();
@@ -123,8 +133,15 @@ export function localBlocks(generator: BlockGenerator): BlockBackend {
       if (point.height === 0) throw new DaybookError('PROOF_NOT_READY', 'there is no block yet');
       // The path is taken at once: blocks may be added while the block is read.
       const path = tree.path(key);
+      const { updates, root } = generator.pending;
       const block = await store.block(point.height - 1);
-      return { path, position: point.position, block: attestationToJson(attestationOf(block)) };
+      return {
+        path,
+        position: point.position,
+        block: attestationToJson(attestationOf(block)),
+        pending: updates,
+        pendingRoot: root.toString('hex'),
+      };
     },
     close: () => generator.close(),
   };

@@ -25,6 +25,10 @@ peer.handle(blockMethods.open, async (payload) => {
 peer.handle(blockMethods.push, async (payload) =>
   json(await opened().push(decodeApplied(payload))),
 );
+peer.handle(blockMethods.useBulkDirectory, async (payload) => {
+  await opened().useBulkDirectory?.(JSON.parse(payload.toString()) as string);
+  return [];
+});
 peer.handle(blockMethods.status, async () => json(await opened().status()));
 peer.handle(blockMethods.block, async (payload) => [
   await opened().block(Number(payload.toString())),

@@ -18,6 +18,8 @@ export const blockMethods = {
   /** The key's bytes → {@link KeyPathJson}. */
   keyPath: 6,
   close: 7,
+  /** A path → nothing. */
+  useBulkDirectory: 8,
 } as const;
 
 /** A {@link KeyPath} with bytes in hexadecimal. */
@@ -75,6 +77,9 @@ export async function startBlockProcess(
 
 function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
   return {
+    useBulkDirectory: async (directory) => {
+      await peer.call(blockMethods.useBulkDirectory, json(directory));
+    },
     push: async (entries) => {
       const answer = await peer.call(blockMethods.push, [encodeApplied(entries)]);
       return parse<BlockStatus>(answer);

@@ -2,19 +2,16 @@ import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/i
 import type { Io } from '../io/index.ts';
 import { type Position, positionOf, type TxId } from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
-import {
-  completeStateProof,
-  noPendingUpdates,
-  type Row,
-  stateProofToJson,
-} from '../state/index.ts';
+import { type Row, type State, stateProofToJson } from '../state/index.ts';
 import type { BlockBackend, BlockStatus } from './block-backend.ts';
-import type { KeyProof, Receipt } from './receipt.ts';
+import { type KeyProof, provenRow, type Receipt } from './receipt.ts';
 
 /** Settings of {@link startBlockService}. */
 export interface BlockServiceOptions {
   readonly io: Pick<Io, 'timers'>;
-  readonly replica: Pick<Replica, 'readApplied'>;
+  readonly replica: Pick<Replica, 'readApplied'> & {
+    readonly state?: Pick<State, 'bulkDirectory'>;
+  };
   /** Opens the generator: at the start, and again when its process has ended. */
   readonly open: () => Promise<BlockBackend>;
   /** The row of a key as it was before a position: the newest version below it. */
@@ -87,9 +84,13 @@ export class BlockService {
     if (this.#status.height === 0) {
       throw new DaybookError('PROOF_NOT_READY', 'there is no block yet');
     }
-    const { path, position, block } = await this.#backend.keyPath(key);
-    const row = this.#options.rowBefore(key, position);
-    const proof = completeStateProof(key, path, row, noPendingUpdates);
+    const answer = await this.#backend.keyPath(key);
+    const { path, position, block } = answer;
+    const { pending, pendingRoot } = answer;
+    const proof = provenRow(key, path, Buffer.from(pendingRoot, 'hex'), [
+      () => this.#options.rowBefore(key, position),
+      ...pending.toReversed().map((before) => () => this.#options.rowBefore(key, before)),
+    ]);
     return { kind: 'daybook key proof 1', proof: stateProofToJson(proof), block };
   }
 
@@ -163,10 +164,19 @@ export class BlockService {
     // Nothing may come along to be pushed for a long time, and there are other calls to serve.
     backend.onExit?.(end);
     try {
+      const { state } = this.#options.replica;
+      if (state !== undefined) await backend.useBulkDirectory?.(state.bulkDirectory);
       const from = positionOf(backend.nextAddress, 0);
       for await (const entries of this.#options.replica.readApplied(from, stop.signal)) {
         for (const part of parts(entries)) {
-          const status = await backend.push(part);
+          let status = await backend.push(part);
+          while (status.waitingFor !== undefined && !stop.signal.aborted) {
+            // Blocks wait for the rows of a bulk update; commits go on.
+            this.#status = status;
+            this.#wake();
+            await this.#pause(bulkPollMs);
+            status = await backend.push([]);
+          }
           // A generator that starts again repeats blocks that it has.
           if (status.height >= this.#status.height) this.#status = status;
           this.#wake();
@@ -234,6 +244,8 @@ export class BlockService {
     });
   }
 }
+
+const bulkPollMs = 100;
 
 /** Splits entries so that a message stays far below `frameBytesMax`. */
 function* parts(entries: readonly AppliedEntry[]): Generator<readonly AppliedEntry[]> {

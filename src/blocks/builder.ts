@@ -2,6 +2,8 @@ import { hash } from 'node:crypto';
 import { asBuffer, assert, type Bytestring, bytestringOfText } from '../base/index.ts';
 import {
   addressOf,
+  type BulkRule,
+  bulkRuleDefaults,
   type ChannelConfig,
   decodeChannelConfig,
   decodeTransaction,
@@ -13,9 +15,15 @@ import {
   verdicts,
 } from '../model/index.ts';
 import { configKey, configNamespace } from '../replica/index.ts';
-import type { StateTree, StateWrite } from '../state/index.ts';
+import {
+  type RecordedUpdate,
+  recordedUpdateOf,
+  type StateTree,
+  type StateWrite,
+} from '../state/index.ts';
 import { type RecordSigning, recordSignings } from './batch-paths.ts';
 import { encodeBlockProof } from './block-proof.ts';
+import { BulkSwitch } from './bulk-switch.ts';
 import type { BlockCut, BlockRecord } from './cutter.ts';
 import {
   type BlockHeader,
@@ -92,6 +100,8 @@ export interface BuiltBlock {
 export class BlockBuilder {
   readonly #tree: StateTree;
   readonly #history: HistoryFrontier;
+  readonly #bulk = new BulkSwitch();
+  #rule: BulkRule | undefined;
   readonly #writer = new EnvelopeWriter();
   readonly #signings = new WeakMap<object, RecordSigning[]>();
   #point: ChainPoint;
@@ -105,7 +115,9 @@ export class BlockBuilder {
     this.#point = point;
     this.#tree = tree;
     this.#history = new HistoryFrontier(point.historySize, point.historyEdge);
-    this.#channel = point.configJson === '' ? '' : decodeChannelConfig(point.configJson).channel;
+    const config = configAt(point);
+    this.#channel = config?.channel ?? '';
+    this.#rule = config?.bulk;
   }
 
   /** Where the chain stands after the blocks built so far. */
@@ -113,11 +125,31 @@ export class BlockBuilder {
     return this.#point;
   }
 
+  /** Positions of bulk updates that the state root covers as pending, ascending. */
+  get pendingUpdates(): readonly Position[] {
+    return this.#bulk.positions;
+  }
+
+  /** Root over them. */
+  get pendingRoot(): Buffer {
+    return this.#bulk.pendingRoot;
+  }
+
+  /** Bulk updates whose rows {@link BlockBuilder.build} needs for this cut. */
+  updatesDue(cut: BlockCut): Position[] {
+    return this.#bulk.due(this.#point.height, this.#recordedUpdates(cut), this.#rule);
+  }
+
   /**
    * @param versionOf - block and transaction of a position in an earlier block; positions that
    *   name no record get an answer, too, but always the same one.
+   * @param updatedRows - the rows that each of {@link BlockBuilder.updatesDue} changed.
    */
-  build(cut: BlockCut, versionOf: (position: Position) => BlockVersion): BuiltBlock {
+  build(
+    cut: BlockCut,
+    versionOf: (position: Position) => BlockVersion,
+    updatedRows: (position: Position) => Iterable<readonly StateWrite[]> = noRows,
+  ): BuiltBlock {
     assert(cut.first === this.#point.position, 'a cut that does not follow the last block');
     const number = this.#point.height;
     const { content } = cut;
@@ -131,6 +163,7 @@ export class BlockBuilder {
     const resolve = resolver(number, positions, versionOf);
     if (content.kind === 'config') {
       this.#channel = content.config.channel;
+      this.#rule = content.config.bulk;
       end = this.#put(
         encodeConfigEnvelope({
           config: content.config,
@@ -160,10 +193,50 @@ export class BlockBuilder {
       if (one.verdict === verdicts.valid) collectWrites(one, number, transaction, writes);
     }
     const envelopes = ends.map((stop, at) => this.#data.subarray(ends[at - 1] ?? 0, stop));
-    return this.#seal(cut, { positions, filter, writes, txIds, envelopes, end });
+    return this.#seal(cut, { positions, filter, writes, txIds, envelopes, end }, updatedRows);
   }
 
-  #seal(cut: BlockCut, parts: BlockContents): BuiltBlock {
+  #recordedUpdates({ content }: BlockCut): RecordedUpdate[] {
+    if (content.kind !== 'records') return [];
+    const { heavyRowsMin } = this.#rule ?? bulkRuleDefaults;
+    return content.records.flatMap(({ record, position, verdict }) => {
+      if (verdict !== verdicts.valid) return [];
+      const at = { position, txId: record.txId, timestampMs: 0 };
+      return recordedUpdateOf(record.sets, at, heavyRowsMin) ?? [];
+    });
+  }
+
+  /** Brings the block's writes into the tree, and the rows of bulk updates that switch here. */
+  #updateTree(
+    cut: BlockCut,
+    writes: BlockContents['writes'],
+    updatedRows: (position: Position) => Iterable<readonly StateWrite[]>,
+  ): void {
+    const tree = this.#tree;
+    const rows = [...writes].map(
+      ([key, { value, version }]): StateWrite => ({ key, value, version }),
+    );
+    tree.update(rows);
+    const added = this.#recordedUpdates(cut);
+    for (const { position, keeps } of this.#bulk.step(
+      this.#point.height,
+      added,
+      this.#rule,
+      rows,
+    )) {
+      for (const part of updatedRows(position)) {
+        tree.update(part.filter(({ key }) => keeps(key)));
+        // Hashes what has come: the tree must not hold all rows besides.
+        tree.root();
+      }
+    }
+  }
+
+  #seal(
+    cut: BlockCut,
+    parts: BlockContents,
+    updatedRows: (position: Position) => Iterable<readonly StateWrite[]>,
+  ): BuiltBlock {
     const { height: number, hash: previousHash, commitHash: previousCommit } = this.#point;
     const { positions, filter, writes, txIds, envelopes } = parts;
     const historyHashes: { level: number; hash: Buffer }[] = [];
@@ -179,10 +252,8 @@ export class BlockBuilder {
     const sorted = [...writes.keys()].sort().map((key) => {
       return writes.get(key) as CommittedWrite & { version: Position };
     });
-    this.#tree.update(
-      [...writes].map(([key, { value, version }]): StateWrite => ({ key, value, version })),
-    );
-    const stateRoot = this.#tree.stateRoot();
+    this.#updateTree(cut, writes, updatedRows);
+    const stateRoot = this.#tree.stateRoot(this.#bulk.pendingRoot);
     const header: BlockHeader = {
       number,
       previousHash,
@@ -289,6 +360,8 @@ interface BlockContents {
 type Resolver = (position: Position) => BlockVersion;
 
 const noTxId = Buffer.alloc(32);
+
+const noRows = (): never[] => [];
 
 /** The bytes of a block with these signatures. */
 export function encodeBuiltBlock(

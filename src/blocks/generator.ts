@@ -2,7 +2,13 @@ import { ByteReader, ByteWriter, DaybookError, isDaybookError, limits } from '..
 import type { Io } from '../io/index.ts';
 import { type Address, addressOf, asPosition, type Position, type Signer } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
-import { type BucketStore, openBucketStore, StateTree } from '../state/index.ts';
+import {
+  type BucketStore,
+  openBucketStore,
+  openUpdatedRows,
+  StateTree,
+  type UpdatedRows,
+} from '../state/index.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
 import {
@@ -14,7 +20,7 @@ import {
   signBuiltBlock,
   viewBuiltBlock,
 } from './builder.ts';
-import { Cutter } from './cutter.ts';
+import { type BlockCut, Cutter } from './cutter.ts';
 import {
   type BlockHeader,
   decodeBlock,
@@ -61,6 +67,10 @@ export class BlockGenerator {
   readonly #builder: BlockBuilder;
   readonly #cutter: Cutter;
   readonly #writer = new ProtoWriter(1 << 20);
+  /** Blocks that are cut and not made: the first one waits for a bulk update's rows. */
+  #cuts: BlockCut[] = [];
+  #waitingFor: Position | undefined;
+  #bulkDirectory: string | undefined;
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -78,7 +88,33 @@ export class BlockGenerator {
 
   /** Address of the entry to hand in first. */
   get nextAddress(): Address {
-    return addressOf(this.#cutter.first);
+    return addressOf(this.point.position);
+  }
+
+  /**
+   * The bulk update whose rows are not there yet: until they are no block can be made, and
+   * {@link BlockGenerator.push} had better hand in nothing.
+   */
+  get waitingFor(): Position | undefined {
+    return this.#waitingFor;
+  }
+
+  /**
+   * Tells where the replica's state keeps the rows that bulk updates changed. Without it a block
+   * that switches to such rows is never made.
+   */
+  useBulkDirectory(directory: string): void {
+    this.#bulkDirectory = directory;
+  }
+
+  /** Bulk updates that the newest state root covers as pending, ascending, and the root over them. */
+  get pending(): { readonly updates: readonly Position[]; readonly root: Buffer } {
+    return { updates: this.#builder.pendingUpdates, root: this.#builder.pendingRoot };
+  }
+
+  /** The state root after the newest block. */
+  get stateRoot(): Buffer {
+    return this.tree.stateRoot(this.#builder.pendingRoot);
   }
 
   /** Where the chain stands after the last block. */
@@ -87,18 +123,57 @@ export class BlockGenerator {
   }
 
   /**
-   * Takes the next entries; resolves when the blocks they complete are stored.
+   * Takes the next entries; resolves when the blocks they complete are stored, or wait for a bulk
+   * update (see {@link BlockGenerator.waitingFor}; then no entries at all ask again).
    *
    * @throws {DaybookError} `BLOCK_MISMATCH` when the log gives another block than the one that is
    *   stored under its number: one of the two was tampered with.
    */
   async push(entries: readonly AppliedEntry[]): Promise<void> {
     for (const entry of entries) {
-      for (const cut of this.#cutter.push(entry)) {
-        const built = this.#builder.build(cut, (position) => this.#versions.versionOf(position));
+      this.#cuts.push(...this.#cutter.push(entry));
+      await this.#buildAll();
+    }
+    await this.#buildAll();
+  }
+
+  async #buildAll(): Promise<void> {
+    for (let cut = this.#cuts[0]; cut !== undefined; cut = this.#cuts[0]) {
+      const rows = await this.#updatedRows(cut);
+      if (rows === undefined) return;
+      try {
+        const built = this.#builder.build(
+          cut,
+          (position) => this.#versions.versionOf(position),
+          (position) => (rows.get(position) as UpdatedRows).rows(),
+        );
+        this.#cuts.shift();
         await this.#keep(built);
+      } finally {
+        for (const file of rows.values()) await file.close();
       }
     }
+  }
+
+  /** The rows of the bulk updates that switch in this block; `undefined`: not all are there. */
+  async #updatedRows(cut: BlockCut): Promise<Map<Position, UpdatedRows> | undefined> {
+    const { io } = this.#options;
+    const bulkDirectory = this.#bulkDirectory;
+    const files = new Map<Position, UpdatedRows>();
+    this.#waitingFor = undefined;
+    for (const position of this.#builder.updatesDue(cut)) {
+      const file =
+        bulkDirectory === undefined
+          ? undefined
+          : await openUpdatedRows(io.disk, bulkDirectory, position);
+      if (file === undefined) {
+        this.#waitingFor = position;
+        for (const open of files.values()) await open.close();
+        return undefined;
+      }
+      files.set(position, file);
+    }
+    return files;
   }
 
   /** Block and transaction number of a position. */
@@ -126,6 +201,8 @@ export class BlockGenerator {
     await this.store.sync();
     await this.history.sync();
     await this.#versions.sync();
+    // What waits for its switch is not saved: a restart then begins before it.
+    if (this.#builder.pendingUpdates.length > 0) return;
     await this.#buckets.save(this.tree, encodePoint(this.point));
   }
 

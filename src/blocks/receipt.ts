@@ -1,4 +1,4 @@
-import { type Bytestring, DaybookError } from '../base/index.ts';
+import { type Bytestring, DaybookError, isDaybookError } from '../base/index.ts';
 import {
   asPosition,
   IdentityVerifier,
@@ -11,10 +11,11 @@ import {
 } from '../model/index.ts';
 import {
   completeStateProof,
-  noPendingUpdates,
   type ProvenRow,
   type Row,
+  type StateProof,
   type StateProofJson,
+  type StateProofPath,
   stateProofFromJson,
   stateProofToJson,
   verifyStateProof,
@@ -156,10 +157,38 @@ export async function makeKeyProof(
   rowBefore: (key: Bytestring, position: Position) => Row | undefined,
 ): Promise<KeyProof> {
   const { store, point } = generator;
-  const row = rowBefore(key, point.position);
-  const proof = completeStateProof(key, generator.tree.path(key), row, noPendingUpdates);
+  const { updates, root } = generator.pending;
+  const proof = provenRow(key, generator.tree.path(key), root, [
+    () => rowBefore(key, point.position),
+    ...updates.toReversed().map((position) => () => rowBefore(key, position)),
+  ]);
   const block = attestationToJson(attestationOf(await store.block(point.height - 1)));
   return { kind: 'daybook key proof 1', proof: stateProofToJson(proof), block };
+}
+
+/**
+ * Completes a proof with the row that the tree covers: while bulk updates are pending that is the
+ * row before them, unless it was written since.
+ *
+ * @param candidates - give the key's row, newest first.
+ * @throws {DaybookError} `PROOF_NOT_READY` when the tree covers none of them.
+ */
+export function provenRow(
+  key: Bytestring,
+  path: StateProofPath,
+  pendingRoot: Uint8Array,
+  candidates: readonly (() => Row | undefined)[],
+): StateProof {
+  let failure: unknown;
+  for (const candidate of candidates) {
+    try {
+      return completeStateProof(key, path, candidate(), pendingRoot);
+    } catch (error) {
+      if (!isDaybookError(error, 'PROOF_NOT_READY')) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
 }
 
 /**

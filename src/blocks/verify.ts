@@ -1,6 +1,8 @@
 import { type Bytestring, bytestringOfText, DaybookError, toDaybookError } from '../base/index.ts';
 import type { Disk } from '../io/index.ts';
 import {
+  type BulkRule,
+  bulkRuleDefaults,
   decodeChannelConfig,
   IdentityVerifier,
   type MspConfig,
@@ -10,10 +12,18 @@ import {
   verdicts,
 } from '../model/index.ts';
 import { configKey, configNamespace } from '../replica/index.ts';
-import { StateTree, type StateWrite } from '../state/index.ts';
+import {
+  PendingUpdate,
+  type RecordedUpdate,
+  type Row,
+  recordedUpdateOf,
+  StateTree,
+  type StateWrite,
+} from '../state/index.ts';
 import { attestationOf, verifyAttestation } from './attestation.ts';
 import { lengthPrefix, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
 import type { BlockProof } from './block-proof.ts';
+import { BulkSwitch } from './bulk-switch.ts';
 import {
   type BlockHeader,
   type BlockParts,
@@ -139,6 +149,12 @@ export class ChainVerification {
   readonly #tree = new StateTree({ bucketBits: 16 });
   readonly #versions = new Map<Bytestring, BlockVersion>();
   readonly #history = new HistoryFrontier();
+  /** All rows, as bulk updates need them. */
+  readonly #rows = new Map<Bytestring, Row>();
+  readonly #bulk = new BulkSwitch();
+  /** Rows that each pending bulk update changed. */
+  readonly #updatedRows = new Map<Position, Row[]>();
+  #rule: BulkRule | undefined;
   #verifier: IdentityVerifier | undefined;
   #channel = '';
   #configs = 0;
@@ -191,9 +207,11 @@ export class ChainVerification {
     const proof = verifyAttestation(attestationOf(bytes), { msps: [], signaturesMin }, verifier);
     this.#checkCover(block, proof);
     const writes = new Map<Bytestring, CommittedWrite & { readonly version: Position }>();
+    const updates: RecordedUpdate[] = [];
     if (config !== undefined) {
       this.#appendHistory(block, proof, 0, Buffer.alloc(32));
       this.#channel = config.channel;
+      this.#rule = config.bulk;
       this.#verifier = new IdentityVerifier(config.msps);
       this.#lastConfig = block.header.number;
       this.#configs++;
@@ -203,8 +221,8 @@ export class ChainVerification {
           writes: [{ key: configKey, value: bytestringOfText(config.json) }],
         },
       ]);
-    } else this.#transactions(block, proof, verifier, writes);
-    this.#checkRoots(block, proof, writes);
+    } else this.#transactions(block, proof, verifier, writes, updates);
+    this.#checkRoots(block, proof, writes, updates);
     this.#header = block.header;
     this.#end = proof.end;
   }
@@ -264,6 +282,7 @@ export class ChainVerification {
     proof: BlockProof,
     verifier: IdentityVerifier,
     writes: Map<Bytestring, CommittedWrite & { readonly version: Position }>,
+    updates: RecordedUpdate[],
   ): void {
     for (const [transaction, envelope] of block.envelopes.entries()) {
       try {
@@ -274,6 +293,16 @@ export class ChainVerification {
         if (head.channel !== this.#channel) fail('the channel');
         const done = verifyEnvelope(head, verifier);
         this.#checkReads(done);
+        const position = proof.positions[transaction] as Position;
+        const update = recordedUpdateOf(
+          done.sets,
+          { position, txId: Buffer.from(head.txId, 'hex'), timestampMs: head.timestampMs },
+          (this.#rule ?? bulkRuleDefaults).heavyRowsMin,
+        );
+        if (update !== undefined) {
+          updates.push(update);
+          this.#update(update, { block: block.header.number, transaction });
+        }
         this.#write(writes, block, proof, transaction, done.sets);
         this.#valid++;
       } catch (thrown) {
@@ -284,6 +313,22 @@ export class ChainVerification {
         });
       }
     }
+  }
+
+  /** Every row takes the update here at once; the tree gets it when it switches. */
+  #update(recorded: RecordedUpdate, place: BlockVersion): void {
+    const update = new PendingUpdate(recorded);
+    const updated: Row[] = [];
+    for (const row of this.#rows.values()) {
+      if (!update.covers(row.key)) continue;
+      const value = update.valueAfter(row.key, row.value);
+      if (value !== undefined) updated.push({ key: row.key, value, version: update.position });
+    }
+    for (const row of updated) {
+      this.#rows.set(row.key, row);
+      this.#versions.set(row.key, place);
+    }
+    this.#updatedRows.set(update.position, updated);
   }
 
   #appendHistory(block: BlockParts, proof: BlockProof, transaction: number, txId: Buffer): void {
@@ -320,8 +365,13 @@ export class ChainVerification {
       for (const { key, value } of rows) {
         const whole = stateKey(namespace, key);
         writes.set(whole, { namespace, key, value, ...place, version });
-        if (value === undefined) this.#versions.delete(whole);
-        else this.#versions.set(whole, place);
+        if (value === undefined) {
+          this.#versions.delete(whole);
+          this.#rows.delete(whole);
+        } else {
+          this.#versions.set(whole, place);
+          this.#rows.set(whole, { key: whole, value, version });
+        }
       }
     }
   }
@@ -330,13 +380,20 @@ export class ChainVerification {
     block: BlockParts,
     proof: BlockProof,
     writes: ReadonlyMap<Bytestring, CommittedWrite & { readonly version: Position }>,
+    updates: readonly RecordedUpdate[],
   ): void {
     if (this.#history.size !== proof.historySize) fail('the history size');
     if (!this.#history.root().equals(proof.historyRoot)) fail('the history root');
-    this.#tree.update(
-      [...writes].map(([key, { value, version }]): StateWrite => ({ key, value, version })),
+    const rows = [...writes].map(
+      ([key, { value, version }]): StateWrite => ({ key, value, version }),
     );
-    this.#stateRoot = this.#tree.stateRoot();
+    this.#tree.update(rows);
+    const switched = this.#bulk.step(block.header.number, updates, this.#rule, rows);
+    for (const { position, keeps } of switched) {
+      this.#tree.update((this.#updatedRows.get(position) ?? []).filter(({ key }) => keeps(key)));
+      this.#updatedRows.delete(position);
+    }
+    this.#stateRoot = this.#tree.stateRoot(this.#bulk.pendingRoot);
     if (!this.#stateRoot.equals(proof.stateRoot)) fail('the state root');
     const stored = block.metadata[metadataIndex.commitHash] as Buffer;
     if (block.header.number === 0) {

@@ -364,6 +364,11 @@ export class State implements StateView {
     return () => this.#flushed.delete(listener);
   }
 
+  /** Where the rows lie that each bulk update changed, see `openUpdatedRows`. */
+  get bulkDirectory(): string {
+    return bulkDirectory(this.#directory);
+  }
+
   /** Bulk updates that not all rows in the store have taken, in log order. */
   get pendingUpdates(): readonly PendingUpdate[] {
     return this.#bulk.pending.all;

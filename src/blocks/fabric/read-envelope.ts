@@ -1,4 +1,5 @@
 import { type Bytestring, bytestringOf } from '../../base/index.ts';
+import type { BulkUpdate } from '../../model/index.ts';
 import { ProtoMessage } from './proto-reader.ts';
 
 /** `common.HeaderType` values that occur in blocks. */
@@ -6,6 +7,9 @@ export const headerTypes = { message: 0, config: 1, endorserTransaction: 3 } as 
 
 /** Protobuf field of `common.Envelope` that carries a {@link SigningProof}; Fabric ignores it. */
 export const signingProofField = 1001;
+
+/** Protobuf field of `kvrwset.KVRWSet` that carries bulk updates; Fabric ignores it. */
+export const bulkUpdatesField = 1001;
 
 /** A version in Fabric's form: block number and number of the transaction in the block. */
 export interface BlockVersion {
@@ -109,6 +113,7 @@ export interface EnvelopeSet {
   }[];
   readonly ranges: number;
   readonly writes: readonly { readonly key: Bytestring; readonly value: Bytestring | undefined }[];
+  readonly bulkUpdates: readonly BulkUpdate[];
 }
 
 /**
@@ -164,6 +169,16 @@ function readSet(bytes: Buffer): EnvelopeSet {
       const row = new ProtoMessage(write, 'write');
       const key = bytestringOf(row.bytes(1));
       return { key, value: row.number(2) === 1 ? undefined : bytestringOf(row.bytes(3)) };
+    }),
+    bulkUpdates: rows.repeated(bulkUpdatesField).map((update) => {
+      const bulk = new ProtoMessage(update, 'bulk update');
+      return {
+        start: bytestringOf(bulk.bytes(1)),
+        end: bytestringOf(bulk.bytes(2)),
+        query: bulk.text(3),
+        update: bulk.text(4),
+        rows: bulk.number(5),
+      };
     }),
   };
 }

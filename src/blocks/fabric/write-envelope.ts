@@ -9,10 +9,12 @@ import type {
   Transaction,
 } from '../../model/index.ts';
 import { ProtoWriter } from './proto-writer.ts';
-import { type BlockVersion, headerTypes, signingProofField } from './read-envelope.ts';
-
-/** Protobuf field of `kvrwset.KVRWSet` that carries bulk updates; Fabric ignores it. */
-export const bulkUpdatesField = 1001;
+import {
+  type BlockVersion,
+  bulkUpdatesField,
+  headerTypes,
+  signingProofField,
+} from './read-envelope.ts';
 
 const nodeChaincode = 2;
 const statusOk = 200;

@@ -9,7 +9,7 @@ import { MemoryStore } from '../memory-store.ts';
 import { bulkDirectory, openState, type State } from '../open-state.ts';
 import type { Row, StateChange, StateWrite } from '../state.ts';
 import { PendingUpdate, type RecordedUpdate } from './pending-updates.ts';
-import { readUpdatedRows } from './updated-rows.ts';
+import { openUpdatedRows } from './updated-rows.ts';
 
 const real = realIo();
 const keys = Array.from({ length: 12 }, (_, at) => `k${String(at).padStart(2, '0')}`);
@@ -160,9 +160,14 @@ test('deferred updates equal eager ones, at every step, through crashes', async 
         expect(plain(store.range('', ''))).toEqual(eager.sorted());
         for (const [position, updated] of eager.updated) {
           const rows = new Map<string, string | undefined>();
-          const files = readUpdatedRows(real.disk, bulkDirectory(directory), position as never);
-          for await (const writes of files)
+          const file = await openUpdatedRows(
+            real.disk,
+            bulkDirectory(directory),
+            position as never,
+          );
+          for (const writes of file?.rows() ?? [])
             for (const { key, value } of writes) rows.set(key, value);
+          await file?.close();
           expect(rows).toEqual(updated);
         }
         // Every version is in the history, those that an update made too.

@@ -83,35 +83,45 @@ export async function hasUpdatedRows(
   return (await disk.list(directory)).includes(`${position}.rows`);
 }
 
-/** The rows of a complete file, in arrays: writes of version `position`. */
-export async function* readUpdatedRows(
+/** A complete file of rows, open. */
+export interface UpdatedRows {
+  /** The rows in arrays: writes of the update's version. Each reads from the beginning. */
+  rows(): Iterable<StateWrite[]>;
+  close(): Promise<void>;
+}
+
+/** Opens the rows that an update changed; `undefined` as long as it has not gone through all. */
+export async function openUpdatedRows(
   disk: Disk,
   directory: string,
   position: Position,
-): AsyncGenerator<StateWrite[]> {
+): Promise<UpdatedRows | undefined> {
+  if (!(await hasUpdatedRows(disk, directory, position))) return undefined;
   const file = await disk.open(`${directory}/${position}.rows`);
-  try {
-    const size = await file.size();
-    let rest = Buffer.alloc(0);
-    for (let offset = 0; offset < size; ) {
-      const fresh = Buffer.allocUnsafe(Math.min(readBytes, size - offset));
-      offset += await file.read(fresh, offset);
-      const bytes = Buffer.concat([rest, fresh]);
-      const writes: StateWrite[] = [];
-      let at = 0;
-      for (let end = rowEnd(bytes, at); end !== undefined; end = rowEnd(bytes, at)) {
-        const reader = new ByteReader(bytes.subarray(at, end), 'updated row');
-        const key = reader.bytestring(limits.keyBytesMax + limits.nameBytesMax + 1);
-        writes.push({ key, value: reader.bytestring(limits.valueBytesMax), version: position });
-        at = end;
-      }
-      rest = bytes.subarray(at);
-      yield writes;
+  const size = await file.size();
+  return { rows: () => rowsIn(file, size, position), close: () => file.close() };
+}
+
+function* rowsIn(file: DiskFile, size: number, position: Position): Generator<StateWrite[]> {
+  let rest = Buffer.alloc(0);
+  for (let offset = 0; offset < size; ) {
+    const fresh = Buffer.allocUnsafe(Math.min(readBytes, size - offset));
+    const count = file.readSync(fresh, offset);
+    assert(count > 0, 'a file of updated rows is shorter than it was');
+    offset += count;
+    const bytes = Buffer.concat([rest, fresh.subarray(0, count)]);
+    const writes: StateWrite[] = [];
+    let at = 0;
+    for (let end = rowEnd(bytes, at); end !== undefined; end = rowEnd(bytes, at)) {
+      const reader = new ByteReader(bytes.subarray(at, end), 'updated row');
+      const key = reader.bytestring(limits.keyBytesMax + limits.nameBytesMax + 1);
+      writes.push({ key, value: reader.bytestring(limits.valueBytesMax), version: position });
+      at = end;
     }
-    assert(rest.length === 0, 'a file of updated rows ends with a row');
-  } finally {
-    await file.close();
+    rest = bytes.subarray(at);
+    yield writes;
   }
+  assert(rest.length === 0, 'a file of updated rows ends with a row');
 }
 
 /** Where the row that begins at `at` ends; `undefined`: not in these bytes. */

@@ -1,0 +1,146 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, expect, test } from 'vitest';
+import { realIo } from '../io/index.ts';
+import { encodeEntry, positionOf, stateKey } from '../model/index.ts';
+import { openReplica } from '../replica/index.ts';
+import {
+  configEntry,
+  deployRecord,
+  entryOfRecords,
+  type TestRecord,
+  testConfig,
+  testMember,
+} from '../replica/testing/ledger.ts';
+import { MemoryLog } from '../replica/testing/memory-log.ts';
+import { MemoryBucketStore, MemoryStore, openState, StateTree } from '../state/index.ts';
+import { localBlocks } from './block-backend.ts';
+import { startBlockService } from './block-service.ts';
+import { openBlockGenerator } from './generator.ts';
+import { verifyKeyProof } from './receipt.ts';
+import { rowsBefore } from './row-before.ts';
+import { verifyChain } from './verify.ts';
+
+/*
+ * Bulk updates behind a real replica. `verifyChain` applies every update to all rows at once and
+ * compares the state root of every block, so a chain that it accepts is the eager one.
+ */
+
+const directory = mkdtempSync(join(tmpdir(), 'daybook-bulk-blocks-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const keys = Array.from({ length: 8 }, (_, at) => `k${at}`);
+const place = fc.nat(keys.length - 1);
+
+const move = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      key: place,
+      n: fc.option(fc.nat(9), { nil: undefined }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      from: place,
+      query: fc.constantFrom('{}', '{"n":{"$gte":5}}'),
+      update: fc.constantFrom('{"$inc":{"n":3}}', '{"$mul":{"n":2}}', '{"$set":{"s":"x"}}'),
+      rows: fc.constantFrom(1, 50),
+    }),
+  },
+);
+
+let runs = 0;
+
+test('blocks commit to what eager updates would give, before and after the switch', async () => {
+  const io = realIo();
+  const org = await testMember('Org1');
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(move, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 8 }),
+      fc.nat(3),
+      async (groups, switchAfterBlocks) => {
+        const own = join(directory, String(runs++));
+        const log = new MemoryLog();
+        const timestampMs = 1000;
+        const blocks = { recordsMax: 3, bytesMax: 100_000, cutBeforeReads: true };
+        const bulk = { heavyRowsMin: 10, switchAfterBlocks };
+        log.append(configEntry(testConfig([org.msp], { blocks, bulk }), timestampMs));
+        log.append(
+          entryOfRecords(org.signer, [deployRecord('money', '1', 1, timestampMs)], timestampMs),
+        );
+        const state = await openState({
+          io,
+          directory: `${own}/state`,
+          store: new MemoryStore(),
+          flushIntervalMs: 2,
+        });
+        const replica = openReplica({ io, log, state, holeTimeoutMs: 30 });
+        const generator = await openBlockGenerator({
+          io,
+          directory: `${own}/chain`,
+          buckets: new MemoryBucketStore(),
+          signer: org.signer,
+          bucketBits: 4,
+        });
+        const service = await startBlockService({
+          io,
+          replica,
+          open: () => Promise.resolve(localBlocks(generator)),
+          rowBefore: rowsBefore(state),
+        });
+        let records = 2;
+        const append = (moves: readonly TestRecord[]): void => {
+          records += moves.length;
+          log.append(entryOfRecords(org.signer, moves, timestampMs));
+        };
+        for (const moves of groups) {
+          append(
+            moves.map((one): TestRecord => {
+              if (!('update' in one)) {
+                const value = one.n === undefined ? undefined : `{"n":${one.n}}`;
+                const key = keys[one.key] as string;
+                return { timestampMs, sets: [{ namespace: 'money', writes: [{ key, value }] }] };
+              }
+              const { query, update, rows } = one;
+              const bulkUpdate = { start: keys[one.from] as string, end: '', query, update, rows };
+              return { timestampMs, sets: [{ namespace: 'money', bulkUpdates: [bulkUpdate] }] };
+            }),
+          );
+        }
+        const blocksMade = async (): Promise<void> => {
+          log.append(encodeEntry({ kind: 'tick', writer: 'test', timestampMs }));
+          for await (const _ of service.follow(0)) if (service.status.records >= records) break;
+        };
+        await blocksMade();
+        const trust = { msps: [org.msp] };
+        // While updates are pending, proofs show the rows that the root covers.
+        for (const key of keys) {
+          const proof = verifyKeyProof(await service.keyProof(stateKey('money', key)), trust);
+          expect(proof.height).toBe(service.status.height - 1);
+        }
+        for (let more = 0; more <= switchAfterBlocks; more++) {
+          const writes = [{ key: 'other', value: `${more}` }];
+          append([{ timestampMs, sets: [{ namespace: 'money', writes }] }]);
+          await blocksMade();
+        }
+        const end = positionOf(await log.tail(), 0);
+        await replica.waitFor(end, io.clock.monotonicMs() + 5000);
+        expect(generator.pending.updates).toEqual([]);
+        const rows = new StateTree({ bucketBits: 3 });
+        rows.update(state.range('', ''));
+        expect(service.status.stateRoot).toBe(rows.stateRoot().toString('hex'));
+        const report = await verifyChain(io.disk, `${own}/chain/blocks`, trust);
+        expect(report.problem).toBeUndefined();
+        expect(report.stateRoot).toBe(service.status.stateRoot);
+        await service.close();
+        await replica.close();
+        await state.close();
+      },
+    ),
+    { numRuns: 10 },
+  );
+});
