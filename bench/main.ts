@@ -4,13 +4,16 @@ import { cpus } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
 import { blocksBench, blocksBenchDefaults } from './blocks.bench.ts';
+import { clusterBench, clusterBenchDefaults } from './cluster.bench.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
 import { contractBench, contractBenchDefaults } from './contract.bench.ts';
 import { etcdBench, etcdBenchDefaults } from './etcd.bench.ts';
+import { federationBench, federationBenchDefaults } from './federation.bench.ts';
 import { logBench, logBenchDefaults } from './log.bench.ts';
 import { merkleBench, merkleBenchDefaults } from './merkle.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
+import { syncBench, syncBenchDefaults } from './sync.bench.ts';
 
 /** Runs with settings and returns what is printed as JSON. */
 type Bench = (settings: never, progress: (text: string) => void) => Promise<object>;
@@ -20,8 +23,11 @@ const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults:
   contract: { run: contractBench as Bench, defaults: contractBenchDefaults },
   log: { run: logBench as Bench, defaults: logBenchDefaults },
   etcd: { run: etcdBench as Bench, defaults: etcdBenchDefaults },
+  cluster: { run: clusterBench as Bench, defaults: clusterBenchDefaults },
   merkle: { run: merkleBench as Bench, defaults: merkleBenchDefaults },
   blocks: { run: blocksBench as Bench, defaults: blocksBenchDefaults },
+  federation: { run: federationBench as Bench, defaults: federationBenchDefaults },
+  sync: { run: syncBench as Bench, defaults: syncBenchDefaults },
   soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
 };
 

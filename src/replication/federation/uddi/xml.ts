@@ -22,6 +22,9 @@ const parser = new XMLParser({
   parseTagValue: false,
   parseAttributeValue: false,
   trimValues: false,
+  // Read below: the parser knows too few character references, and lets others pass.
+  processEntities: false,
+  cdataPropName: '#cdata',
 });
 
 /**
@@ -54,18 +57,56 @@ function elementsIn(
     const parts = node as Record<string, unknown>;
     const name = Object.keys(parts).find((key) => key !== ':@') ?? '';
     if (name === '#text') {
-      text += String(parts[name]);
+      text += withoutReferences(String(parts[name]));
+      continue;
+    }
+    if (name === '#cdata') {
+      for (const part of parts[name] as Record<string, unknown>[]) text += String(part['#text']);
       continue;
     }
     const inner = elementsIn(parts[name] as unknown[], depth + 1);
     const attributes: Record<string, string> = {};
     for (const [key, value] of Object.entries((parts[':@'] ?? {}) as Record<string, string>)) {
-      if (key !== 'xmlns') attributes[key] = value;
+      if (key !== 'xmlns') attributes[key] = attributeValue(value);
     }
-    const blank = inner.elements.length > 0;
-    elements.push({ name, attributes, children: inner.elements, text: blank ? '' : inner.text });
+    // Blanks between children are layout; other text there is for the check of shapes to refuse.
+    const layout = inner.elements.length > 0 && inner.text.trim() === '';
+    elements.push({
+      name,
+      attributes,
+      children: inner.elements,
+      text: layout ? '' : inner.text,
+    });
   }
   return { elements, text };
+}
+
+const namedReferences: Readonly<Record<string, string>> = {
+  amp: '&',
+  lt: '<',
+  gt: '>',
+  quot: '"',
+  apos: "'",
+};
+
+function withoutReferences(text: string): string {
+  return text.replace(/&([^;&]{0,10};)?/g, (whole, reference: string | undefined) => {
+    const name = reference?.slice(0, -1) ?? '';
+    const named = Object.hasOwn(namedReferences, name) ? namedReferences[name] : undefined;
+    if (named !== undefined) return named;
+    const digits = /^#(?:x([0-9a-fA-F]{1,6})|([0-9]{1,7}))$/.exec(name);
+    const code =
+      digits?.[1] === undefined
+        ? Number(digits?.[2] ?? Number.NaN)
+        : Number.parseInt(digits[1], 16);
+    if (!(code > 0 && code <= 0x10ffff)) throw refusal('E_fatalError', `${whole} is no reference`);
+    return String.fromCodePoint(code);
+  });
+}
+
+function attributeValue(raw: string): string {
+  if (raw.includes('<')) throw refusal('E_fatalError', '< in an attribute');
+  return withoutReferences(raw);
 }
 
 /** An element in short form. */

@@ -1,0 +1,12 @@
+import { expect, it } from 'vitest';
+import { federationBench } from '../../bench/federation.bench.ts';
+
+it('runs the federation bench in its small mode', async () => {
+  const result = await federationBench({ entities: 300, versions: 10 });
+  for (const [name, value] of Object.entries(result)) {
+    expect(value, name).toBeGreaterThan(0);
+    expect(Number.isFinite(value), name).toBe(true);
+  }
+  expect(result.compactionRatio).toBeGreaterThan(1.5);
+  expect(result.rowsAfterAcknowledgement).toBeLessThan(20);
+});
