@@ -36,6 +36,18 @@ describe.each(['memory', 'lmdb'])('the %s bucket store', (kind) => {
     }
     await store.close();
   });
+
+  test('forgets a bucket that lost its last row', async () => {
+    const store =
+      kind === 'memory' ? new MemoryBucketStore() : openBucketStore(join(directory, 'c'));
+    const tree = new StateTree({ bucketBits: 4 });
+    tree.update([row(1, 'a')]);
+    await store.save(tree, Buffer.alloc(0));
+    tree.update([row(1, undefined)]);
+    await store.save(tree, Buffer.alloc(0));
+    expect((await store.load())?.tree.root()).toEqual(new StateTree({ bucketBits: 4 }).root());
+    await store.close();
+  });
 });
 
 test('buckets that do not hash to the saved root are refused', async () => {

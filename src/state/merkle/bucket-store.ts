@@ -31,7 +31,11 @@ export class MemoryBucketStore implements BucketStore {
   async save(tree: StateTree, note: Uint8Array): Promise<void> {
     const root = tree.root();
     const buckets = new Map(this.#saved?.buckets);
-    for (const number of tree.dirtyBuckets()) buckets.set(number, tree.bucket(number));
+    for (const number of tree.dirtyBuckets()) {
+      const leaves = tree.bucket(number);
+      if (leaves.length === 0) buckets.delete(number);
+      else buckets.set(number, leaves);
+    }
     tree.clean();
     this.#saved = { bucketBits: tree.bucketBits, root, note: Buffer.from(note), buckets };
   }
