@@ -4,6 +4,7 @@ import { cpus } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
 import { blocksBench, blocksBenchDefaults } from './blocks.bench.ts';
+import { bulkBench, bulkBenchDefaults } from './bulk.ts';
 import { clusterBench, clusterBenchDefaults } from './cluster.bench.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
@@ -19,6 +20,7 @@ import { syncBench, syncBenchDefaults } from './sync.bench.ts';
 type Bench = (settings: never, progress: (text: string) => void) => Promise<object>;
 
 const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults: object }>> = {
+  bulk: { run: bulkBench as Bench, defaults: bulkBenchDefaults },
   commit: { run: commitBench as Bench, defaults: commitBenchDefaults },
   contract: { run: contractBench as Bench, defaults: contractBenchDefaults },
   log: { run: logBench as Bench, defaults: logBenchDefaults },

@@ -133,6 +133,7 @@ async function startOnLog(
   onEvent: (text: string) => void,
 ): Promise<Network> {
   const { cluster, nodePrefix = 'executor-' } = options;
+  const peerPrefix = options.nodePrefix === undefined ? 'peer-' : `${nodePrefix}peer-`;
   const { directory, channel = 'main', mspId = 'Org1MSP', host = '127.0.0.1' } = options;
   const identities = await openIdentities(io, join(directory, 'identities'), mspId);
   const known = (await identities.list()).includes(adminName);
@@ -187,7 +188,9 @@ async function startOnLog(
           host,
           port: options.httpPort === 0 ? 0 : options.httpPort + number - 1,
           cursorKeyFile,
-          ...(blocks ? { blocks: await peerFiles(identities, `peer-${number}`, mspId) } : {}),
+          ...(blocks
+            ? { blocks: await peerFiles(identities, `${peerPrefix}${number}`, mspId) }
+            : {}),
           ...(options.tls === undefined ? {} : { tls: options.tls }),
           ...(options.openReads === undefined ? {} : { openReads: options.openReads }),
         },
