@@ -13,7 +13,7 @@ interface Reference {
   readonly name: string;
 }
 
-/** One category as the open data set has it. Some references lead nowhere. */
+/** One category as the open data set has it. Some references lead nowhere, some names are missing. */
 export interface CategoryData extends Reference {
   readonly path: readonly Reference[];
   readonly subCategories: readonly Reference[];
@@ -79,7 +79,7 @@ export async function loadCatalog(database: pg.Client, data: CatalogData): Promi
   const { categories, stores } = data;
   await database.query('BEGIN');
   await database.query(
-    `INSERT INTO category SELECT id, name, path FROM json_to_recordset($1::json)
+    `INSERT INTO category SELECT id, coalesce(name, ''), path FROM json_to_recordset($1::json)
        AS v(id text, name text, path jsonb)`,
     [JSON.stringify(categories)],
   );
@@ -87,7 +87,7 @@ export async function loadCatalog(database: pg.Client, data: CatalogData): Promi
     subCategories.map((sub) => ({ parent: id, child: sub.id, name: sub.name })),
   );
   await database.query(
-    `INSERT INTO subcategory SELECT parent, child, name FROM json_to_recordset($1::json)
+    `INSERT INTO subcategory SELECT parent, child, coalesce(name, '') FROM json_to_recordset($1::json)
        AS v(parent text, child text, name text) ON CONFLICT DO NOTHING`,
     [JSON.stringify(links)],
   );

@@ -58,6 +58,7 @@ export async function runCatalog(
     report: join(directory, 'report.db'),
   };
   const catalog = new pg.Client(places.catalog);
+  catalog.on('error', () => undefined);
   await catalog.connect();
   await catalog.query(catalogSql);
   await loadCatalog(catalog, data);
