@@ -43,7 +43,7 @@ export function linksOf(content: XmlElement): { innerKeys: string[]; references:
     const keyName = keyAttributes[one.name];
     for (const [name, value] of Object.entries(one.attributes)) {
       if (name === keyName) own.add(value);
-      else if (/Key$/.test(name)) references.add(value);
+      else if (name.endsWith('Key')) references.add(value);
     }
     for (const child of one.children) visit(child);
   };

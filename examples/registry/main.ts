@@ -1,0 +1,5 @@
+import { runRegistryExample } from './run.ts';
+
+await runRegistryExample((text) => {
+  process.stdout.write(`${text}\n`);
+});
