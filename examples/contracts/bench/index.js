@@ -30,6 +30,11 @@ class Bench extends Contract {
     }
   }
 
+  /** Adds `amount` to all rows whose keys begin with `prefix`. */
+  async raise(ctx, prefix, amount) {
+    await ctx.stub.updateRange({ prefix }, {}, { $inc: { balance: Number(amount) } });
+  }
+
   /** The balance of a row. */
   async read(ctx, key) {
     return parse(await ctx.stub.getState(key)).balance;

@@ -125,7 +125,13 @@ test('deferred updates equal eager ones, at every step, through crashes', async 
       const store = new MemoryStore();
       let life = new Life(store);
       const open = (): Promise<State> =>
-        openState({ ...life, directory, flushIntervalMs: 1, flushWritesMax: 5 });
+        openState({
+          io: life.io,
+          store: life.store,
+          directory,
+          flushIntervalMs: 1,
+          flushWritesMax: 5,
+        });
       const changes: StateChange[] = [];
       let state = await open();
       try {
