@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { realIo } from '../src/io/index.ts';
+import { openClusterAdmin } from '../src/node/index.ts';
 import { startCluster } from '../test/etcd/cluster.ts';
 import { cpuMsByRole, startBenchNetwork } from './cluster-under-load.ts';
 import type { LoadResult } from './load-main.ts';
@@ -72,11 +74,15 @@ function start(
     executors,
     blocks: false,
     cluster: {
-      log: { url: `etcd://${endpoints.join()}/${prefix}` },
+      log: { url: urlOf(endpoints, prefix) },
       privateHost: '127.0.0.1',
       privatePort: 0,
     },
   });
+}
+
+function urlOf(endpoints: readonly string[], prefix: string): string {
+  return `etcd://${endpoints.join()}/${prefix}`;
 }
 
 async function measure(
@@ -107,6 +113,7 @@ async function failovers(
   endpoints: readonly string[],
 ): Promise<number[]> {
   const bench = await start(endpoints, 2, 'failover');
+  const admin = await openClusterAdmin(realIo(), { url: urlOf(endpoints, 'failover') });
   try {
     const seconds = 4 * kills + 4;
     const load = bench.load({ work: 'move', keys, inFlight: 100, seconds });
@@ -118,15 +125,13 @@ async function failovers(
       if (leader === undefined || pid === undefined) continue;
       const killedMs = performance.now();
       process.kill(pid, 'SIGKILL');
-      for (let next = leader; next.epoch === leader.epoch; ) {
-        next = (await bench.network.status()).leader ?? next;
-        await sleep(5);
-      }
+      while (((await admin.leader())?.epoch ?? leader.epoch) === leader.epoch) await sleep(5);
       took.push(Math.round(performance.now() - killedMs));
     }
     await load;
     return took;
   } finally {
+    await admin.close();
     await bench.close();
   }
 }

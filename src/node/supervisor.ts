@@ -59,6 +59,8 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
   let restarts = 0;
   let delayMs = restartDelayMinMs;
   let closing = false;
+  /** The process has said that it serves. */
+  let serves = false;
   let ended: () => void = () => undefined;
 
   const launch = async (): Promise<Started> => {
@@ -78,12 +80,14 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     peer = connection;
     return new Promise((resolve) => {
       connection.handle(controlMethods.started, (payload) => {
+        serves = true;
         resolve(fromPayload<Started>(payload));
         return [];
       });
       process.onExit((reason) => {
         child = undefined;
         peer = undefined;
+        serves = false;
         resolve({ error: { code: 'IO_FAILED', message: `${name} ended: ${reason}` } });
         ended();
         if (closing) return;
@@ -131,6 +135,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     pid: () => child?.pid,
     restarts: () => restarts,
     status: async () => {
+      if (!serves) return undefined;
       try {
         // A process that hangs must not hold up what is to be said about the others.
         const silence = new Promise<undefined>((resolve) => {
