@@ -166,7 +166,8 @@ class RunningFollower implements Follower {
         this.event(failure === 'confirmFailed' ? { type: failure } : { type: failure, error });
       },
     );
-    this.#busy.add(task);
+    // A question to the ledger may stay without an answer; the system must not be left in between.
+    if (failure !== 'pullFailed' && failure !== 'confirmFailed') this.#busy.add(task);
   }
 
   async #open(): Promise<SinkPosition | undefined> {

@@ -136,8 +136,9 @@ class HttpFeed implements Feed {
     try {
       return await this.#request(pool, 'POST', `/${path}`, body, waitMs, signal);
     } catch (error) {
-      // The next attempt goes to the next node.
-      if (error instanceof DaybookError && error.retry !== 'never') {
+      // The next attempt goes to the next node, unless another request has moved on already.
+      const moveOn = error instanceof DaybookError && error.retry !== 'never';
+      if (moveOn && pool === this.#pools[this.#current]) {
         this.#current = (this.#current + 1) % this.#pools.length;
       }
       throw error;
