@@ -1,5 +1,6 @@
 export type { CallOptions } from './call.ts';
 export { Client, connect, type StatusOfTransaction } from './client.ts';
+export { discoverGateways } from './discover.ts';
 export type { ContractEvent, EventsOptions } from './events.ts';
 export type { ConnectOptions, IdentityFiles } from './options.ts';
 export { CallResult } from './result.ts';
