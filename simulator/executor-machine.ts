@@ -114,7 +114,7 @@ export class ExecutorMachine {
       directory: stateDirectory,
       store: this.#store,
       flushIntervalMs: 200,
-      transactionSegmentIdsMax: 4096,
+      transactionSegmentIdsMax: 1024,
     });
     mutant.state?.(state, this.name);
     const replica = openReplica({ io, log, state, holeTimeoutMs: 500 });
@@ -129,7 +129,7 @@ export class ExecutorMachine {
     );
     replica.onApplied((entries) => oracle.applied(this.name, entries));
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
-    await catchUp(replica, log, io);
+    if (mutant.servesEarly !== true) await catchUp(replica, log, io);
     const inline = inlineProcesses(io, this.#store, simulatedContracts);
     const sequencer = this.#withoutSequencer ? undefined : remoteSequencer(peer);
     const executor = await createExecutor({

@@ -172,6 +172,9 @@ function checkAnswers(histories: readonly CallHistory[], valid: Replayed['valid'
       } else if (inLog.position !== outcome.position || inLog.result !== outcome.result) {
         wrong('I4', `${functionName} ${txId} was answered differently from what the log holds`);
       }
+    } else if (outcome.error.code === 'CONTRACT_UNKNOWN') {
+      // The contract was deployed, and that was answered, before anything else was sent.
+      wrong('I5', `${functionName} ${txId} was refused by a node that had not caught up`);
     } else if (attempts === 1 && inLog !== undefined) {
       wrong('I4', `${functionName} ${txId} was refused (${outcome.error.code}) and took effect`);
     }

@@ -15,6 +15,8 @@ export interface Mutant {
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
+  /** Nodes serve before they have applied what the log held at their start. */
+  readonly servesEarly?: boolean;
   /** Comes between log process and log store. */
   log?(log: SharedLog, cluster: Cluster): SharedLog;
   /** Comes between log process and sequencer. */
@@ -139,6 +141,12 @@ export const mutants: readonly Mutant[] = [
         apply(lost ? { ...change, writes: change.writes.slice(1) } : change);
       };
     },
+  },
+  {
+    name: 'serve-before-caught-up',
+    seedsMax: 20,
+    needs: ['crashes', 'power'],
+    servesEarly: true,
   },
   {
     name: 'forget-transaction-ids',

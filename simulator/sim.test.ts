@@ -1,37 +1,26 @@
 import { randomInt } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { type Mutant, mutants, noMutant } from './mutants.ts';
+import { type Mutant, mutants } from './mutants.ts';
 import { type RunReport, runSeed } from './run.ts';
 
 const ticks = 1000;
 /** Processor time for fresh seeds. */
 const exploreMs = 4_000;
 
-/** Seeds that found a bug once, with the faults that were on in any case. */
-const knownBad: readonly {
-  readonly seed: number;
-  readonly mutant?: Mutant;
-  readonly why: string;
-}[] = [
-  {
-    seed: 1,
-    mutant: { name: 'none', seedsMax: 0, needs: ['network', 'pauses', 'crashes'] },
-    why: 'a restarted node served before it had caught up',
-  },
-  { seed: 3, why: 'a log process that paused' },
-];
+/** Seeds that found a bug once; a change of the simulator makes other worlds of them. */
+const knownSeeds: readonly number[] = [1, 3];
 
 function explained({ seed, failure, recent }: RunReport): string {
   if (failure === undefined) return '';
   return `npm run sim -- --seed=${seed} --ticks=${ticks}\n${recent.join('\n')}\n${failure.stack}`;
 }
 
-for (const { seed, mutant = noMutant, why } of knownBad) {
-  it(`seed ${seed} (${why}) passes, twice with the same trace`, { timeout: 120_000 }, async () => {
-    const first = await runSeed({ seed, ticks, mutant });
+for (const seed of knownSeeds) {
+  it(`seed ${seed} passes, twice with the same trace`, { timeout: 120_000 }, async () => {
+    const first = await runSeed({ seed, ticks });
     expect(explained(first)).toBe('');
     expect(first.counts?.valid).toBeGreaterThan(50);
-    const second = await runSeed({ seed, ticks, mutant });
+    const second = await runSeed({ seed, ticks });
     expect(second.traceHash).toBe(first.traceHash);
     expect(second.events).toBe(first.events);
   });
