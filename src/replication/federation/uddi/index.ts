@@ -1,3 +1,4 @@
+export { answerApi, type RegistryAccess } from './api-service.ts';
 export { draftOf, keyAttributes, linksOf, nameOf } from './draft.ts';
 export {
   answerReplication,
