@@ -81,7 +81,16 @@ export interface ExecutorMetrics {
   contractRestarts: number;
   /** Transactions under way. */
   transactions: number;
+  /** Bulk updates that go through the rows now; rows they looked at, and updated, so far. */
+  bulkUpdates: number;
+  bulkRowsSeen: number;
+  bulkRowsUpdated: number;
 }
+
+type Counters = Pick<
+  ExecutorMetrics,
+  'executed' | 'committed' | 'refused' | 'conflictsAtSequencer' | 'conflictsAtReplay' | 'retries'
+>;
 
 /** An executor with its counters. */
 export interface RunningExecutor extends Executor {
@@ -149,7 +158,7 @@ class NodeExecutor implements RunningExecutor {
   #stopped = false;
   #lastEntryMs = 0;
   readonly #unsubscribe: (() => void)[];
-  readonly #metrics: Omit<ExecutorMetrics, 'groups' | 'contractRestarts' | 'transactions'> = {
+  readonly #metrics: Counters = {
     executed: 0,
     committed: 0,
     refused: 0,
@@ -307,11 +316,15 @@ class NodeExecutor implements RunningExecutor {
   }
 
   metrics(): ExecutorMetrics {
+    const bulk = this.#options.replica.state.bulkProgress;
     return {
       ...this.#metrics,
       groups: this.#groups.count,
       contractRestarts: this.#runner.restarts,
       transactions: this.#jobs.size,
+      bulkUpdates: bulk.length,
+      bulkRowsSeen: bulk.reduce((sum, { rowsSeen }) => sum + rowsSeen, 0),
+      bulkRowsUpdated: bulk.reduce((sum, { rowsUpdated }) => sum + rowsUpdated, 0),
     };
   }
 
