@@ -92,8 +92,8 @@ export const limits = {
   // replica
   replicaWaitersMax: 100_000,
   /** Applied entries kept in memory for those who read along. */
-  replicaRecentEntriesMax: 512,
-  replicaRecentBytesMax: 32 * 1024 * 1024,
+  replicaRecentEntriesMax: 64,
+  replicaRecentBytesMax: 4 * 1024 * 1024,
   pageRowsMax: 10_000,
   queryRowsMax: 10_000,
   // contract

@@ -59,6 +59,8 @@ class FollowingReplica implements Replica {
   readonly #holeTimeoutMs: number;
   readonly #replay: Replay;
   readonly #recent = new RecentEntries();
+  /** Those who read along by `readApplied`. */
+  #readers = 0;
   readonly #listeners = new Set<AppliedListener>();
   readonly #alarmListeners = new Set<(alarm: Error) => void>();
   readonly #waiters = new Set<Waiter>();
@@ -152,21 +154,27 @@ class FollowingReplica implements Replica {
         details: { address, startAddress: this.state.startAddress },
       });
     }
-    while (signal?.aborted !== true) {
-      const recent = this.#recent.from(address);
-      if (recent !== undefined && recent.length > 0) {
-        address = nextAddress((recent.at(-1) as AppliedEntry).address);
-        yield recent;
-      } else if (address < this.nextAddress) {
-        for await (const entries of this.#readOld(address, signal)) {
-          address = nextAddress((entries.at(-1) as AppliedEntry).address);
-          yield entries;
+    this.#readers++;
+    try {
+      while (signal?.aborted !== true) {
+        const recent = this.#recent.from(address);
+        if (recent !== undefined && recent.length > 0) {
+          address = nextAddress((recent.at(-1) as AppliedEntry).address);
+          yield recent;
+        } else if (address < this.nextAddress) {
+          for await (const entries of this.#readOld(address, signal)) {
+            address = nextAddress((entries.at(-1) as AppliedEntry).address);
+            yield entries;
+          }
+        } else {
+          const stopped = this.#stopped();
+          if (stopped !== undefined) throw stopped;
+          await this.#published(signal);
         }
-      } else {
-        const stopped = this.#stopped();
-        if (stopped !== undefined) throw stopped;
-        await this.#published(signal);
       }
+    } finally {
+      this.#readers--;
+      if (this.#readers === 0) this.#recent.clear();
     }
   }
 
@@ -227,7 +235,8 @@ class FollowingReplica implements Replica {
       if (entry.address < this.nextAddress) continue;
       const replayed = this.#replay.next(entry);
       this.state.apply(replayed.change);
-      this.#recent.add(replayed.applied, entry.bytes.length);
+      // Decoded records that nobody reads must die young: kept, they cost more than their replay.
+      if (this.#readers > 0) this.#recent.add(replayed.applied, entry.bytes.length);
       applied.push(replayed.applied);
       if (this.state.overloaded || this.#io.clock.monotonicMs() > sliceEndMs) {
         this.#publish(applied);

@@ -22,6 +22,12 @@ export class RecentEntries {
     for (const size of this.#sizes.splice(0, gone)) this.#bytes -= size;
   }
 
+  clear(): void {
+    this.#entries.length = 0;
+    this.#sizes.length = 0;
+    this.#bytes = 0;
+  }
+
   /** All entries kept from `address` on, or `undefined` when that one is gone. */
   from(address: Address): readonly AppliedEntry[] | undefined {
     const first = this.#entries[0]?.address;
