@@ -134,7 +134,7 @@ describe.skipIf(missing !== undefined)('PostgreSQL sink', () => {
     await until(() => follower.position === 0);
     const bad = JSON.stringify({ name: 'bad', price: 'no number' });
     ledger.append([
-      ...Array.from({ length: 20 }, (_, at) => ({ [`product/${at}`]: product(`n${at}`) })),
+      ...Array.from({ length: 150 }, (_, at) => ({ [`product/${at}`]: product(`n${at}`) })),
       { 'product/x': bad },
       { 'product/y': 'no JSON' },
       { 'product/3': product('later') },
@@ -146,7 +146,7 @@ describe.skipIf(missing !== undefined)('PostgreSQL sink', () => {
     ledger.append([{ 'product/x': product('better') }]);
     await until(() => follower.position === tail(ledger));
     const found = await shop(url);
-    expect(found.products).toHaveLength(20);
+    expect(found.products).toHaveLength(150);
     expect(found.products).toContain('3|later|1|');
     expect(found.parked.map(({ key }) => key)).toEqual([
       'product/x',

@@ -44,9 +44,17 @@ function tableSql(
 export class PostgresRows {
   readonly #client: pg.Client;
   readonly #stages = new Set<string>();
+  readonly #filled = new Set<string>();
 
   constructor(client: pg.Client) {
     this.#client = client;
+  }
+
+  /** A transaction begins. */
+  begin(): void {
+    this.#filled.clear();
+    // One that was made in a transaction that was rolled back is gone.
+    this.#stages.clear();
   }
 
   /** @param plans - parents first. */
@@ -94,6 +102,9 @@ export class PostgresRows {
       return;
     }
     const stage = await this.#stage(table);
+    // Empty at the begin of a transaction; it is emptied only when it is used again in the same.
+    if (this.#filled.has(stage)) await this.#client.query(`TRUNCATE ${stage}`);
+    this.#filled.add(stage);
     const stream = this.#client.query(copyFrom(`COPY ${stage} (${list(all)}) FROM STDIN`));
     const done = new Promise<void>((resolve, reject) => {
       stream.on('finish', resolve);
@@ -113,9 +124,7 @@ export class PostgresRows {
     }
     stream.end(text);
     await done;
-    await this.#client.query(
-      `${insert} SELECT ${list(all)} FROM ${stage} ${merge}; DELETE FROM ${stage}`,
-    );
+    await this.#client.query(`${insert} SELECT ${list(all)} FROM ${stage} ${merge}`);
   }
 
   async #deleteOwned(table: TableDeclaration, { columns, owners }: OwnerGroup): Promise<void> {
@@ -163,7 +172,7 @@ export class PostgresRows {
       (column) => `${quoted(column)} ${bareType(columns[column] ?? 'text')}`,
     );
     await this.#client.query(
-      `CREATE TEMPORARY TABLE IF NOT EXISTS ${stage} (${parts.join(', ')}, ${revisionColumn} bigint)`,
+      `CREATE TEMPORARY TABLE IF NOT EXISTS ${stage} (${parts.join(', ')}, ${revisionColumn} bigint) ON COMMIT DELETE ROWS`,
     );
     this.#stages.add(name);
     return stage;

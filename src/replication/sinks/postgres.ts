@@ -191,6 +191,7 @@ class PostgresSink implements Sink {
   async #transaction(work: (client: pg.Client) => Promise<void>, rollback = false): Promise<void> {
     const client = this.#connected();
     this.#inTransaction = true;
+    this.#rows?.begin();
     try {
       await client.query('BEGIN');
       await work(client);
