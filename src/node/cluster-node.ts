@@ -5,6 +5,7 @@ import {
   depose,
   type EtcdLog,
   type Leader,
+  listNodes,
   type NodeInfo,
   type Registration,
   register,
@@ -162,9 +163,11 @@ class ClusterNode implements ExecutorNode, NodeOrders {
 
   async handOver(successor: string | undefined): Promise<void> {
     const { name } = this.#options;
-    const to = successor ?? successorOf(this.#members, name);
+    // What etcd says now: the watch may be a little behind whoever gives the order.
+    const members = membersOf(await listNodes(this.#log));
+    const to = successor ?? successorOf(members, name);
     if (to === undefined) throw new DaybookError('NOT_FOUND', 'no other node could lead');
-    const able = this.#members.some(
+    const able = members.some(
       (member) => member.name === to && member.roles.includes('sequencer') && !member.draining,
     );
     if (!able || this.#host === undefined) {

@@ -38,11 +38,11 @@ export class Ledger {
 
   static async start(
     etcd: Cluster,
-    options: Partial<NodeRoom.NetworkOptions> & { rotateMs?: number } = {},
+    options: Partial<NodeRoom.NetworkOptions> & { rotateMs?: number; leaseMs?: number } = {},
   ): Promise<Ledger> {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-cluster-'));
     const events: string[] = [];
-    const { rotateMs, ...others } = options;
+    const { rotateMs, leaseMs, ...others } = options;
     const log = { url: etcdUrl(etcd, directory) };
     const network = await startNetwork({
       directory,
@@ -54,6 +54,7 @@ export class Ledger {
         privateHost: '127.0.0.1',
         privatePort: 0,
         ...(rotateMs === undefined ? {} : { rotateMs }),
+        ...(leaseMs === undefined ? {} : { leaseMs }),
       },
       onEvent: (text) => events.push(text),
       ...others,
@@ -82,7 +83,18 @@ export class Ledger {
     }
   }
 
-  /** Resolves when every executor has applied the whole log; what each of them then says. */
+  /** Resolves when every executor process serves. */
+  async allServe(): Promise<void> {
+    const untilMs = performance.now() + 60_000;
+    for (;;) {
+      const { executors } = await this.network.status();
+      if (executors.every(({ status }) => status !== undefined)) return;
+      if (performance.now() > untilMs) throw new Error(this.events.join('\n'));
+      await sleep(50);
+    }
+  }
+
+  /** Resolves when every executor has applied the whole log. */
   async level(): Promise<void> {
     const untilMs = performance.now() + 30_000;
     for (;;) {
@@ -94,16 +106,28 @@ export class Ledger {
     }
   }
 
-  /** What is wrong on any of the nodes, each asked alone. */
+  /**
+   * What is wrong: with any transfer, as one of the nodes sees it, or with the balances of any node,
+   * each asked alone.
+   */
   async wrong(told: readonly Told[]): Promise<string[]> {
-    const found: string[] = [];
     await this.level();
+    const found = await discrepancies(this.client, told);
+    const accounts = [
+      ...told.map((_, teller) => `teller${teller}`),
+      ...Array.from({ length: 4 }, (_, common) => `common${common}`),
+    ];
+    const books: string[] = [];
     for (const gateway of this.network.gateways) {
       const { channel, signer } = this.network;
       const one = await connect({ gateways: [gateway], channel, signer });
-      found.push(...(await discrepancies(one, told)));
+      const read = accounts.map(async (account) =>
+        (await one.evaluate('bench', 'read', [account])).text(),
+      );
+      books.push((await Promise.all(read)).join());
       await one.close();
     }
+    if (new Set(books).size > 1) found.push(`balances differ: ${books.join(' and ')}`);
     return found;
   }
 
