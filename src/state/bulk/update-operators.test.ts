@@ -53,7 +53,7 @@ describe('decimals', () => {
 });
 
 describe('updates', () => {
-  const after = (value: object, update: object, query: object = {}): unknown => {
+  const changed = (value: object, update: object, query: object = {}): unknown => {
     const part = { namespace: 'n', start: 'a', end: '' };
     const pending = new PendingUpdate({
       position: asPosition(1),
@@ -67,30 +67,33 @@ describe('updates', () => {
   };
 
   it('do what their operators say', () => {
-    expect(after({ a: 1 }, { $set: { 'b.c': [1], a: null } })).toEqual({ a: null, b: { c: [1] } });
-    expect(after({ a: 1, b: 2 }, { $unset: { a: 1 }, $rename: { b: 'c' } })).toEqual({ c: 2 });
-    expect(after({ a: '1.50', b: 2 }, { $inc: { a: '0.75', b: -3, c: 4 } })).toEqual({
+    expect(changed({ a: 1 }, { $set: { 'b.c': [1], a: null } })).toEqual({
+      a: null,
+      b: { c: [1] },
+    });
+    expect(changed({ a: 1, b: 2 }, { $unset: { a: 1 }, $rename: { b: 'c' } })).toEqual({ c: 2 });
+    expect(changed({ a: '1.50', b: 2 }, { $inc: { a: '0.75', b: -3, c: 4 } })).toEqual({
       a: '2.25',
       b: -1,
       c: 4,
     });
-    expect(after({ a: '10.00', b: 2 }, { $mul: { a: '1.5', b: 10 } })).toEqual({
+    expect(changed({ a: '10.00', b: 2 }, { $mul: { a: '1.5', b: 10 } })).toEqual({
       a: '15.00',
       b: 20,
     });
-    expect(after({ a: '9.5', b: 3 }, { $min: { a: '10' }, $max: { b: 7 } })).toEqual({
+    expect(changed({ a: '9.5', b: 3 }, { $min: { a: '10' }, $max: { b: 7 } })).toEqual({
       a: '9.5',
       b: 7,
     });
-    expect(after({ n: 1 }, { $inc: { n: 1 } }, { n: { $gt: 1 } })).toBeUndefined();
+    expect(changed({ n: 1 }, { $inc: { n: 1 } }, { n: { $gt: 1 } })).toBeUndefined();
   });
 
   it('leave a row that they cannot change exactly', () => {
-    expect(after({ a: 0.5 }, { $inc: { a: 1 } })).toBeUndefined();
-    expect(after({ a: 'x' }, { $mul: { a: 2 } })).toBeUndefined();
-    expect(after({ a: 3 }, { $mul: { a: '0.5' } })).toBeUndefined();
-    expect(after({ a: Number.MAX_SAFE_INTEGER }, { $inc: { a: 1 } })).toBeUndefined();
-    expect(after({ a: [1] }, { $set: { 'a.b': 1 } })).toBeUndefined();
+    expect(changed({ a: 0.5 }, { $inc: { a: 1 } })).toBeUndefined();
+    expect(changed({ a: 'x' }, { $mul: { a: 2 } })).toBeUndefined();
+    expect(changed({ a: 3 }, { $mul: { a: '0.5' } })).toBeUndefined();
+    expect(changed({ a: Number.MAX_SAFE_INTEGER }, { $inc: { a: 1 } })).toBeUndefined();
+    expect(changed({ a: [1] }, { $set: { 'a.b': 1 } })).toBeUndefined();
   });
 
   it('never name the prototype', () => {
