@@ -70,7 +70,12 @@ export async function syncBench(
 ): Promise<SyncBenchResult> {
   const missing = noPostgres();
   if (missing !== undefined) throw new Error(missing);
-  const server = await startPostgres(['wal_level=logical', 'max_wal_size=2GB']);
+  const server = await startPostgres([
+    'wal_level=logical',
+    'max_wal_size=2GB',
+    // Or a subscription that is enabled again would wait up to 5 s before it begins.
+    'wal_retrieve_retry_interval=10ms',
+  ]);
   try {
     const native = await openNative(
       await server.database('publisher'),
