@@ -50,6 +50,7 @@ export function sourceCommand(context: CliContext): Command {
   withCommonOptions(command.command('remove'))
     .description('Take the triggers off again.')
     .requiredOption('--config <file>', configHelp)
+    .addHelpText('after', examples('daybook source remove --config catalog.ts'))
     .action(async (options: InstallOptions) => {
       const { name, connection, tables } = await load(options.config);
       await removeSource({ source: name, connection, tables });
