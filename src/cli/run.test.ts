@@ -6,7 +6,8 @@ import { realIo } from '../io/index.ts';
 import type { CliContext } from './context.ts';
 import { exitCodes } from './exit-codes.ts';
 import { writeNetworkFile } from './network-file.ts';
-import { createProgram, runCli } from './run.ts';
+import { createProgram } from './run.ts';
+import { type Ran, runCaptured } from './testing/run-captured.ts';
 
 let directory: string;
 beforeEach(async () => {
@@ -14,25 +15,8 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function daybook(...args: string[]): Promise<Ran> {
-  let [out, err] = ['', ''];
-  const terminal = {
-    out: (text: string) => {
-      out += text;
-    },
-    err: (text: string) => {
-      err += text;
-    },
-    interrupted: new Promise<void>(() => undefined),
-  };
-  const code = await runCli(args, { io: realIo(), terminal, workingDirectory: directory });
-  return { code, out, err };
+function daybook(...args: string[]): Promise<Ran> {
+  return runCaptured(directory, args);
 }
 
 test('help lists every exit code and goes to stdout', async () => {

@@ -6,6 +6,7 @@ import { $and, $nor, $not, $or } from 'mingo/operators/query/logical';
 import { Query } from 'mingo/query';
 import { isEqual } from 'mingo/util';
 import { type Bytestring, bytestringOfText, DaybookError, limits, textOf } from '../base/index.ts';
+import { define, isObject, type Json } from './json.ts';
 import { encodeIndexValue, fieldOf } from './query-index.ts';
 
 /*
@@ -36,7 +37,6 @@ export interface SortField {
   readonly descending: boolean;
 }
 
-type Json = Record<string, unknown>;
 type Predicate = (document: Json) => boolean;
 type Operator = (field: string, operand: unknown) => Predicate;
 
@@ -281,20 +281,6 @@ function readSort(sort: unknown): SortField[] {
     }
     return { field: pair[0], descending: pair[1] === 'desc' };
   });
-}
-
-/** Sets a property of that very name, `__proto__` too. */
-function define(target: Json, name: string, value: unknown): void {
-  Object.defineProperty(target, name, {
-    value,
-    enumerable: true,
-    configurable: true,
-    writable: true,
-  });
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isStrings(value: unknown): value is string[] {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { blockFiles, ChainExecution, decodeBlock, encodeBlock } from '../../src/blocks/index.ts';
-import { runCli } from '../../src/cli/index.ts';
+import { type Ran, runCaptured } from '../../src/cli/testing/run-captured.ts';
 import { type Client, connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
@@ -49,19 +49,8 @@ afterAll(async () => {
 });
 
 /** The command line as users have it, in the network's directory. */
-async function daybook(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let [out, err] = ['', ''];
-  const terminal = {
-    out: (text: string) => {
-      out += text;
-    },
-    err: (text: string) => {
-      err += text;
-    },
-    interrupted: new Promise<void>(() => undefined),
-  };
-  const code = await runCli(args, { io: realIo(), terminal, workingDirectory: directory });
-  return { code, out, err };
+function daybook(...args: string[]): Promise<Ran> {
+  return runCaptured(directory, args);
 }
 
 /** Both nodes' chains, once they hold every record and have equal heights. */

@@ -1,18 +1,16 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { command, root } from './built.ts';
 
 /*
  * What the README promises, done the way it says: with the built command, on a real network.
  * `npm test` builds first; alone, run `npm run build` before.
  */
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const command = join(root, 'dist/src/cli/main.js');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
 interface Demo {
@@ -29,7 +27,6 @@ let network: ChildProcess;
 let demo: Demo;
 
 beforeAll(async () => {
-  if (!existsSync(command)) throw new Error('not built: npm run build');
   directory = mkdtempSync(join(tmpdir(), 'daybook-readme-'));
   demo = await startDemo();
 }, 60_000);

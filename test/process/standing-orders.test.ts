@@ -1,14 +1,13 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { sampleData } from '../../examples/standing-orders/sample.ts';
 import { expectedResult } from '../../examples/standing-orders/testing/expected.ts';
 import { readAccounts, readOrders } from '../../examples/standing-orders/tsv.ts';
+import { built, root } from './built.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const program = join(root, 'dist/examples/standing-orders/main.js');
+const program = built('examples/standing-orders/main.js');
 const data = join(process.env.DAYBOOK_DATA ?? join(root, '../shared/data'), 'bank');
 
 interface Ran {

@@ -7,7 +7,7 @@ import { testIdentity } from '../../blocks/testing/test-identity.ts';
 import { TestLog } from '../../blocks/testing/test-log.ts';
 import { realIo } from '../../io/index.ts';
 import { stateKey } from '../../model/index.ts';
-import { runCli } from '../run.ts';
+import { type Ran, runCaptured } from '../testing/run-captured.ts';
 
 let directory: string;
 let txId: string;
@@ -34,19 +34,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true }));
 
-async function daybook(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let [out, err] = ['', ''];
-  const terminal = {
-    out: (text: string) => {
-      out += text;
-    },
-    err: (text: string) => {
-      err += text;
-    },
-    interrupted: new Promise<void>(() => undefined),
-  };
-  const code = await runCli(args, { io: realIo(), terminal, workingDirectory: directory });
-  return { code, out, err };
+function daybook(...args: string[]): Promise<Ran> {
+  return runCaptured(directory, args);
 }
 
 describe('daybook verify', () => {

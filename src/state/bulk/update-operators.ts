@@ -1,4 +1,5 @@
 import { DaybookError, limits } from '../../base/index.ts';
+import { define, isObject, type Json } from '../json.ts';
 import {
   addDecimals,
   compareDecimals,
@@ -15,7 +16,6 @@ import {
  * a text, a number stays a number.
  */
 
-type Json = Record<string, unknown>;
 /** Changes the document in place; false when it cannot be done exactly. */
 type Step = (document: Json) => boolean;
 
@@ -159,20 +159,6 @@ function checkedPath(path: unknown, operator: string): string {
     path.split('.').every((step) => step !== '' && !step.startsWith('$'));
   if (!valid) throw invalid(`${operator} names fields`, operator);
   return path as string;
-}
-
-/** Sets a property of that very name, `__proto__` too. */
-function define(target: Json, name: string, value: unknown): void {
-  Object.defineProperty(target, name, {
-    value,
-    enumerable: true,
-    configurable: true,
-    writable: true,
-  });
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(message: string, operator?: string, cause?: unknown): DaybookError {
