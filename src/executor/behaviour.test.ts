@@ -275,6 +275,26 @@ describe('trouble', () => {
     });
   });
 
+  it('goes on when the newest token was lost, and with it writes that everybody waits for', async () => {
+    let lost = 0;
+    const wrapSequencer = (inner: Sequencer): Sequencer => ({
+      request: async (group) => {
+        const grant = await inner.request(group);
+        // Nothing will ever stand behind its address: all calls touch the key that it is to write.
+        if (lost++ % 4 === 3) throw new DaybookError('PEER_UNREACHABLE', 'cut off');
+        return grant;
+      },
+    });
+    await withChannel({ wrapSequencer, executors: 2 }, async (channel) => {
+      for (let round = 0; round < 8; round++) {
+        const outcomes = await channel.submit(round % 2, [add('hot')], 5_000);
+        expect(statuses(outcomes)).toEqual(['committed']);
+      }
+      await channel.settle();
+      expect(await channel.evaluate(0, 'money', 'read', 'hot')).toBe('8');
+    });
+  });
+
   it('a contract process that dies with calls in it costs time only', async () => {
     await withChannel({}, async (channel) => {
       for (let round = 1; round <= 4; round++) {

@@ -520,6 +520,7 @@ class NodeExecutor implements RunningExecutor {
         records,
       });
       this.#sequencerBackoffMs = sequencerBackoffMsMin;
+      if (grant.next !== undefined) this.#options.replica.expect(grant.next);
       this.#groups.granted(group, grant);
     } catch (error) {
       const { retry } = toDaybookError(error);

@@ -32,6 +32,8 @@ export interface ReplicaOptions {
 const sliceMs = 20;
 const backoffMinMs = 20;
 const backoffMaxMs = 2_000;
+/** Filling what is written already does nothing, but costs a request. */
+const holesAtOnceMax = 64;
 
 /**
  * Starts to follow the log from where the state stands.
@@ -70,6 +72,10 @@ class FollowingReplica implements Replica {
   #alarm: DaybookError | undefined;
   #running: Promise<void> = Promise.resolve();
   #holeTimer: Timer | undefined;
+  /** Everything before this address was granted, as far as anybody said. */
+  #granted = asAddress(0);
+  /** While holes are being closed: everything before it was granted a whole `holeTimeoutMs` ago. */
+  #overdue: Address | undefined;
 
   constructor(options: ReplicaOptions) {
     this.#io = options.io;
@@ -176,6 +182,10 @@ class FollowingReplica implements Replica {
       this.#readers--;
       if (this.#readers === 0) this.#recent.clear();
     }
+  }
+
+  expect(end: Address): void {
+    if (end > this.#granted) this.#granted = end;
   }
 
   status(txId: TxId): TransactionStatus | undefined {
@@ -306,14 +316,17 @@ class FollowingReplica implements Replica {
   }
 
   /**
-   * Closes a hole that keeps everybody waiting: the tail is beyond the next address, and nothing
-   * came for the whole of `holeTimeoutMs`.
+   * Closes a hole that keeps everybody waiting: what is written or granted reaches beyond the next
+   * address, and nothing came for the whole of `holeTimeoutMs`. Where one is there are often more,
+   * of an executor that died with several groups under way: the next time all that are as old go.
    */
   #watchHoles(last: Address): void {
     this.#holeTimer = this.#io.timers.after(this.#holeTimeoutMs, () => {
       const next = this.nextAddress;
-      const stuck = next === last && !this.state.overloaded;
-      void (stuck ? this.#fillHole(next) : Promise.resolve()).then(() => {
+      const stuck = next === last || (this.#overdue !== undefined && next < this.#overdue);
+      const fills = stuck && !this.state.overloaded;
+      if (!fills) this.#overdue = undefined;
+      void (fills ? this.#fillHoles(next) : Promise.resolve()).then(() => {
         if (!this.#abort.signal.aborted && this.#alarm === undefined) {
           this.#watchHoles(this.nextAddress);
         }
@@ -321,10 +334,17 @@ class FollowingReplica implements Replica {
     });
   }
 
-  async #fillHole(address: Address): Promise<void> {
+  async #fillHoles(first: Address): Promise<void> {
     try {
-      const tail = await this.#log.tail();
-      if (tail > address && this.nextAddress === address) await this.#log.fill(asAddress(address));
+      const end = Math.max(await this.#log.tail(), this.#granted);
+      const overdue = Math.max(first + 1, this.#overdue ?? 0);
+      this.#overdue = end > first ? asAddress(end) : undefined;
+      const fills: Promise<void>[] = [];
+      const last = Math.min(end, overdue, this.nextAddress + holesAtOnceMax);
+      for (let address = this.nextAddress; address < last; address = nextAddress(address)) {
+        fills.push(this.#log.fill(address));
+      }
+      await Promise.all(fills);
     } catch {
       // The log is away for now; the follower meets the same error and deals with it.
     }

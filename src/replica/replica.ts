@@ -75,6 +75,12 @@ export interface Replica {
    */
   readApplied(from: Position, signal?: AbortSignal): AsyncIterable<readonly AppliedEntry[]>;
 
+  /**
+   * Tells that everything before `end` was granted to somebody. What of it stays unwritten is closed
+   * like any hole, though no entry stands behind it.
+   */
+  expect(end: Address): void;
+
   /** Where a transaction stands in the log; `undefined` when it is unknown or long ago. */
   status(txId: TxId): TransactionStatus | undefined;
 

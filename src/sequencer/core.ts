@@ -72,7 +72,7 @@ export class SequencerCore {
       if (conflict === undefined) passed++;
     }
     this.#reservations.finish();
-    if (passed === 0) return { token: undefined, conflicts };
+    if (passed === 0) return { token: undefined, conflicts, next: this.#next };
     const { address, epoch } = this.grant();
     for (const [key, index] of judge.writes) this.#window.note(key, positionOf(address, index));
     for (const range of judge.writtenRanges) {

@@ -41,6 +41,7 @@ it('gives the same answers over a connection', async () => {
   expect(await remote.request({ requester: 'two', records: [summary('k', undefined)] })).toEqual({
     token: undefined,
     conflicts: ['k'],
+    next: 8,
   });
   await expect(
     remote.request({ ...group, records: [summary('k', undefined, asPosition(0))] }),

@@ -25,7 +25,8 @@ export function remoteSequencer(peer: RpcPeer): Sequencer {
 }
 
 /* Group: text requester ‖ u16 count ‖ per record u32 length, summary.
-   Grant: u8 granted ‖ [u64 epoch ‖ u64 address] ‖ u16 conflicts ‖ per conflict u16 index, key. */
+   Grant: u8 granted ‖ (u64 epoch ‖ u64 address, or u64 next) ‖ u16 conflicts ‖ per conflict u16
+   index, key. */
 
 function groupParts(group: GroupSummary): Buffer[] {
   const writer = new ByteWriter(16 * 1024);
@@ -47,7 +48,7 @@ function decodeGroup(payload: Buffer): GroupSummary {
 
 function encodeGrant(grant: Grant): Buffer {
   const writer = new ByteWriter(64);
-  if (grant.token === undefined) writer.u8(0);
+  if (grant.token === undefined) writer.u8(0).u64(grant.next ?? 0);
   else writer.u8(1).u64(grant.token.epoch).u64(grant.token.address);
   const refused = grant.conflicts.filter((conflict) => conflict !== undefined).length;
   writer.u16(refused);
@@ -59,8 +60,10 @@ function encodeGrant(grant: Grant): Buffer {
 
 function decodeGrant(payload: Buffer, records: number): Grant {
   const reader = new ByteReader(payload, 'grant');
-  const token =
-    reader.u8() === 0 ? undefined : { epoch: reader.u64(), address: asAddress(reader.u64()) };
+  const granted: Pick<Grant, 'token' | 'next'> =
+    reader.u8() === 0
+      ? { token: undefined, next: asAddress(reader.u64()) }
+      : { token: { epoch: reader.u64(), address: asAddress(reader.u64()) } };
   const conflicts = new Array<Bytestring | undefined>(records).fill(undefined);
   for (let count = reader.u16(); count > 0; count--) {
     const index = reader.u16();
@@ -68,5 +71,5 @@ function decodeGrant(payload: Buffer, records: number): Grant {
     conflicts[index] = reader.bytestring(limits.frameBytesMax);
   }
   reader.finish();
-  return { token, conflicts };
+  return { ...granted, conflicts };
 }

@@ -1,6 +1,6 @@
 import type { Bytestring } from '../base/index.ts';
 import type { Token } from '../log/index.ts';
-import type { Position, ReadVersion } from '../model/index.ts';
+import type { Address, Position, ReadVersion } from '../model/index.ts';
 
 /**
  * Grants log addresses to groups of records and tells which records of a group would be found
@@ -62,6 +62,11 @@ export interface WrittenRange {
 /** The answer. When every record conflicts there is no token, and nothing to write. */
 export interface Grant {
   readonly token: Token | undefined;
+  /**
+   * Without a token: everything before this address is granted. Whoever got the last of it may have
+   * died before writing; then no entry will ever stand behind the hole and show it.
+   */
+  readonly next?: Address;
   /** Per record of the group: the state key that conflicts, or `undefined` to go ahead. */
   readonly conflicts: readonly (Bytestring | undefined)[];
 }

@@ -50,6 +50,7 @@ describe('SequencerCore', () => {
     expect(granted(ask(sequencer, at(0), [read(undefined)]))).toEqual({
       token: undefined,
       conflicts: ['b'],
+      next: 1,
     });
     expect(granted(ask(sequencer, at(0), [read(at(0))])).token?.address).toBe(1);
   });

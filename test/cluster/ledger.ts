@@ -56,7 +56,7 @@ export class Ledger {
         ...(rotateMs === undefined ? {} : { rotateMs }),
         ...(leaseMs === undefined ? {} : { leaseMs }),
       },
-      onEvent: (text) => events.push(text),
+      onEvent: (text) => events.push(`${new Date().toISOString().slice(14, 23)} ${text}`),
       ...others,
     });
     const { gateways, channel, signer } = network;
@@ -176,8 +176,10 @@ class Tellers {
     const untilMs = performance.now() + timeoutMs;
     while (this.acknowledged < target) {
       if (performance.now() > untilMs) {
+        const status = await this.#ledger.network.status();
         throw new Error(
-          `no ${count} more transfers in ${timeoutMs} ms\n${this.#ledger.events.join('\n')}`,
+          `no ${count} more transfers in ${timeoutMs} ms\n${JSON.stringify(status, undefined, 1)}\n` +
+            this.#ledger.events.join('\n'),
         );
       }
       await sleep(10);
