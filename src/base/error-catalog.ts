@@ -77,6 +77,12 @@ export const errorCatalog = {
     'No connection to another process of the network.',
     'Check that it runs and that the address is right.',
   ),
+  NODE_NAME_TAKEN: entry(
+    'same',
+    503,
+    'Two nodes of a network have the same name.',
+    'Give one of them another name (`--node-prefix`).',
+  ),
   // model
   SIGNATURE_INVALID: entry(
     'never',

@@ -30,6 +30,8 @@ export const limits = {
   /** Unsent bytes above which a connection is closed: its peer stopped reading. */
   sendBufferBytesMax: 256 * 1024 * 1024,
   peerConnectionsMax: 1024,
+  /** A connection that is not there after so long, TLS included, will not be. */
+  connectMsMax: 2_000,
   rpcCallsInFlightMax: 65_536,
   rpcStreamsMax: 1024,
   // log

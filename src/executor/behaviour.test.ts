@@ -275,6 +275,45 @@ describe('trouble', () => {
     });
   });
 
+  it('what was refused at its deadline is not written by a grant that comes later', async () => {
+    let delayMs = 0;
+    const wrapSequencer = (inner: Sequencer): Sequencer => ({
+      request: async (group) => {
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        return inner.request(group);
+      },
+    });
+    await withChannel({ wrapSequencer }, async (channel) => {
+      delayMs = 300;
+      expect(statuses(await channel.submit(0, [add('late')], 100))).toEqual([
+        'TRANSACTION_CONFLICT',
+      ]);
+      delayMs = 0;
+      expect(statuses(await channel.submit(0, [add('late'), add('other')]))).toEqual(['committed']);
+      expect(await channel.evaluate(0, 'money', 'read', 'late')).toBe('1');
+    });
+  });
+
+  it('calls that have not left are refused when the node cannot do them', async () => {
+    let away = false;
+    const wrapSequencer = (inner: Sequencer): Sequencer => ({
+      request: async (group) => {
+        if (away) throw new DaybookError('PEER_UNREACHABLE', 'no way to it');
+        return inner.request(group);
+      },
+    });
+    await withChannel({ wrapSequencer }, async (channel) => {
+      away = true;
+      const waiting = channel.submit(0, [add('k'), add('k')]);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      channel.nodes[0]?.executor.refuseWaiting(new DaybookError('PEER_UNREACHABLE', 'cut off'));
+      expect(statuses(await waiting)).toEqual(['PEER_UNREACHABLE']);
+      away = false;
+      expect(statuses(await channel.submit(0, [add('k')]))).toEqual(['committed']);
+      expect(await channel.evaluate(0, 'money', 'read', 'k')).toBe('1');
+    });
+  });
+
   it('goes on when the newest token was lost, and with it writes that everybody waits for', async () => {
     let lost = 0;
     const wrapSequencer = (inner: Sequencer): Sequencer => ({

@@ -95,6 +95,11 @@ type Counters = Pick<
 /** An executor with its counters. */
 export interface RunningExecutor extends Executor {
   metrics(): ExecutorMetrics;
+  /**
+   * Answers every call that is not on its way to the log with `reason`: it has no effect, and another
+   * node can do it.
+   */
+  refuseWaiting(reason: DaybookError): void;
 }
 
 /**
@@ -313,6 +318,14 @@ class NodeExecutor implements RunningExecutor {
       });
       this.#dispatch();
     });
+  }
+
+  refuseWaiting(reason: DaybookError): void {
+    for (const job of this.#jobs.values()) {
+      if (job.answered || job.onItsWay) continue;
+      this.#answerError(job, reason.toJSON());
+      if (job.attempts === 0) this.#finish(job);
+    }
   }
 
   metrics(): ExecutorMetrics {

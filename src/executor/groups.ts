@@ -229,6 +229,11 @@ export class Groups {
     );
     if (refused.length > 0) this.#fail(refused, 'sequencer');
     if (token === undefined) return;
+    // Whoever was told meanwhile that it was not done must be right.
+    this.#fail(
+      group.executions.filter(({ fate, job }) => fate === undefined && job.answered),
+      'lost',
+    );
     this.#fail(
       group.executions.filter((execution) => this.#isRisky(execution, token)),
       'lost',

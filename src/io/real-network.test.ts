@@ -126,6 +126,13 @@ it('asks the sender to wait and calls back when the buffer is empty', async () =
   client.close();
 });
 
+it('does not wait for ever for a connection', async () => {
+  const sinceMs = performance.now();
+  // An address that nobody has; some machines know at once that there is no way to it.
+  await expect(network.connect('192.0.2.1:9')).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
+  expect(performance.now() - sinceMs).toBeLessThan(limits.connectMsMax + 1_500);
+});
+
 it('reports an unreachable peer, takes over a dead socket file, and leaves a living one', async () => {
   const address = `unix:${join(root, 'socket')}`;
   await expect(network.connect(address)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });

@@ -62,15 +62,21 @@ function connect(address: string, tls?: NetworkTls): Promise<Connection> {
             ...secureOptions(tls),
             checkServerIdentity: () => undefined,
           });
-    const onError = (cause: Error): void =>
+    const late = setTimeout(() => {
+      socket.destroy(new Error(`connectMsMax is ${limits.connectMsMax}`));
+    }, limits.connectMsMax);
+    const onError = (cause: Error): void => {
+      clearTimeout(late);
       reject(
         new DaybookError('PEER_UNREACHABLE', `cannot connect to ${address}: ${cause.message}`, {
           details: { address },
           cause,
         }),
       );
+    };
     socket.once('error', onError);
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
+      clearTimeout(late);
       socket.off('error', onError);
       resolve(framedConnection(socket));
     });

@@ -32,7 +32,8 @@ import {
   startExecutorNode,
 } from './executor-node.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
-import { type Member, membersOf, successorOf, trimPoint } from './members.ts';
+import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './members.ts';
+import { openNodeId } from './node-id.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
@@ -73,9 +74,11 @@ const housekeepingMsDefault = 10_000;
  * Starts a node of a network of many machines: an executor node over the log on etcd, which is a
  * candidate for the sequencer's place, follows whoever has it, and is known to the other nodes.
  *
- * @throws {DaybookError} as `openClusterLog` and `startExecutorNode`.
+ * @throws {DaybookError} as `openClusterLog` and `startExecutorNode`; `NODE_NAME_TAKEN` when another
+ *   node runs under the same name; `LOG_TRIMMED` when its state is too old for the log, and no node
+ *   has a snapshot.
  */
-export async function startClusterNode(options: ClusterNodeOptions): Promise<ExecutorNode> {
+export async function startClusterNode(options: ClusterNodeOptions): Promise<RunningNode> {
   const { cluster } = options;
   const network = await privateNetwork(options.io, cluster.privateTls);
   const log = await openClusterLog(options.io, cluster.log);
@@ -89,7 +92,10 @@ export async function startClusterNode(options: ClusterNodeOptions): Promise<Exe
   }
 }
 
-class ClusterNode implements ExecutorNode, NodeOrders {
+/** See {@link startClusterNode}. */
+export type RunningNode = Omit<ExecutorNode, 'refuse'>;
+
+class ClusterNode implements RunningNode, NodeOrders {
   readonly #options: ClusterNodeOptions;
   readonly #log: EtcdLog;
   readonly #closing = new AbortController();
@@ -97,7 +103,11 @@ class ClusterNode implements ExecutorNode, NodeOrders {
   readonly #ended = new AbortController();
   readonly #watching: Promise<void>[] = [];
   #members: readonly Member[] = [];
+  #id = '';
   #draining = false;
+  #nameTaken = false;
+  /** Epoch of a leader that there is no way to. */
+  #cutOff: number | undefined;
   #listener: { readonly address: string; close(): Promise<void> } | undefined;
   #host: SequencerHost | undefined;
   #leader: LeaderSequencer | undefined;
@@ -123,11 +133,21 @@ class ClusterNode implements ExecutorNode, NodeOrders {
   async start(): Promise<void> {
     const { io, cluster, onEvent, sequencer } = this.#options;
     const { privateHost, privatePort } = cluster;
+    const { directory, channel, name } = this.#options;
+    this.#id = await openNodeId(io, directory);
     this.#listener = await io.network.listen(`${privateHost}:${privatePort}`, (connection) =>
       servePrivately(rpcPeer(connection), this, this.#host),
     );
+    // Before anything is written under the name. Without a gateway it is no member yet.
+    this.#registration = await register(
+      this.#log,
+      { name, id: this.#id },
+      {
+        isOwn: ({ id }) => id === this.#id,
+        onTaken: (taken) => this.#onNameTaken(taken),
+      },
+    );
     if (sequencer) this.#takePart(this.#listener.address);
-    const { directory, channel } = this.#options;
     this.#snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'));
     await catchUpBySnapshot({
       io,
@@ -142,9 +162,14 @@ class ClusterNode implements ExecutorNode, NodeOrders {
       log: this.#log,
       sequencer: this.#leader,
       nodes: () =>
-        this.#members.map(({ name, gateway, draining }) => ({ name, gateway, draining })),
+        this.#members.map(({ name, gateway, draining, cutOff }) => ({
+          name,
+          gateway,
+          draining: draining || cutOff !== undefined,
+        })),
     });
-    this.#registration = await register(this.#log, this.#info());
+    this.#tellRefusal();
+    await this.#registration.update(this.#info());
     this.#watch('nodes', async (signal) => {
       for await (const nodes of watchNodes(this.#log, signal)) this.#onNodes(nodes);
     });
@@ -154,9 +179,11 @@ class ClusterNode implements ExecutorNode, NodeOrders {
 
   status(): ExecutorNodeStatus {
     const leads = this.#host?.metrics();
+    const reason = this.#draining ? undefined : this.#refusal();
     return {
       ...this.#started.status(),
       draining: this.#draining,
+      ...(reason === undefined ? {} : { refuses: `${reason.code}: ${reason.message}` }),
       ...(leads === undefined ? {} : { leads }),
     };
   }
@@ -180,7 +207,7 @@ class ClusterNode implements ExecutorNode, NodeOrders {
 
   async drain(on: boolean): Promise<void> {
     this.#draining = on;
-    await this.#started.drain(on);
+    this.#tellRefusal();
     await this.#registration?.update(this.#info());
     if (on) await this.#host?.withdraw();
     else this.#host?.stand();
@@ -244,6 +271,7 @@ class ClusterNode implements ExecutorNode, NodeOrders {
       node: name,
       own: this.#host,
       onGone: (gone) => this.#depose(gone),
+      onCutOff: (epoch) => this.#onCutOff(epoch),
     });
     this.#leader = leader;
     this.#watch('leader', async (signal) => {
@@ -262,8 +290,59 @@ class ClusterNode implements ExecutorNode, NodeOrders {
     depose(this.#log, leader).catch(() => undefined);
   }
 
+  /** Nothing can be done here without the sequencer; at another node it can. */
+  #onCutOff(epoch: number | undefined): void {
+    this.#cutOff = epoch;
+    const { onEvent } = this.#options;
+    onEvent(
+      epoch === undefined
+        ? 'there is a way to the sequencer again'
+        : `no way to the sequencer of epoch ${epoch}, which leads: takes no transactions`,
+    );
+    this.#tellRefusal();
+    if (this.#node === undefined) return;
+    this.#registration?.update(this.#info()).catch((error: unknown) => {
+      onEvent(`the other nodes cannot be told: ${String(error)}`);
+    });
+  }
+
+  #onNameTaken(taken: boolean): void {
+    if (taken === this.#nameTaken) return;
+    this.#nameTaken = taken;
+    this.#options.onEvent(
+      taken ? 'another node runs under the name of this one' : 'this node has its name again',
+    );
+    this.#tellRefusal();
+  }
+
+  /** Why this node takes no transactions; `undefined`: it does. */
+  #refusal(): DaybookError | undefined {
+    const { name } = this.#options;
+    if (this.#nameTaken) {
+      return new DaybookError('NODE_NAME_TAKEN', `another node runs under the name ${name}`);
+    }
+    if (this.#cutOff !== undefined) {
+      return new DaybookError('PEER_UNREACHABLE', `${name} has no way to the sequencer`);
+    }
+    if (this.#draining) return new DaybookError('CLOSED', `${name} takes no new transactions`);
+    return undefined;
+  }
+
+  #tellRefusal(): void {
+    const reason = this.#refusal();
+    // A node that drains finishes what it has.
+    this.#node?.refuse(reason, reason?.code !== 'CLOSED');
+  }
+
   #onNodes(nodes: readonly NodeInfo[]): void {
     this.#members = membersOf(nodes);
+    const { name, onEvent } = this.#options;
+    const host = this.#host;
+    if (host?.epoch === undefined) return;
+    const successor = insteadOf(this.#members, name, host.epoch);
+    if (successor === undefined) return;
+    onEvent(`most nodes find no way to this one: ${successor} is to lead`);
+    host.handOver(successor).catch(() => undefined);
   }
 
   /** Every now and then: a snapshot, if the log has grown, and the trim point, if this node leads. */
@@ -313,7 +392,9 @@ class ClusterNode implements ExecutorNode, NodeOrders {
       gateway: this.#started.url,
       address: this.#listener?.address ?? '',
       roles: this.#host === undefined ? ['executor'] : ['executor', 'sequencer'],
+      id: this.#id,
       draining: this.#draining,
+      ...(this.#cutOff === undefined ? {} : { cutOff: this.#cutOff }),
       snapshot: this.#snapshots?.newest ?? 0,
       held: this.#held(),
     };

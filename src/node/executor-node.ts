@@ -75,6 +75,8 @@ export interface ExecutorNodeStatus {
   readonly alarm?: string;
   /** On many machines: whether the node takes no new transactions. */
   readonly draining?: boolean;
+  /** On many machines: why the node takes no new transactions although it is not draining. */
+  readonly refuses?: string;
   /** On many machines: counters of this node's reign, while it leads as sequencer. */
   readonly leads?: SequencerMetrics;
 }
@@ -84,8 +86,12 @@ export interface ExecutorNode {
   readonly url: string;
   readonly port: number;
   status(): ExecutorNodeStatus;
-  /** Refuses new transactions from now on, or takes them again; reads go on. */
-  drain(on: boolean): Promise<void>;
+  /**
+   * Answers new transactions with `reason` from now on, or takes them again; reads go on.
+   *
+   * @param waiting - true: also those that are here and not on their way to the log.
+   */
+  refuse(reason: DaybookError | undefined, waiting?: boolean): void;
   /** The channel's configuration as this node has applied it. */
   config(): ChannelConfig | undefined;
   /**
@@ -132,8 +138,8 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
             peer: options.blocks,
             onEvent,
           });
-    const draining = { on: false };
-    const base = gatewayBackend(io, channel, replica, executor, draining);
+    const refusing: Refusing = { reason: undefined };
+    const base = gatewayBackend(io, channel, replica, executor, refusing);
     let gateway: Gateway;
     let followers: FollowerService;
     try {
@@ -164,7 +170,9 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         port: options.port,
         ...(tls === undefined ? {} : { tls }),
         ...(options.openReads === undefined ? {} : { openReads: options.openReads }),
-        nodes: options.nodes ?? (() => [{ name, gateway: gateway.url, draining: draining.on }]),
+        nodes:
+          options.nodes ??
+          (() => [{ name, gateway: gateway.url, draining: refusing.reason !== undefined }]),
         onInternalError: (error) => onEvent(`internal error: ${error.stack ?? error.message}`),
       });
     } catch (error) {
@@ -190,8 +198,9 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       config: () => replica.config,
       writeSnapshot: async (path) =>
         asAddress((await writeSnapshot(state, io.disk, path, channel)).nextAddress),
-      drain: async (on) => {
-        draining.on = on;
+      refuse: (reason, waiting = false) => {
+        refusing.reason = reason;
+        if (reason !== undefined && waiting) executor.refuseWaiting(reason);
       },
       close: async () => {
         // Ends the long polls, which would hold the gateway.
@@ -224,12 +233,17 @@ async function readTls(
   return { cert: await read(files.certificateFile), key: await read(files.keyFile) };
 }
 
+/** Why new transactions are refused now; `undefined`: they are taken. */
+interface Refusing {
+  reason: DaybookError | undefined;
+}
+
 function gatewayBackend(
   io: Io,
   channel: string,
   replica: Replica,
   executor: GatewayBackend['executor'] & { metrics(): ExecutorMetrics },
-  draining: { readonly on: boolean },
+  refusing: Readonly<Refusing>,
 ): GatewayBackend {
   const founded = <T>(value: T | undefined): T => {
     if (value === undefined) throw new DaybookError('CLOSED', 'the channel is not founded');
@@ -239,7 +253,7 @@ function gatewayBackend(
     channel,
     executor: {
       submit: (batch, deadlineMs, onOutcome) => {
-        if (draining.on) throw new DaybookError('CLOSED', 'the node takes no new transactions');
+        if (refusing.reason !== undefined) throw refusing.reason;
         executor.submit(batch, deadlineMs, onOutcome);
       },
       evaluate: (query) => executor.evaluate(query),
@@ -273,7 +287,7 @@ function gatewayBackend(
       [...replica.contracts].map(([name, { version, sequence }]) => ({ name, version, sequence })),
     health: () => {
       if (replica.alarm !== undefined) return { ready: false, reason: replica.alarm.message };
-      if (draining.on) return { ready: false, reason: 'draining' };
+      if (refusing.reason !== undefined) return { ready: false, reason: refusing.reason.message };
       return { ready: replica.config !== undefined };
     },
     metrics: () => ({ nextAddress: replica.nextAddress, ...executor.metrics() }),

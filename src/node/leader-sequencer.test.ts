@@ -27,16 +27,22 @@ async function reign(
   return { leader: { node: `n${epoch}`, address: listener.address, epoch }, listener };
 }
 
-function follower(own?: Sequencer): { sequencer: LeaderSequencer; gone: Leader[] } {
+function follower(own?: Sequencer): {
+  sequencer: LeaderSequencer;
+  gone: Leader[];
+  cutOff: (number | undefined)[];
+} {
   const gone: Leader[] = [];
+  const cutOff: (number | undefined)[] = [];
   const sequencer = new LeaderSequencer({
     io,
     node: 'me',
     own,
     onGone: (leader) => gone.push(leader),
+    onCutOff: (epoch) => cutOff.push(epoch),
   });
   open.push(sequencer);
-  return { sequencer, gone };
+  return { sequencer, gone, cutOff };
 }
 
 const group = { requester: 'me', records: [Buffer.alloc(29)] };
@@ -83,6 +89,23 @@ test('one that was never reached is not: the way to it may be at fault', async (
   await expect(sequencer.request(group)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
   await new Promise((resolve) => setTimeout(resolve, 200));
   expect(gone).toEqual([]);
+});
+
+test('a leader that there is no way to is told, and that there is one again', async () => {
+  const { sequencer, cutOff } = follower();
+  const { leader, listener } = await reign(3);
+  await listener.close();
+  sequencer.setLeader(leader);
+  const until = async (count: number): Promise<void> => {
+    for (let round = 0; cutOff.length < count && round < 300; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  await until(1);
+  expect(cutOff).toEqual([3]);
+  sequencer.setLeader((await reign(4)).leader);
+  await until(2);
+  expect(cutOff).toEqual([3, undefined]);
 });
 
 test('a node that leads itself asks itself', async () => {

@@ -10,27 +10,38 @@ import {
 
 /** Settings of {@link LeaderSequencer}. */
 export interface LeaderSequencerOptions {
-  readonly io: Pick<Io, 'timers' | 'network'>;
+  readonly io: Pick<Io, 'clock' | 'timers' | 'network'>;
   /** Name of this node. */
   readonly node: string;
   /** The sequencer of this node, for when it leads itself. */
   readonly own: Sequencer | undefined;
   /** The leader's process is gone: it was connected, and now nothing listens there. */
   readonly onGone: (leader: Leader) => void;
+  /**
+   * There has been no way to the leader for a while, though it leads: its epoch; `undefined` as soon
+   * as there is one again.
+   */
+  readonly onCutOff: (epoch: number | undefined) => void;
 }
 
 const leaderWaitMs = 1_000;
 /** A leader that does not answer for so long is asked again over a new connection. */
 const requestTimeoutMs = 2_000;
 const reconnectMs = 50;
+/** A connection that lives so long leads somewhere: who is refused by TLS hears of it later. */
+const reachedMs = 500;
+/** A leader that died is replaced in less time than this. */
+const cutOffMs = 3_000;
 /** The group is executed again anyway; at once it would only meet the same refusal. */
 const notReadyPauseMs = 10;
 
 /** The connection to one leader. */
 interface Followed {
   readonly leader: Leader;
+  readonly sinceMs: number;
   readonly sequencer: Promise<Sequencer>;
   peer: RpcPeer | undefined;
+  reached: boolean;
   dropped: boolean;
 }
 
@@ -46,6 +57,9 @@ export class LeaderSequencer implements Sequencer {
   readonly #waiting = new Set<() => void>();
   /** Epoch of the last leader that a connection was made to. */
   #connectedEpoch = -1;
+  /** Since when there is no way to the present leader. */
+  #failingSinceMs: number | undefined;
+  #cutOff: number | undefined;
   #closed = false;
 
   constructor(options: LeaderSequencerOptions) {
@@ -64,6 +78,7 @@ export class LeaderSequencer implements Sequencer {
     if (same) return;
     this.#drop();
     this.#leader = leader;
+    this.#failingSinceMs = undefined;
     if (leader === undefined) return;
     // At once, so that its end is noticed even while there is nothing to ask.
     this.#follow(leader);
@@ -81,8 +96,10 @@ export class LeaderSequencer implements Sequencer {
     const followed = this.#followed ?? this.#follow(leader);
     try {
       const sequencer = await followed.sequencer;
-      const answer = sequencer.request(group);
-      return await (sequencer === this.#options.own ? answer : this.#inTime(answer));
+      const asked = sequencer.request(group);
+      const grant = await (sequencer === this.#options.own ? asked : this.#inTime(asked));
+      if (!followed.reached) this.#reached(followed);
+      return grant;
     } catch (error) {
       if (isDaybookError(error, 'TIMEOUT') && this.#followed === followed) this.#drop();
       if (isDaybookError(error, 'SEQUENCER_NOT_READY')) await this.#pause(notReadyPauseMs);
@@ -99,17 +116,18 @@ export class LeaderSequencer implements Sequencer {
   }
 
   #follow(leader: Leader): Followed {
-    const { node, own } = this.#options;
+    const { node, own, io } = this.#options;
+    const isOwn = leader.node === node && own !== undefined;
     const followed: Followed = {
       leader,
-      sequencer:
-        leader.node === node && own !== undefined
-          ? Promise.resolve(own)
-          : this.#connect(leader, () => followed),
+      sinceMs: io.clock.monotonicMs(),
+      sequencer: isOwn ? Promise.resolve(own) : this.#connect(leader, () => followed),
       peer: undefined,
+      reached: false,
       dropped: false,
     };
     this.#followed = followed;
+    if (isOwn) this.#reached(followed);
     followed.sequencer.catch((error: unknown) => this.#failed(followed, error));
     return followed;
   }
@@ -123,6 +141,7 @@ export class LeaderSequencer implements Sequencer {
     }
     mine.peer = peer;
     this.#connectedEpoch = leader.epoch;
+    this.#options.io.timers.after(reachedMs, () => this.#reached(mine));
     peer.onClose((cause) => this.#failed(mine, cause));
     return remoteSequencer(peer);
   }
@@ -132,10 +151,28 @@ export class LeaderSequencer implements Sequencer {
     if (this.#followed !== followed) return;
     this.#drop();
     const { leader } = followed;
+    if (!followed.reached) this.#notReached(followed);
     if (isRefused(error) && this.#connectedEpoch === leader.epoch) this.#options.onGone(leader);
     this.#options.io.timers.after(reconnectMs, () => {
       if (this.#leader === leader && this.#followed === undefined) this.#follow(leader);
     });
+  }
+
+  #reached(followed: Followed): void {
+    if (this.#followed !== followed) return;
+    followed.reached = true;
+    this.#failingSinceMs = undefined;
+    if (this.#cutOff === undefined) return;
+    this.#cutOff = undefined;
+    this.#options.onCutOff(undefined);
+  }
+
+  #notReached({ leader, sinceMs }: Followed): void {
+    this.#failingSinceMs ??= sinceMs;
+    const forMs = this.#options.io.clock.monotonicMs() - this.#failingSinceMs;
+    if (forMs < cutOffMs || this.#cutOff === leader.epoch) return;
+    this.#cutOff = leader.epoch;
+    this.#options.onCutOff(leader.epoch);
   }
 
   #drop(): void {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Member, membersOf, successorOf, trimPoint } from './members.ts';
+import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './members.ts';
 
 function member(name: string, more: Partial<Member> = {}): Member {
   return {
@@ -10,6 +10,7 @@ function member(name: string, more: Partial<Member> = {}): Member {
     address: `${name}:1`,
     roles: ['executor', 'sequencer'],
     draining: false,
+    id: name,
     ...more,
   };
 }
@@ -20,6 +21,15 @@ test('the successor is the next able node by name, round and round', () => {
   expect(successorOf(members, 'c')).toBe('a');
   expect(successorOf([member('a')], 'a')).toBeUndefined();
   expect(successorOf([member('b', { roles: ['executor'] })], 'a')).toBeUndefined();
+});
+
+test('a leader that most nodes miss should be followed by one of those', () => {
+  const nodes = (...cutOff: string[]): Member[] =>
+    ['a', 'b', 'c'].map((name) => member(name, cutOff.includes(name) ? { cutOff: 4 } : {}));
+  expect(insteadOf(nodes('b', 'c'), 'a', 4)).toBe('b');
+  expect(insteadOf(nodes('b', 'c'), 'a', 5)).toBeUndefined();
+  expect(insteadOf(nodes('c'), 'a', 4)).toBeUndefined();
+  expect(insteadOf(nodes('b', 'c').slice(0, 2), 'a', 4)).toBeUndefined();
 });
 
 test('other entries of the registry are no members', () => {

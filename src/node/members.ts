@@ -11,6 +11,10 @@ export interface Member extends NodeInfo {
   readonly roles: readonly ('executor' | 'sequencer')[];
   /** It takes no new transactions. */
   readonly draining: boolean;
+  /** Differs between nodes of the same name, and stays when one is started again. */
+  readonly id: string;
+  /** Epoch of a leader that it finds no way to, though it reaches the log. */
+  readonly cutOff?: number;
   /** Its newest snapshot: the first address that is not in it; 0 when it has none. */
   readonly snapshot?: number;
   /** Everything before this address is in its snapshot and in its blocks. */
@@ -28,6 +32,20 @@ export function membersOf(nodes: readonly NodeInfo[]): Member[] {
       typeof draining === 'boolean'
     );
   });
+}
+
+/**
+ * Who should lead instead of the leader of `epoch`: somebody among those who find no way to it, when
+ * they are more than half of all. `undefined`: it should stay. Two nodes that miss each other gain
+ * nothing by a change.
+ */
+export function insteadOf(
+  members: readonly Member[],
+  leader: string,
+  epoch: number,
+): string | undefined {
+  const cutOff = members.filter((member) => member.cutOff === epoch && member.name !== leader);
+  return cutOff.length * 2 > members.length ? successorOf(cutOff, leader) : undefined;
 }
 
 /**

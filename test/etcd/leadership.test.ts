@@ -115,4 +115,32 @@ describe.skipIf(!etcdAvailable())('leases on etcd', { timeout: 40_000 }, () => {
     await b.close();
     for (const log of logs) await log.close();
   });
+
+  test('a name belongs to one node at a time', async () => {
+    await open('names');
+    const options = { isOwn: ({ id }: NodeInfo) => id === 'first', leaseMs: 2000 };
+    const first = await register(logs[0], { name: 'n', id: 'first' }, options);
+    await expect(
+      register(logs[1], { name: 'n', id: 'second' }, { leaseMs: 2000 }),
+    ).rejects.toMatchObject({ code: 'NODE_NAME_TAKEN', details: { node: 'n' } });
+    // The same node started again, while the entry of its earlier life stands.
+    const again = await register(logs[1], { name: 'n', id: 'first', life: 2 }, options);
+    await first.update({ name: 'n', id: 'first', life: 1 });
+    expect(await listNodes(logs[1])).toEqual([{ name: 'n', id: 'first', life: 2 }]);
+    await first.close();
+    expect(await listNodes(logs[1])).toHaveLength(1);
+    // It dies without a word: its entry is waited for.
+    await logs[1].close();
+    const taken: boolean[] = [];
+    const heir = await register(
+      logs[0],
+      { name: 'n', id: 'second' },
+      { leaseMs: 2000, onTaken: (now) => taken.push(now) },
+    );
+    expect(await listNodes(logs[0])).toEqual([{ name: 'n', id: 'second' }]);
+    await heir.close();
+    await logs[0].close();
+    expect(again).toBeDefined();
+    expect(taken).toEqual([]);
+  });
 });

@@ -19,12 +19,12 @@ export function nodeCommand(context: CliContext): Command {
         print(terminal, options.json, { nodes: members, leader: leader ?? null }, () =>
           table([
             ['NODE', 'GATEWAY', 'PRIVATE ADDRESS', 'STATE'],
-            ...members.map(({ name, gateway, address, draining }) => [
+            ...members.map(({ name, gateway, address, draining, cutOff }) => [
               name,
               gateway,
               address,
               [
-                draining ? 'draining' : 'serves',
+                draining ? 'draining' : cutOff === undefined ? 'serves' : 'no way to the sequencer',
                 ...(name === leader?.node ? [`sequencer, epoch ${leader.epoch}`] : []),
               ].join(', '),
             ]),

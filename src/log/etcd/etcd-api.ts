@@ -20,6 +20,8 @@ export interface KeyValue {
   readonly value: Buffer;
   readonly create_revision: string;
   readonly mod_revision: string;
+  /** `0`: none. */
+  readonly lease: string;
 }
 
 /** Says who answered and at which revision of the store. */

@@ -1,10 +1,12 @@
 import { checkLimit, DaybookError, isDaybookError, limits } from '../../base/index.ts';
+import { type Compare, compareResult, compareTarget, type KeyValue } from './etcd-api.ts';
 import type { EtcdLog } from './etcd-log.ts';
 import { prefixEnd } from './keys.ts';
 import { Session } from './session.ts';
+import { absent } from './unit.ts';
 import { watchUnit } from './unit-watch.ts';
 
-/** What a node tells the others; plain JSON, `name` unique in the network. */
+/** What a node tells the others; plain JSON, `name` unique among the running nodes. */
 export interface NodeInfo {
   readonly name: string;
   readonly [field: string]: unknown;
@@ -19,38 +21,95 @@ export interface Registration {
 
 const leaseDefaultMs = 5000;
 const failurePauseMs = 200;
+/** An expired lease is not gone at once. */
+const graceMs = 2000;
 const watchSilenceMs = 1000;
 
-/** Registers a node, and again by itself whenever the lease was lost. */
+/** Settings of {@link register}. */
+export interface RegisterOptions {
+  /** Whether an entry under the same name is of this node's own earlier life. Default: never. */
+  readonly isOwn?: (present: NodeInfo) => boolean;
+  /** How long an entry outlives its node, milliseconds; whole seconds from 2. Default 5,000. */
+  readonly leaseMs?: number;
+  /**
+   * The lease was lost for a while and meanwhile another node took the name; `false` as soon as the
+   * name is this node's again.
+   */
+  readonly onTaken?: (taken: boolean) => void;
+}
+
+/**
+ * Registers a node, and again by itself whenever the lease was lost. The entry of a node of the same
+ * name that died without a word is waited for.
+ *
+ * @throws {DaybookError} `NODE_NAME_TAKEN` when another node runs under this name.
+ */
 export async function register(
   log: EtcdLog,
   info: NodeInfo,
-  leaseMs = leaseDefaultMs,
+  options: RegisterOptions = {},
 ): Promise<Registration> {
+  const { isOwn = () => false, leaseMs = leaseDefaultMs, onTaken } = options;
   const { units } = log;
   const closing = new AbortController();
   let present = info;
-  let session = await enrol();
+  const untilMs = units.io.clock.monotonicMs() + leaseMs + graceMs;
+  let session: Session | undefined;
+  while (session === undefined) {
+    session = await enrol();
+    if (session !== undefined) break;
+    if (units.io.clock.monotonicMs() >= untilMs) throw nameTaken(info.name);
+    await units.home.client.sleep(failurePauseMs);
+  }
+  let current: Session = session;
+  let putting: Promise<unknown> = Promise.resolve();
 
-  async function enrol(): Promise<Session> {
+  /** `undefined`: the name is somebody else's. */
+  async function enrol(): Promise<Session | undefined> {
+    const key = keyOf(log, info.name);
+    const answer = await units.home.client.call('range', { key });
+    const found = answer.kvs[0];
+    if (found !== undefined && !isOwn(decodeNode(found))) return undefined;
     const opened = await Session.open(units, leaseMs);
-    await put(opened);
-    return opened;
+    const unchanged: Compare =
+      found === undefined
+        ? absent(key)
+        : {
+            key,
+            target: compareTarget.mod,
+            result: compareResult.equal,
+            mod_revision: Number(found.mod_revision),
+          };
+    // When the answer is lost and it is asked again, the entry of the first time is an own one.
+    if (await put(opened, [unchanged])) return opened;
+    await opened.close();
+    return undefined;
   }
 
-  async function put(to: Session): Promise<void> {
+  async function put(to: Session, compare: readonly Compare[]): Promise<boolean> {
+    const key = keyOf(log, info.name);
     const value = Buffer.from(JSON.stringify(present), 'utf8');
     checkLimit('nodeInfoBytesMax', value.length);
-    await to.unit.client.call('put', { key: keyOf(log, present.name), value, lease: to.lease });
+    const answer = await to.unit.client.call('txn', {
+      compare,
+      success: [{ request_put: { key, value, lease: to.lease } }],
+      failure: [{ request_range: { key } }],
+    });
+    if (answer.succeeded) return true;
+    const standing = answer.responses[0]?.response_range?.kvs[0];
+    return standing?.value.equals(value) === true && standing.lease === to.lease;
   }
 
   async function keepEnrolled(): Promise<void> {
     while (!closing.signal.aborted) {
-      await untilAborted(AbortSignal.any([session.lost, closing.signal]));
+      await untilAborted(AbortSignal.any([current.lost, closing.signal]));
       if (closing.signal.aborted) return;
       try {
         await units.refresh();
-        session = await enrol();
+        const again = await enrol();
+        onTaken?.(again === undefined);
+        if (again !== undefined) current = again;
+        else await units.home.client.sleep(failurePauseMs);
       } catch (error) {
         if (isDaybookError(error, 'CLOSED')) return;
         await units.home.client.sleep(failurePauseMs);
@@ -65,11 +124,14 @@ export async function register(
         throw new DaybookError('INVALID_ARGUMENT', 'a node keeps its name');
       }
       present = next;
-      await put(session);
+      // One after the other, so that the newest stays. Without the lease it is told when enrolled.
+      const putNow = putting.then(() => put(current, [heldUnder(keyOf(log, info.name), current)]));
+      putting = putNow.catch(() => undefined);
+      await putNow;
     },
     close: async () => {
       closing.abort();
-      await session.close();
+      await current.close();
     },
   };
 }
@@ -121,8 +183,22 @@ async function readNodes(log: EtcdLog): Promise<{ nodes: NodeInfo[]; revision: n
     range_end: prefixEnd(keys.nodes),
     limit: limits.nodesMax,
   });
-  const nodes = answer.kvs.map((kv) => JSON.parse(kv.value.toString('utf8')) as NodeInfo);
+  const nodes = answer.kvs.map(decodeNode);
   return { nodes, revision: Number(answer.header.revision) };
+}
+
+function decodeNode(kv: KeyValue): NodeInfo {
+  return JSON.parse(kv.value.toString('utf8')) as NodeInfo;
+}
+
+function heldUnder(key: Buffer, { lease }: Session): Compare {
+  return { key, target: compareTarget.lease, result: compareResult.equal, lease };
+}
+
+function nameTaken(name: string): DaybookError {
+  return new DaybookError('NODE_NAME_TAKEN', `another node runs under the name ${name}`, {
+    details: { node: name },
+  });
 }
 
 function keyOf(log: EtcdLog, name: string): Buffer {
