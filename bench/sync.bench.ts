@@ -1,20 +1,16 @@
-import pg from 'pg';
+import type pg from 'pg';
+import { type Client, connect } from '../src/client/index.ts';
 import { realIo } from '../src/io/index.ts';
+import { httpFeed } from '../src/replication/index.ts';
 import {
-  jsonOf,
-  openFollowerService,
-  postgresSink,
-  type Sink,
-  startFollower,
-  type TableDeclaration,
-} from '../src/replication/index.ts';
-import { noPostgres, startPostgres } from '../src/replication/testing/postgres-server.ts';
-import {
-  localFeed,
-  memoryDisk,
-  type TestCommit,
-  TestLedger,
-} from '../src/replication/testing/test-ledger.ts';
+  noPostgres,
+  type PostgresServer,
+  startPostgres,
+} from '../src/replication/testing/postgres-server.ts';
+import { percentile } from './ceiling.ts';
+import { type BenchNetwork, startBenchNetwork } from './cluster-under-load.ts';
+import { type FollowerProcess, followerProcess } from './sync-follower.ts';
+import { openNative } from './sync-native.ts';
 
 export interface SyncBenchOptions {
   readonly inserts: number;
@@ -29,7 +25,7 @@ export const syncBenchDefaults: SyncBenchOptions = {
   inserts: 200_000,
   largeUpdates: 100,
   smallUpdates: 60_000,
-  seconds: 5,
+  seconds: 10,
 };
 
 export interface SyncBenchResult extends SyncBenchOptions {
@@ -37,9 +33,15 @@ export interface SyncBenchResult extends SyncBenchOptions {
   readonly bulkInserts: Rates;
   readonly thousandRowUpdates: Rates;
   readonly oneRowUpdates: Rates;
-  /** From commit to applied at 500 commits a second, milliseconds. */
-  readonly lagMs: { readonly p50: number; readonly p99: number };
-  /** 1,000 changes to three systems, with all confirmations, milliseconds. */
+  /**
+   * At 500 commits a second, milliseconds from the time that the writer put into the log's entry,
+   * which is before the entry is durable, until row and cursor are committed in PostgreSQL.
+   */
+  readonly lagMs: { readonly p50: number; readonly p99: number; readonly commits: number };
+  /**
+   * 1,000 transactions to three systems, from the first call of the client until the network's
+   * account says that all three have applied all of them, milliseconds.
+   */
   readonly thousandToThreeMs: number;
 }
 
@@ -49,20 +51,15 @@ interface Rates {
   readonly ratio: number;
 }
 
-const table: TableDeclaration = {
-  name: 'item',
-  columns: { id: 'text', value: 'integer', note: 'text' },
-  primaryKey: ['id'],
-};
 const note = 'a note of about forty characters, as rows have';
-const io = realIo();
-const entryCommits = 200;
 
 /**
- * A follower against PostgreSQL's own logical replication applying the same changes into the same
- * server. The ledger is one in memory, without executors and HTTP: both sides begin with changes
- * that are committed already, and what is measured is bringing them into the database. Pages are
- * encoded and decoded as on the wire.
+ * A follower against PostgreSQL's own logical replication applying the same changes in the same
+ * server (fsync on; both appliers commit with `synchronous_commit = off`, which is the default of
+ * both). Our side is a whole network: commits by the SDK, an executor process that makes blocks too,
+ * and a follower in a process of its own that pulls over HTTP. For the three rates the changes are
+ * committed before either side begins, and what is measured is bringing them into the database, the
+ * start of both sides included.
  */
 export async function syncBench(
   options: SyncBenchOptions,
@@ -71,266 +68,231 @@ export async function syncBench(
   const missing = noPostgres();
   if (missing !== undefined) throw new Error(missing);
   const server = await startPostgres([
+    'fsync=on',
     'wal_level=logical',
     'max_wal_size=2GB',
     // Or a subscription that is enabled again would wait up to 5 s before it begins.
     'wal_retrieve_retry_interval=10ms',
   ]);
+  const network = await startBenchNetwork({ executors: 1 });
+  const { gateways, channel, signer } = network.network;
+  const client = await connect({ gateways, channel, signer, batchDelayMs: 2 });
+  const ledger = { network, client };
+  const followers = Array.from({ length: 3 }, followerProcess);
   try {
-    const native = await openNative(
-      await server.database('publisher'),
-      await server.database('native'),
-    );
-    const ours = await openOurs(await server.database('ours'));
-    const phase = async (
-      name: string,
-      rows: number,
-      sql: (client: pg.Client) => Promise<void>,
-      commits: Iterable<TestCommit>,
-    ): Promise<Rates> => {
-      const nativeMs = await native.run(sql);
-      const applyMs = await ours.run(commits);
-      const apply = Math.round((rows / applyMs) * 1000);
-      const rates = {
-        apply,
-        native: Math.round((rows / nativeMs) * 1000),
-        ratio: round(nativeMs / applyMs),
-      };
-      progress(`${name}: ${JSON.stringify(rates)}`);
-      return rates;
-    };
-    const { inserts, largeUpdates, smallUpdates, seconds } = options;
-    const bulkInserts = await phase(
-      'bulk inserts',
-      inserts,
-      async (client) => {
-        await client.query(
-          `INSERT INTO item SELECT 'i' || n, n, '${note}' FROM generate_series(0, ${inserts - 1}) n`,
-        );
-      },
-      commitsOf(inserts, 1_000, (at) => at, 0),
-    );
-    const thousandRowUpdates = await phase(
-      '1,000-row updates',
-      largeUpdates * 1_000,
-      async (client) => {
-        for (let at = 0; at < largeUpdates; at++) {
-          const from = (at * 1_000) % inserts;
-          await client.query(
-            `UPDATE item SET value = ${at} + 1000000 WHERE id = ANY(ARRAY(
-               SELECT 'i' || n FROM generate_series(${from}, ${from + 999}) n))`,
-          );
-        }
-      },
-      commitsOf(largeUpdates * 1_000, 1_000, (at) => at % inserts, 1),
-    );
-    const oneRowUpdates = await phase(
-      '1-row updates',
-      smallUpdates,
-      async (client) => {
-        await client.query('SET synchronous_commit = off');
-        await client.query(
-          `DO $do$ BEGIN FOR n IN 0..${smallUpdates - 1} LOOP
-             UPDATE item SET value = n + 2000000 WHERE id = 'i' || (n * 7919 % ${inserts}); COMMIT;
-           END LOOP; END $do$`,
-        );
-      },
-      commitsOf(smallUpdates, 1, (at) => (at * 7919) % inserts, 2),
-    );
-    await native.close();
-    const lagMs = await measureLag(await server.database('lag'), seconds);
+    const [first] = followers as [FollowerProcess, ...FollowerProcess[]];
+    const rates = await measureRates(options, server, ledger, first, progress);
+    const lagMs = await measureLag(options.seconds, ledger, first, await server.database('ours'));
     progress(`lag: ${JSON.stringify(lagMs)}`);
-    const three = await Promise.all(['one', 'two', 'three'].map((name) => server.database(name)));
-    const thousandToThreeMs = await measureThree(three);
+    const databases = await Promise.all(['one', 'two', 'three'].map((n) => server.database(n)));
+    const thousandToThreeMs = await measureThree(ledger, followers, databases);
     progress(`1,000 changes to three systems: ${thousandToThreeMs} ms`);
-    return { ...options, bulkInserts, thousandRowUpdates, oneRowUpdates, lagMs, thousandToThreeMs };
+    return { ...options, ...rates, lagMs, thousandToThreeMs };
   } finally {
+    for (const follower of followers) follower.end();
+    await client.close();
+    await network.close();
     await server.close();
   }
 }
 
-function* commitsOf(
-  rows: number,
+interface Ledger {
+  readonly network: BenchNetwork;
+  readonly client: Client;
+}
+
+async function measureRates(
+  { inserts, largeUpdates, smallUpdates }: SyncBenchOptions,
+  server: PostgresServer,
+  ledger: Ledger,
+  follower: FollowerProcess,
+  progress: (text: string) => void,
+): Promise<Pick<SyncBenchResult, 'bulkInserts' | 'thousandRowUpdates' | 'oneRowUpdates'>> {
+  const native = await openNative(
+    await server.database('publisher'),
+    await server.database('native'),
+  );
+  const ours = await server.database('ours');
+  // Filled while empty, so that what follows comes by changes.
+  await follow(ledger, follower, 'ours', ours);
+  await follower.until(0);
+  await follower.stop();
+  const phase = async (
+    name: string,
+    rows: number,
+    sql: (publisher: pg.Client) => Promise<void>,
+    commits: Iterable<Rows>,
+  ): Promise<Rates> => {
+    const nativeMs = await native.run(sql);
+    const last = await commitAll(ledger.client, commits);
+    await blocksCaughtUp(ledger.network);
+    await follow(ledger, follower, 'ours', ours);
+    const { elapsedMs: applyMs } = await follower.until(last);
+    const { changes } = await follower.stop();
+    if (changes !== rows) throw new Error(`${changes} changes came instead of ${rows}`);
+    const rates = {
+      apply: Math.round((rows / applyMs) * 1000),
+      native: Math.round((rows / nativeMs) * 1000),
+      ratio: Math.round((nativeMs / applyMs) * 100) / 100,
+    };
+    progress(`${name}: ${JSON.stringify(rates)}`);
+    return rates;
+  };
+  const bulkInserts = await phase(
+    'bulk inserts',
+    inserts,
+    async (publisher) => {
+      await publisher.query(
+        `INSERT INTO item SELECT 'i' || n, n, '${note}' FROM generate_series(0, ${inserts - 1}) n`,
+      );
+    },
+    rowsOf(inserts, 1_000, (at) => at, 0),
+  );
+  const thousandRowUpdates = await phase(
+    '1,000-row updates',
+    largeUpdates * 1_000,
+    async (publisher) => {
+      for (let at = 0; at < largeUpdates; at++) {
+        const from = (at * 1_000) % inserts;
+        await publisher.query(
+          `UPDATE item SET value = ${at} + 1000000 WHERE id = ANY(ARRAY(
+             SELECT 'i' || n FROM generate_series(${from}, ${from + 999}) n))`,
+        );
+      }
+    },
+    rowsOf(largeUpdates * 1_000, 1_000, (at) => at % inserts, 1),
+  );
+  const oneRowUpdates = await phase(
+    '1-row updates',
+    smallUpdates,
+    async (publisher) => {
+      await publisher.query('SET synchronous_commit = off');
+      await publisher.query(
+        `DO $do$ BEGIN FOR n IN 0..${smallUpdates - 1} LOOP
+           UPDATE item SET value = n + 2000000 WHERE id = 'i' || (n * 7919 % ${inserts}); COMMIT;
+         END LOOP; END $do$`,
+      );
+    },
+    rowsOf(smallUpdates, 1, (at) => (at * 7919) % inserts, 2),
+  );
+  await native.close();
+  return { bulkInserts, thousandRowUpdates, oneRowUpdates };
+}
+
+/** The rows of one transaction: key and content. */
+type Rows = readonly (readonly [string, object])[];
+
+function* rowsOf(
+  count: number,
   perCommit: number,
   id: (at: number) => number,
   round: number,
-): Generator<TestCommit> {
-  for (let at = 0; at < rows; at += perCommit) {
-    const commit: Record<string, string> = {};
-    for (let row = at; row < Math.min(rows, at + perCommit); row++) {
-      const key = `i${id(row)}`;
-      commit[key] = JSON.stringify({ id: key, value: row + round * 1_000_000, note });
+): Generator<Rows> {
+  for (let first = 0; first < count; first += perCommit) {
+    const rows: [string, object][] = [];
+    for (let at = first; at < Math.min(count, first + perCommit); at++) {
+      const key = `i${id(at)}`;
+      rows.push([key, { id: key, value: at + round * 1_000_000, note }]);
     }
-    yield commit;
+    yield rows;
   }
 }
 
-async function openNative(publisherUrl: string, subscriberUrl: string) {
-  const publisher = await client(publisherUrl);
-  const subscriber = await client(subscriberUrl);
-  const create = 'CREATE TABLE item (id text PRIMARY KEY, value integer, note text)';
-  await publisher.query(`${create}; CREATE PUBLICATION bench FOR TABLE item`);
-  await publisher.query("SELECT pg_create_logical_replication_slot('bench', 'pgoutput')");
-  await subscriber.query(create);
-  await subscriber.query(
-    `CREATE SUBSCRIPTION bench CONNECTION '${publisherUrl}' PUBLICATION bench
-     WITH (create_slot = false, slot_name = 'bench', enabled = false, copy_data = false)`,
-  );
-  let rounds = 0;
-  return {
-    run: async (change: (publisher: pg.Client) => Promise<void>): Promise<number> => {
-      await change(publisher);
-      const marker = `done-${++rounds}`;
-      await publisher.query(`INSERT INTO item VALUES ('${marker}', 0, '')`);
-      const started = performance.now();
-      await subscriber.query('ALTER SUBSCRIPTION bench ENABLE');
-      for (;;) {
-        const found = await subscriber.query('SELECT 1 FROM item WHERE id = $1', [marker]);
-        if (found.rowCount === 1) break;
-        await pause(5);
-      }
-      const elapsedMs = performance.now() - started;
-      await subscriber.query('ALTER SUBSCRIPTION bench DISABLE');
-      await pause(500);
-      return elapsedMs;
-    },
-    close: async (): Promise<void> => {
-      await subscriber.query('ALTER SUBSCRIPTION bench SET (slot_name = NONE)');
-      await subscriber.query('DROP SUBSCRIPTION bench');
-      await publisher.query("SELECT pg_drop_replication_slot('bench')");
-      await Promise.all([publisher.end(), subscriber.end()]);
-    },
+/** Commits the rows, each item in a transaction of its own; returns the last position. */
+async function commitAll(client: Client, commits: Iterable<Rows>): Promise<number> {
+  const inFlightMax = 1_000;
+  const rest = commits[Symbol.iterator]();
+  let last = 0;
+  const worker = async (): Promise<void> => {
+    for (let next = rest.next(); next.done !== true; next = rest.next()) {
+      const { position } = await client.submit('bench', 'put', [JSON.stringify(next.value)]);
+      last = Math.max(last, position);
+    }
   };
+  await Promise.all(Array.from({ length: inFlightMax }, worker));
+  return last;
 }
 
-function service(ledger: TestLedger) {
-  return openFollowerService({
-    io: { ...io, disk: memoryDisk() },
-    source: ledger,
-    directory: '/f',
-    cursorKey: Buffer.alloc(32),
-  });
+function follow(
+  { network: { network } }: Ledger,
+  follower: FollowerProcess,
+  name: string,
+  database: string,
+): Promise<void> {
+  const { gateways, channel } = network;
+  return follower.start({ name, database, gateways, channel });
 }
 
-type Service = Awaited<ReturnType<typeof service>>;
-
-function follow(followers: Service, name: string, sink: Sink) {
-  return startFollower({
-    io,
-    name,
-    sink,
-    feed: localFeed(followers),
-    subscription: [{ contract: 'catalog' }],
-    tables: [table],
-    processor: (change) => {
-      const row = jsonOf<{ id: string; value: number; note: string }>(change);
-      return row === undefined
-        ? [{ op: 'delete', table: 'item', key: { id: change.key } }]
-        : [{ op: 'upsert', table: 'item', row: { ...row } }];
-    },
-    changesMax: 10_000,
-  });
+/** The block process works on what was committed before, which would be measured along. */
+async function blocksCaughtUp({ network }: BenchNetwork): Promise<void> {
+  for (;;) {
+    const { executors, tail } = await network.status();
+    const behind = executors.some(
+      ({ status }) =>
+        status?.blocks === undefined || (status.blocks.position ?? 0) < (tail - 2) * 4096,
+    );
+    if (!behind) return;
+    await pause(100);
+  }
 }
 
-const sinkOf = (follower: string, connection: string): Sink =>
-  postgresSink({ follower, connection, tables: [table] });
-const tailOf = (ledger: TestLedger): number => ledger.entries.length * 4096;
-
-async function reach(ledger: TestLedger, follower: { readonly position: number | undefined }) {
-  while (follower.position !== tailOf(ledger)) await pause(2);
-}
-
-async function openOurs(url: string) {
-  const ledger = new TestLedger();
-  const followers = await service(ledger);
-  // Filled while empty, so that what follows comes by changes.
-  const first = follow(followers, 'bench', sinkOf('bench', url));
-  await reach(ledger, first);
-  await first.stop();
-  return {
-    run: async (commits: Iterable<TestCommit>): Promise<number> => {
-      let entry: TestCommit[] = [];
-      for (const commit of commits) {
-        entry.push(commit);
-        if (entry.length === entryCommits) {
-          ledger.append(entry);
-          entry = [];
-        }
-      }
-      ledger.append(entry);
-      const started = performance.now();
-      const follower = follow(followers, 'bench', sinkOf('bench', url));
-      await reach(ledger, follower);
-      const elapsedMs = performance.now() - started;
-      await follower.stop();
-      return elapsedMs;
-    },
-  };
-}
-
-async function measureLag(url: string, seconds: number): Promise<{ p50: number; p99: number }> {
-  const ledger = new TestLedger();
-  const followers = await service(ledger);
-  const committed = new Map<number, number>();
-  const lags: number[] = [];
-  const sink = sinkOf('lag', url);
-  const timed: Sink = {
-    open: () => sink.open(),
-    tryOut: (...args) => sink.tryOut(...args),
-    fill: (...args) => sink.fill(...args),
-    readParked: () => sink.readParked(),
-    unpark: (...args) => sink.unpark(...args),
-    close: () => sink.close(),
-    apply: async (from, batch, at) => {
-      await sink.apply(from, batch, at);
-      const now = performance.now();
-      for (const { change } of batch.changes) {
-        lags.push(now - (committed.get(change.position) ?? now));
-      }
-    },
-  };
-  const follower = follow(followers, 'lag', timed);
-  await reach(ledger, follower);
+async function measureLag(
+  seconds: number,
+  ledger: Ledger,
+  follower: FollowerProcess,
+  database: string,
+): Promise<SyncBenchResult['lagMs']> {
+  await follow(ledger, follower, 'ours', database);
+  const commits = seconds * 500;
   const started = performance.now();
-  for (let at = 0; at < seconds * 500; ) {
-    const due = Math.min(seconds * 500, Math.floor((performance.now() - started) / 2));
-    for (; at < due; at++) {
-      committed.set(tailOf(ledger), performance.now());
-      const key = `i${at % 1000}`;
-      ledger.append([{ [key]: JSON.stringify({ id: key, value: at, note }) }]);
+  const answers: Promise<{ position: number }>[] = [];
+  while (answers.length < commits) {
+    const due = Math.min(commits, Math.floor((performance.now() - started) / 2));
+    while (answers.length < due) {
+      const key = `i${answers.length % 1_000}`;
+      const row = [[key, { id: key, value: answers.length, note }]];
+      answers.push(ledger.client.submit('bench', 'put', [JSON.stringify(row)]));
     }
     await pause(1);
   }
-  await reach(ledger, follower);
-  await follower.stop();
-  lags.sort((a, b) => a - b);
-  const quantile = (part: number): number => round(lags[Math.floor(lags.length * part)] ?? 0);
-  return { p50: quantile(0.5), p99: quantile(0.99) };
+  const positions = (await Promise.all(answers)).map(({ position }) => position);
+  await follower.until(Math.max(...positions));
+  const { lagsMs } = await follower.stop();
+  return {
+    p50: percentile(lagsMs, 0.5),
+    p99: percentile(lagsMs, 0.99),
+    commits: lagsMs.length,
+  };
 }
 
-async function measureThree(urls: readonly string[]): Promise<number> {
-  const ledger = new TestLedger();
-  const followers = await service(ledger);
-  const running = urls.map((url, at) => follow(followers, `f${at}`, sinkOf(`f${at}`, url)));
-  await Promise.all(running.map((follower) => reach(ledger, follower)));
+async function measureThree(
+  ledger: Ledger,
+  followers: readonly FollowerProcess[],
+  databases: readonly string[],
+): Promise<number> {
+  const { gateways, channel } = ledger.network.network;
+  const feed = httpFeed({ io: realIo(), gateways, channel });
+  await Promise.all(
+    followers.map((follower, at) => follow(ledger, follower, `system${at}`, databases[at] ?? '')),
+  );
+  await Promise.all(followers.map((follower) => follower.until(0)));
   const started = performance.now();
-  for (const commit of commitsOf(1_000, 1, (at) => at, 0)) ledger.append([commit]);
+  const last = await commitAll(
+    ledger.client,
+    rowsOf(1_000, 1, (at) => at, 3),
+  );
   for (;;) {
-    const status = await followers.status();
-    const done = status.followers.every((one) => one.appliedPosition === tailOf(ledger));
-    if (done && status.followers.length === 3) break;
+    const status = await feed.status();
+    const told = status.followers.filter(
+      ({ name, appliedPosition }) => name.startsWith('system') && appliedPosition > last,
+    );
+    if (told.length === followers.length) break;
     await pause(5);
   }
   const elapsedMs = performance.now() - started;
-  await Promise.all(running.map((follower) => follower.stop()));
+  await feed.close();
+  await Promise.all(followers.map((follower) => follower.stop()));
   return Math.round(elapsedMs);
 }
 
-async function client(url: string): Promise<pg.Client> {
-  const made = new pg.Client(url);
-  await made.connect();
-  return made;
-}
-
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const round = (value: number): number => Math.round(value * 100) / 100;
