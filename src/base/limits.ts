@@ -141,6 +141,10 @@ export const limits = {
   followerWaitMsMax: 30_000,
   /** Entries that are looked through for one page, or to count what a follower lacks. */
   followerScanEntriesMax: 2_048,
+  /** Places of the log that a node reads on from for its followers; others begin anew. */
+  followerStreamsMax: 16,
+  /** Decoded entries that are kept for the next follower. */
+  followerWindowBytesMax: 16 * 1024 * 1024,
   subscriptionSelectionsMax: 256,
   subscriptionBytesMax: 64 * 1024,
   /** Changes that a follower without a database keeps parked. */

@@ -18,7 +18,7 @@ import {
   positionOf,
 } from '../model/index.ts';
 import { type AppliedEntry, catchUp, openReplica, type Replica } from '../replica/index.ts';
-import { type FollowerService, openFollowerService } from '../replication/index.ts';
+import { EntryWindow, type FollowerService, openFollowerService } from '../replication/index.ts';
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
@@ -142,11 +142,16 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
     const base = gatewayBackend(io, channel, replica, executor, refusing);
     let gateway: Gateway;
     let followers: FollowerService;
+    const window = new EntryWindow(io, {
+      nextAddress: base.nextAddress,
+      follow: (from, signal) => replica.readApplied(positionOf(from, 0), signal),
+    });
     try {
       followers = await openFollowerService({
         io,
         source: {
           ...base,
+          read: (from, limit) => window.read(from, limit),
           rows: (start, end, limit) => replica.state.range(start, end, limit),
           logTimeMs: () => replica.logTimeMs,
         },
@@ -205,6 +210,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       close: async () => {
         // Ends the long polls, which would hold the gateway.
         await followers.close();
+        window.close();
         await gateway.close();
         await blocks?.close();
         await executor.close();

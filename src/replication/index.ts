@@ -1,6 +1,7 @@
 export * from './change.ts';
 export * from './config.ts';
 export * from './encryption.ts';
+export { type EntrySource, EntryWindow } from './entry-window.ts';
 export * from './feed.ts';
 export * from './follower.ts';
 export * from './http-feed.ts';

@@ -23,7 +23,25 @@ export const pageMediaType = 'application/x-ndjson';
  */
 export function encodePage(page: Page): string {
   let text = '';
-  for (const change of page.changes) text += `${JSON.stringify(change)}\n`;
+  let head = '';
+  let last: ChangeRecord | undefined;
+  for (const change of page.changes) {
+    const { position, timeMs, txId, contract, key, content, encoding } = change;
+    // Changes of one commit begin alike.
+    if (
+      position !== last?.position ||
+      timeMs !== last.timeMs ||
+      txId !== last.txId ||
+      contract !== last.contract
+    ) {
+      const common = { position, timeMs, txId, contract };
+      head = `${JSON.stringify(common).slice(0, -1)},"key":`;
+    }
+    last = change;
+    text += head + JSON.stringify(key);
+    if (content !== undefined) text += `,"content":${JSON.stringify(content)}`;
+    text += encoding === undefined ? '}\n' : `,"encoding":"${encoding}"}\n`;
+  }
   const { from, next, cursor, tail, changes } = page;
   return `${text}${JSON.stringify({ page: { from, next, cursor, tail, count: changes.length } })}\n`;
 }
