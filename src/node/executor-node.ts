@@ -143,7 +143,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
     let gateway: Gateway;
     let followers: FollowerService;
     const window = new EntryWindow(io, {
-      nextAddress: base.nextAddress,
+      nextAddress: () => replica.nextAddress,
       follow: (from, signal) => replica.readApplied(positionOf(from, 0), signal),
     });
     try {
