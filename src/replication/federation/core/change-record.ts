@@ -45,6 +45,8 @@ export type Payload =
       readonly key: string;
       readonly kind: EntityKind;
       readonly modifiedMs: number;
+      /** Of an assertion: what it said. */
+      readonly content?: unknown;
     }
   | { readonly type: 'hide'; readonly key: string; readonly modifiedMs: number }
   | { readonly type: 'acknowledge'; readonly of: ChangeId }
@@ -57,13 +59,42 @@ export type Payload =
       readonly node: string;
       /** The node that takes over custody and key space of `node`, which leaves. */
       readonly heir?: string;
+    }
+  /** Asks all others to hear no more of a member that is gone for good. */
+  | {
+      readonly type: 'expel';
+      readonly node: string;
+      readonly heir: string;
+      /** Its operator vouches that the node is dead: no majority is needed. */
+      readonly vouched: boolean;
+    }
+  /** Answers an `expel`: the sender takes nothing from the node itself any more. */
+  | { readonly type: 'frozen'; readonly of: ChangeId; readonly mark: number }
+  /** The node has left, and `final` is its last USN: it leaves the vector. */
+  | {
+      readonly type: 'retired';
+      readonly node: string;
+      readonly heir: string;
+      readonly final: number;
     };
+
+/** An origin's signature of one of its records; see `service/signing.ts`. */
+export interface OriginSignature {
+  /** SHA-256 of the payload in canonical form, hexadecimal. */
+  readonly digest: string;
+  /** SHA-256 fingerprint of the origin's certificate, hexadecimal. */
+  readonly certificate: string;
+  /** Base64. */
+  readonly value: string;
+}
 
 /** One line of a journal. */
 export interface ChangeRecord extends ChangeId {
   /** Every member answers with an `acknowledge` or a `conditionFailed`. */
   readonly acknowledgementRequested: boolean;
   readonly payload: Payload;
+  /** Of received records; own ones are signed when they are sent. */
+  readonly signature?: OriginSignature;
 }
 
 /** The highest USN known of each origin. */

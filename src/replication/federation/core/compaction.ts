@@ -1,5 +1,5 @@
 import type { ChangeRecord } from './change-record.ts';
-import { allMembers, highWaterMarks, presentMembers, selfId } from './journal.ts';
+import { allMembers, highWaterMarks, leftOrigins, presentMembers, selfId } from './journal.ts';
 import { type Quarantined, rows, type StoredEntity, type Tail } from './rows.ts';
 import { get, put, range, remove, rowsUnder, type Step } from './step.ts';
 
@@ -16,7 +16,7 @@ export interface Compacted {
 
 /**
  * Makes the journal smaller: drops what every member has acknowledged, and empties versions of an
- * entity between its first and its present one, which nothing depends on. The content of a
+ * entity between its first and its present one, which nothing depends on and a majority has. The content of a
  * tombstone goes after `graceMs`, when all have acknowledged the deletion; its keys stay taken.
  *
  * @param limit - journal rows, and tombstones, to look at.
@@ -24,6 +24,7 @@ export interface Compacted {
 export function* compact(nowMs: number, graceMs: number, limit: number, from = 0): Step<Compacted> {
   const self = yield* selfId();
   const floors = yield* acknowledgedByAll(self);
+  const settled = yield* acknowledgedByMost(self);
   const tail = yield* get<Tail>(rows.tail);
   if (tail === undefined) return { dropped: 0, emptied: 0, tombstonesPurged: 0 };
   const start = Math.max(from, tail.firstSequence);
@@ -40,7 +41,7 @@ export function* compact(nowMs: number, graceMs: number, limit: number, from = 0
       yield* remove(rows.ending(record));
       if (first === sequence - 1) first = sequence;
       dropped++;
-    } else if (yield* isReplaced(record)) {
+    } else if (yield* isReplaced(record, settled)) {
       yield* put(row.key, { ...record, payload: { type: 'null' } });
       emptied++;
     }
@@ -64,10 +65,32 @@ function* acknowledgedByAll(self: string): Step<ReadonlyMap<string, number>> {
     }
     floors.set(origin, floor);
   }
+  for (const [origin, { final, by }] of yield* leftOrigins()) {
+    if ((floors.get(by.origin) ?? 0) >= by.usn) floors.set(origin, final);
+  }
   return floors;
 }
 
-function* isReplaced(record: ChangeRecord): Step<boolean> {
+/**
+ * Up to which USN a majority has an origin's records. Were the origin lost, its last record is that
+ * of the member who knows most of it; so no version may be emptied for one that could be lost, too.
+ */
+function* acknowledgedByMost(self: string): Step<ReadonlyMap<string, number>> {
+  const marks = new Map<string, number>();
+  const members = yield* presentMembers();
+  const needed = Math.floor(members.length / 2) + 1;
+  for (const [origin, mark] of Object.entries(yield* highWaterMarks())) {
+    const known = [];
+    for (const member of members) {
+      if (member === self || member === origin) known.push(mark);
+      else known.push((yield* get<number>(rows.acknowledged(member, origin))) ?? 0);
+    }
+    marks.set(origin, known.sort((left, right) => right - left)[needed - 1] ?? 0);
+  }
+  return marks;
+}
+
+function* isReplaced(record: ChangeRecord, settled: ReadonlyMap<string, number>): Step<boolean> {
   const { payload } = record;
   // A version that hands over is a link in the chain of custody, and an ending frees its condition.
   if (payload.type !== 'newData' || payload.entity.owner !== record.origin) return false;
@@ -83,7 +106,7 @@ function* isReplaced(record: ChangeRecord): Step<boolean> {
   const now = stored.entity;
   const brought = [...payload.entity.innerKeys, ...payload.entity.references];
   if (brought.length > 0 || now.innerKeys.length > 0) return false;
-  return stored.change.usn > record.usn;
+  return stored.change.usn > record.usn && stored.change.usn <= (settled.get(record.origin) ?? 0);
 }
 
 function* purgeTombstones(
@@ -92,12 +115,16 @@ function* purgeTombstones(
   limit: number,
 ): Step<number> {
   let purged = 0;
-  for (const { key, value } of yield* rowsUnder('entity|', limit)) {
-    const { deletedMs, change } = value as StoredEntity;
-    if (deletedMs === undefined || deletedMs > beforeMs) continue;
-    if (change.usn > (floors.get(change.origin) ?? 0)) continue;
-    yield* remove(key);
-    purged++;
+  for (const { key: graveKey } of yield* rowsUnder('grave|', limit)) {
+    const key = rows.entity(graveKey.slice('grave|'.length));
+    const stored = yield* get<StoredEntity>(key);
+    if (stored?.deletedMs !== undefined) {
+      if (stored.deletedMs > beforeMs) continue;
+      if (stored.change.usn > (floors.get(stored.change.origin) ?? 0)) continue;
+      yield* remove(key);
+      purged++;
+    }
+    yield* remove(graveKey);
   }
   return purged;
 }

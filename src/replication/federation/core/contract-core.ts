@@ -2,17 +2,26 @@
  * What a contract needs of the protocol: all but the store in memory, whose tree has no place in a
  * bundle.
  */
+export * from './assertion-key.ts';
 export * from './change-record.ts';
 export * from './compaction.ts';
-export { assertingBusiness } from './examine.ts';
+export { expulsions } from './expulsion.ts';
 export * from './full-copy.ts';
-export { highWaterMarks, type PullAnswer, presentMembers, pull } from './journal.ts';
+export {
+  allMarks,
+  askingMarks,
+  highWaterMarks,
+  type PullAnswer,
+  presentMembers,
+  pull,
+} from './journal.ts';
 export { isGenerator, isUddiKey, prefixOf, successorOf } from './key-space.ts';
 export { outcomeOf } from './outcomes.ts';
 export * from './publish.ts';
 export { type Received, receive } from './receive.ts';
 export { refusal, uddiCodeOf } from './refusal.ts';
 export {
+  type Expelling,
   type Member,
   type Outcome,
   type Pending,

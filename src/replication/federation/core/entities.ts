@@ -3,6 +3,8 @@ import { membersMax } from './journal.ts';
 import { type KeyRow, type Pending, rows, type StoredEntity } from './rows.ts';
 import { get, put, remove, rowsUnder, type Step } from './step.ts';
 
+const assertionPrefix = 'assertion:';
+
 /** The entity that a key of any kind belongs to, unless the key was removed or never there. */
 export function* holderOf(key: string): Step<StoredEntity | undefined> {
   const row = yield* get<KeyRow>(rows.key(key));
@@ -59,6 +61,24 @@ export function* buryEntity(stored: StoredEntity, change: ChangeId, deletedMs: n
     deletedMs,
   };
   yield* put(rows.entity(entity.key), grave);
+  yield* put(rows.grave(entity.key), 1);
+  if (entity.kind !== 'business') return;
+  // An assertion lives as long as both its businesses: no record of its own ends it everywhere.
+  for (;;) {
+    const assertions = yield* rowsUnder(rows.referrer(entity.key, assertionPrefix), 1_000);
+    for (const row of assertions) {
+      const source = row.key.slice(rows.referrer(entity.key, '').length);
+      const assertion = yield* get<StoredEntity>(rows.entity(source));
+      if (assertion === undefined || assertion.deletedMs !== undefined) yield* remove(row.key);
+      else yield* buryEntity(assertion, change, deletedMs);
+    }
+    if (assertions.length < 1_000) return;
+  }
+}
+
+/** An assertion that never lives at this node: its target went before it came. */
+export function* noteStillborn(entity: Entity): Step<void> {
+  yield* put(rows.key(entity.key), { entity: entity.key, removed: true } satisfies KeyRow);
 }
 
 /** Notes a conditional change: its new keys are taken and its targets cannot be deleted meanwhile. */
@@ -93,10 +113,10 @@ export function* pendingOf(key: string, origin: string): Step<Pending | undefine
   return id === undefined ? undefined : yield* get<Pending>(rows.pending(id));
 }
 
-/** Who refers to a key or is about to, other than `source` itself. */
+/** Who refers to a key or is about to, other than `source` itself. Assertions hold nobody. */
 export function* referrerOf(target: string, source: string): Step<string | undefined> {
   for (const prefix of [rows.referrer(target, ''), rows.pendingReferrer(target, '')]) {
-    for (const { key } of yield* rowsUnder(prefix, 2)) {
+    for (const { key } of yield* rowsUnder(`${prefix}uddi:`, 2)) {
       const referrer = key.slice(prefix.length).split('|')[0] ?? '';
       if (referrer !== source) return referrer;
     }

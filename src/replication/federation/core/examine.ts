@@ -1,4 +1,6 @@
+import { assertingBusiness } from './assertion-key.ts';
 import type { Entity } from './change-record.ts';
+import { custodianOf, publisherOf } from './custody.ts';
 import { holderOf, keysOf, pendingOrigins, referrerOf } from './entities.ts';
 import { allMembers } from './journal.ts';
 import {
@@ -38,13 +40,6 @@ export type Verdict =
 const innerKeysMax = 1_000;
 const referencesMax = 1_000;
 
-const assertionKey = /^assertion:(from|to):(uddi:[^|~]+):[0-9a-f]{32}$/;
-
-/** The business at whose side an assertion stands, by the assertion's key. */
-export function assertingBusiness(key: string): string | undefined {
-  return assertionKey.exec(key)?.[2];
-}
-
 /**
  * May `origin` give `entity` this new version? The same questions at the origin (`local`, which also
  * asks for referrers of keys that go away, and for the publisher) and at every receiver.
@@ -52,17 +47,24 @@ export function assertingBusiness(key: string): string | undefined {
 export function* examine(origin: string, entity: Entity, local: boolean): Step<Verdict> {
   const shape = shapeProblem(entity);
   if (shape !== undefined) return refused('E_invalidKeyPassed', shape);
-  const previous = yield* get<StoredEntity>(rows.entity(entity.key));
+  const stored = yield* get<StoredEntity>(rows.entity(entity.key));
+  // What is asserted again after it was taken back begins anew.
+  const isRevival = entity.kind === 'assertion' && stored?.deletedMs !== undefined;
+  const previous = isRevival ? undefined : stored;
   if (previous !== undefined) {
     if (previous.deletedMs !== undefined)
       return refused('E_keyRetired', `${entity.key} was deleted`);
     if (previous.entity.kind !== entity.kind) {
       return refused('E_invalidKeyPassed', `${entity.key} is a ${previous.entity.kind}`);
     }
-    if ((yield* successorOf(previous.entity.owner)) !== origin) {
+    if ((yield* custodianOf(previous)) !== origin) {
       return refused('E_userMismatch', `${entity.key} is in custody of ${previous.entity.owner}`);
     }
-    if (local && previous.entity.publisher !== entity.publisher) {
+    if (
+      local &&
+      entity.kind !== 'assertion' &&
+      (yield* publisherOf(previous)) !== entity.publisher
+    ) {
       return refused('E_userMismatch', `${entity.key} belongs to another publisher`);
     }
   }
@@ -76,7 +78,7 @@ export function* examine(origin: string, entity: Entity, local: boolean): Step<V
     if (local && rivals.length > 0) return refused('E_busy', `a change of ${key} is under way`);
     if (before.includes(key)) continue;
     const row = yield* get<KeyRow>(rows.key(key));
-    if (row !== undefined) {
+    if (row !== undefined && !(entity.kind === 'assertion' && row.removed === true)) {
       const code = row.removed === true ? 'E_keyRetired' : 'E_keyUnavailable';
       return { ...refused(code, `${key} was used before`), concurrent: true };
     }
@@ -109,8 +111,9 @@ export function* examine(origin: string, entity: Entity, local: boolean): Step<V
         ? { ...verdict, missing: target, concurrent: true }
         : { ...verdict, concurrent: true };
     }
-    // A tModel is never removed, so a reference to it cannot come to dangle.
-    if (holder.entity.kind === 'tModel') continue;
+    // A tModel is never removed, so a reference to it cannot come to dangle; an assertion goes with
+    // its businesses.
+    if (holder.entity.kind === 'tModel' || entity.kind === 'assertion') continue;
     if ((yield* successorOf(holder.entity.owner)) !== origin) conditional = true;
   }
   const handsOver = entity.owner !== origin;
@@ -142,8 +145,17 @@ function* mayMakeKey(
 ): Step<Right> {
   if (entity.kind === 'assertion') {
     const business = yield* holderOf(assertingBusiness(key) ?? '');
-    if (business === undefined || (yield* successorOf(business.entity.owner)) !== origin) {
+    if (business === undefined) {
+      const target = assertingBusiness(key) ?? '';
+      const known = yield* get<KeyRow>(rows.key(target));
+      const verdict = refused('E_invalidKeyPassed', `${target} does not exist`);
+      return known === undefined ? { ...verdict, missing: target } : verdict;
+    }
+    if ((yield* successorOf(business.entity.owner)) !== origin) {
       return refused('E_userMismatch', `${key} is not the assertion of a business of ${origin}`);
+    }
+    if (local && business.entity.publisher !== entity.publisher) {
+      return refused('E_userMismatch', `${business.entity.key} belongs to another publisher`);
     }
     return { type: 'granted', conditional: false };
   }
@@ -177,7 +189,7 @@ function refused(code: UddiErrorCode, reason: string): Extract<Verdict, { type: 
 
 function shapeProblem(entity: Entity): string | undefined {
   if (entity.kind === 'assertion') {
-    if (!assertionKey.test(entity.key)) return 'not the key of an assertion';
+    if (assertingBusiness(entity.key) === undefined) return 'not the key of an assertion';
   } else if (!isUddiKey(entity.key)) return `not a key: ${String(entity.key).slice(0, 80)}`;
   if (entity.innerKeys.length > innerKeysMax) return 'too many inner keys';
   if (entity.references.length > referencesMax) return 'too many references';

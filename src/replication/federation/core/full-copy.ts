@@ -2,9 +2,19 @@ import type { ChangeRecord, Vector } from './change-record.ts';
 import { failOwn, pendingFrom, resolveIfComplete } from './conditional.ts';
 import { keysOf } from './entities.ts';
 import { examine } from './examine.ts';
-import { allMembers, append, highWaterMarks, originate, recordAt, selfId } from './journal.ts';
+import { answerExpulsion, dropExpulsion, expulsions } from './expulsion.ts';
+import {
+  allMarks,
+  allMembers,
+  append,
+  highWaterMarks,
+  leftOrigins,
+  originate,
+  recordAt,
+  selfId,
+} from './journal.ts';
 import { noteOutcome, outcomesMax } from './outcomes.ts';
-import { applyPayload, releaseWaiting } from './receive.ts';
+import { applyPayload, releaseWaiting, settleExpulsions } from './receive.ts';
 import { refusal } from './refusal.ts';
 import { copiedPrefixes, type Outcome, type Pending, rows, type Tail } from './rows.ts';
 import { get, put, type Row, remove, rowsUnder, type Step } from './step.ts';
@@ -28,7 +38,7 @@ export interface CopyPage {
 /** Reads one page of a full copy of this node, from `after` (exclusive) on. */
 export function* copyPage(limit: number, after?: string): Step<CopyPage> {
   const revision = ((yield* get<Tail>(rows.tail))?.nextSequence ?? 1) - 1;
-  const marks = yield* highWaterMarks();
+  const marks = yield* allMarks();
   const found: Row[] = [];
   for (const prefix of copiedPrefixes) {
     if (after !== undefined && after >= `${prefix}~`) continue;
@@ -99,6 +109,7 @@ export function* endCopy(nowMs: number): Step<void> {
   for (const [origin, mark] of Object.entries(yield* highWaterMarks())) {
     yield* put(rows.floor(origin), mark);
   }
+  for (const [origin, { final }] of yield* leftOrigins()) yield* put(rows.floor(origin), final);
   yield* remove(rows.copying);
   for (const record of own) {
     yield* append(record);
@@ -107,6 +118,12 @@ export function* endCopy(nowMs: number): Step<void> {
   for (const { node } of yield* allMembers()) {
     for (const pending of yield* pendingFrom(node)) yield* answerPending(self, pending, nowMs);
   }
+  for (const { node, id, objection } of yield* expulsions()) {
+    if (id.origin === self) {
+      if (objection !== undefined) yield* dropExpulsion(self, objection.by, id, objection.reason);
+    } else if (node !== self) yield* answerExpulsion(self, node, id);
+  }
+  yield* settleExpulsions(self, nowMs);
   for (const { value } of yield* rowsUnder('outcome|', outcomesMax)) {
     const outcome = value as Outcome;
     if (outcome.state !== 'pending') continue;

@@ -1,5 +1,5 @@
 import type { ChangeId, ChangeRecord, Payload, Vector } from './change-record.ts';
-import { type Member, rows, type Tail } from './rows.ts';
+import { type Left, type Member, rows, type Tail } from './rows.ts';
 import { get, put, range, rowsUnder, type Step } from './step.ts';
 
 /** Members of a federation, those that left included. */
@@ -30,6 +30,44 @@ export function* highWaterMarks(): Step<Vector> {
     marks[key.slice('seen|'.length)] = value as number;
   }
   return marks;
+}
+
+/** Origins that have left the vector. */
+export function* leftOrigins(): Step<ReadonlyMap<string, Left>> {
+  const found = yield* rowsUnder('left|', membersMax);
+  return new Map(found.map(({ key, value }) => [key.slice('left|'.length), value as Left]));
+}
+
+/** {@link highWaterMarks} with the origins that have left. */
+export function* allMarks(): Step<Vector> {
+  const marks: Record<string, number> = { ...(yield* highWaterMarks()) };
+  for (const [origin, { final }] of yield* leftOrigins()) marks[origin] = final;
+  return marks;
+}
+
+/**
+ * The marks to pull with: {@link highWaterMarks}, and those origins that have left of which some
+ * member may not know it.
+ */
+export function* askingMarks(): Step<Vector> {
+  const self = yield* selfId();
+  const marks: Record<string, number> = { ...(yield* highWaterMarks()) };
+  const present = yield* presentMembers();
+  for (const [origin, { final, by }] of yield* leftOrigins()) {
+    for (const member of present) {
+      if (member === self || member === by.origin) continue;
+      const known = (yield* get<number>(rows.acknowledged(member, by.origin))) ?? 0;
+      if (known < by.usn) marks[origin] = final;
+    }
+  }
+  return marks;
+}
+
+/** Whether an asker has a record, also one of an origin that is no longer in its vector. */
+function has(marks: Vector, id: ChangeId, left: ReadonlyMap<string, Left>): boolean {
+  if ((marks[id.origin] ?? 0) >= id.usn) return true;
+  const gone = left.get(id.origin);
+  return gone !== undefined && marks[id.origin] === undefined && has(marks, gone.by, left);
 }
 
 /** Puts a record at the end of the journal and raises its origin's mark. */
@@ -66,13 +104,17 @@ export type PullAnswer =
   | { readonly type: 'copy-needed' };
 
 /**
- * The records that an asker with these marks lacks, own ones and relayed ones, at most `limit`.
- * An origin absent from `marks` counts as 0. Records above `upTo`, where given, stay out.
+ * The records that an asker with the marks `asked` lacks, own ones and relayed ones, at most `limit`.
+ * An origin absent from `asked` counts as 0, unless the asker knows that it left. Records above `upTo`, where given, stay out.
  */
-export function* pull(marks: Vector, limit: number, upTo?: Vector): Step<PullAnswer> {
-  const mine = yield* highWaterMarks();
+export function* pull(asked: Vector, limit: number, upTo?: Vector): Step<PullAnswer> {
+  const marks: Record<string, number> = { ...asked };
+  const left = yield* leftOrigins();
+  for (const [origin, { final }] of left) {
+    if (has(asked, { origin, usn: final }, left)) marks[origin] = final;
+  }
   let start: number | undefined;
-  for (const [origin, mark] of Object.entries(mine)) {
+  for (const [origin, mark] of Object.entries(yield* allMarks())) {
     const known = marks[origin] ?? 0;
     if (known >= mark) continue;
     const floor = (yield* get<number>(rows.floor(origin))) ?? 0;

@@ -1,15 +1,18 @@
+import { activeSelf } from './active-self.ts';
 import type { ChangeId, ChangeRecord, Entity, EntityKind } from './change-record.ts';
 import { changeText } from './change-record.ts';
 import { failOwn, issue, pendingFrom, pendingMax } from './conditional.ts';
+import { custodianOf, publisherOf } from './custody.ts';
 import { buryEntity, keysOf, pendingOrigins, referrerOf, storeEntity } from './entities.ts';
-import { assertingBusiness, examine } from './examine.ts';
-import { originate, presentMembers, selfId } from './journal.ts';
-import { isUddiKey, prefixOf, successorOf } from './key-space.ts';
+import { examine } from './examine.ts';
+import { expulsionProblem } from './expulsion.ts';
+import { originate, presentMembers } from './journal.ts';
+import { isUddiKey, prefixOf } from './key-space.ts';
 import { noteOutcome } from './outcomes.ts';
-import { releaseWaiting } from './receive.ts';
+import { releaseWaiting, settleExpulsions } from './receive.ts';
 import { refusal } from './refusal.ts';
-import { type Member, type Pending, rows, type StoredEntity } from './rows.ts';
-import { get, put, rowsUnder, type Step } from './step.ts';
+import { type Expelling, type Member, type Pending, rows, type StoredEntity } from './rows.ts';
+import { get, put, type Step } from './step.ts';
 
 /** What a publisher wants an entity to be. */
 export interface Draft {
@@ -70,7 +73,7 @@ export function* save(draft: Draft, nowMs: number): Step<Published> {
     innerKeys: [...(draft.innerKeys ?? [])].sort(),
     references: [...new Set(draft.references ?? [])].sort(),
     hidden: previous?.entity.hidden ?? false,
-    createdMs: previous?.entity.createdMs ?? nowMs,
+    createdMs: draft.kind === 'assertion' ? nowMs : (previous?.entity.createdMs ?? nowMs),
     modifiedMs: nowMs,
     content: draft.content,
   };
@@ -87,7 +90,9 @@ export function* save(draft: Draft, nowMs: number): Step<Published> {
     if (ended) yield* releaseAll(self, entity, nowMs);
     return { change: { origin: self, usn }, state: ended ? 'committed' : 'pending' };
   }
-  return yield* commit(self, entity, verdict.previous, nowMs);
+  // Whoever publishes the business speaks for its side.
+  const unsaid = entity.kind === 'assertion' ? { ...entity, publisher: '' } : entity;
+  return yield* commit(self, unsaid, verdict.previous, nowMs);
 }
 
 function* commit(
@@ -113,7 +118,7 @@ function* published(record: ChangeRecord, key: string): Step<Published> {
 }
 
 /**
- * Deletes an entity of this node, and this node's assertions about it.
+ * Deletes an entity of this node; all assertions about it go with it, at every node.
  *
  * @throws {DaybookError} `REGISTRY_REFUSED`: `E_requestDenied` as long as anything refers to it or
  *   is about to, with the referrer.
@@ -123,13 +128,6 @@ export function* removeEntity(key: string, publisher: string, nowMs: number): St
   const stored = yield* ownEntity(self, key, publisher);
   if (stored.entity.kind === 'tModel') {
     throw refusal('E_requestDenied', 'a tModel is hidden, never deleted', { key });
-  }
-  for (const row of yield* rowsUnder(rows.referrer(key, 'assertion:'), 1_000)) {
-    const source = row.key.slice(rows.referrer(key, '').length);
-    const assertion = yield* get<StoredEntity>(rows.entity(source));
-    if (assertingBusiness(source) === key && assertion !== undefined) {
-      yield* bury(self, assertion, nowMs);
-    }
   }
   for (const one of keysOf(stored.entity)) {
     const referrer = yield* referrerOf(one, key);
@@ -142,7 +140,9 @@ export function* removeEntity(key: string, publisher: string, nowMs: number): St
 
 function* bury(self: string, stored: StoredEntity, nowMs: number): Step<ChangeRecord> {
   const { key, kind } = stored.entity;
-  const record = yield* originate(self, { type: 'delete', key, kind, modifiedMs: nowMs });
+  // UDDI names an assertion by what it says.
+  const said = kind === 'assertion' ? { content: stored.entity.content } : {};
+  const record = yield* originate(self, { type: 'delete', key, kind, modifiedMs: nowMs, ...said });
   yield* buryEntity(stored, record, nowMs);
   return record;
 }
@@ -172,6 +172,9 @@ export function* transfer(
 ): Step<Published> {
   const self = yield* activeSelf();
   const stored = yield* ownEntity(self, key, publisher);
+  if (stored.entity.kind === 'assertion') {
+    throw refusal('E_transferNotAllowed', 'an assertion goes with its business', { key });
+  }
   if (!(yield* presentMembers()).includes(to.node)) {
     throw refusal('E_transferNotAllowed', `${to.node} is not a member`, { key });
   }
@@ -189,10 +192,10 @@ function* ownEntity(self: string, key: string, publisher: string): Step<StoredEn
   if (stored === undefined || stored.deletedMs !== undefined) {
     throw refusal('E_invalidKeyPassed', `${key} does not exist`, { key });
   }
-  if ((yield* successorOf(stored.entity.owner)) !== self) {
+  if ((yield* custodianOf(stored)) !== self) {
     throw refusal('E_userMismatch', `${key} is in custody of ${stored.entity.owner}`, { key });
   }
-  if (stored.entity.publisher !== publisher) {
+  if ((yield* publisherOf(stored)) !== publisher) {
     throw refusal('E_userMismatch', `${key} belongs to another publisher`, { key });
   }
   if ((yield* pendingOrigins(key)).length > 0) {
@@ -234,6 +237,36 @@ export function* resign(heir: string): Step<void> {
   yield* put(rows.member(self), { node: self, heir } satisfies Member);
 }
 
+/**
+ * Proposes to expel a member; `heir` takes over its custody and key space. It ends when all members
+ * that are left have answered.
+ *
+ * @param vouched - the operator knows that the node is dead: needed where those left are no majority.
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_requestDenied`, `E_transferNotAllowed`)
+ */
+export function* expel(
+  node: string,
+  heir: string,
+  vouched: boolean,
+  nowMs: number,
+): Step<ChangeId> {
+  const self = yield* activeSelf();
+  const present = yield* presentMembers();
+  if (node === self || !present.includes(node)) {
+    throw refusal('E_requestDenied', `${node} is not another member`);
+  }
+  if (heir === node || !present.includes(heir)) {
+    throw refusal('E_transferNotAllowed', `${heir} cannot take over from ${node}`);
+  }
+  const problem = yield* expulsionProblem(self, { node, heir }, vouched);
+  if (problem !== undefined) throw refusal('E_requestDenied', problem);
+  const { origin, usn } = yield* originate(self, { type: 'expel', node, heir, vouched });
+  const id = { origin, usn };
+  yield* put(rows.expelling(node), { node, id, heir, marks: {} } satisfies Expelling);
+  yield* settleExpulsions(self, nowMs);
+  return id;
+}
+
 /** Gives up a conditional change of this node that has not ended. */
 export function* withdraw(usn: number): Step<void> {
   const self = yield* activeSelf();
@@ -269,13 +302,4 @@ export function* correct(usn: number): Step<ChangeId> {
       : ({ type: 'newData', entity: stored.entity } as const);
   const record = yield* originate(self, { type: 'correction', of, payload });
   return { origin: self, usn: record.usn };
-}
-
-function* activeSelf(): Step<string> {
-  const self = yield* selfId();
-  const member = yield* get<Member>(rows.member(self));
-  if (member === undefined) throw refusal('E_busy', `${self} is not admitted yet`);
-  if (member.heir !== undefined) throw refusal('E_requestDenied', `${self} has left`);
-  if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
-  return self;
 }

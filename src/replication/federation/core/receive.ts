@@ -1,19 +1,31 @@
-import type { ChangeId, ChangeRecord, Payload } from './change-record.ts';
+import { assertingBusiness } from './assertion-key.ts';
+import type { ChangeId, ChangeRecord, Entity, Payload } from './change-record.ts';
 import { failOwn, pendingFrom, resolveAll, resolveIfComplete } from './conditional.ts';
+import { custodianOf } from './custody.ts';
 import {
   buryEntity,
   dropPending,
   holdPending,
   keysOf,
+  noteStillborn,
   pendingOf,
   storeEntity,
 } from './entities.ts';
 import { examine } from './examine.ts';
+import {
+  applyExpel,
+  applyFrozen,
+  applyRetired,
+  checkPeer,
+  dropExpulsion,
+  retire,
+  retireReady,
+} from './expulsion.ts';
 import { append, originate, selfId } from './journal.ts';
-import { successorOf } from './key-space.ts';
 import { noteOutcome } from './outcomes.ts';
 import { refusal } from './refusal.ts';
 import {
+  type KeyRow,
   type Member,
   type Outcome,
   type Pending,
@@ -50,11 +62,17 @@ const applied: Effect = { type: 'applied' };
  * Takes records from a pull. Each counts once, in its origin's order; repetitions are harmless.
  * Records must come in the order of the answering node's journal.
  *
- * @throws {DaybookError} `REGISTRY_REFUSED` (`E_fatalError`) when another node knows more of this
+ * @param from - the member that sent them: of one that is being expelled nothing is taken.
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_userMismatch`) when `from` has no part any more; (`E_fatalError`) when another node knows more of this
  *   node's own records than this node itself: its storage went back in time.
  */
-export function* receive(records: readonly ChangeRecord[], nowMs: number): Step<Received> {
+export function* receive(
+  records: readonly ChangeRecord[],
+  nowMs: number,
+  from?: string,
+): Step<Received> {
   const self = yield* selfId();
+  if (from !== undefined) yield* checkPeer(from);
   if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
   let taken = 0;
   let duplicates = 0;
@@ -70,7 +88,8 @@ export function* receive(records: readonly ChangeRecord[], nowMs: number): Step<
       throw refusal('E_fatalError', `others know ${self}#${record.usn}, this node only #${seen}`);
     }
     const member = yield* get<Member>(rows.member(record.origin));
-    if (record.usn > seen + 1 || member === undefined || member.heir !== undefined) {
+    const lacking = record.usn > seen + 1 || member === undefined || member.heir !== undefined;
+    if (lacking || !(yield* retireReady(record.payload))) {
       early++;
       continue;
     }
@@ -80,6 +99,7 @@ export function* receive(records: readonly ChangeRecord[], nowMs: number): Step<
     if (effect.type === 'refused') quarantined.push({ origin: record.origin, usn: record.usn });
     yield* answer(self, record, effect);
   }
+  if (taken > 0) yield* settleExpulsions(self, nowMs);
   return { taken, duplicates, early, quarantined };
 }
 
@@ -161,6 +181,29 @@ export function* applyPayload(
     }
     case 'member':
       return yield* applyMember(self, record, payload, nowMs);
+    case 'expel': {
+      const objection = yield* applyExpel(self, id, payload);
+      return objection === undefined ? applied : { type: 'objection', reason: objection };
+    }
+    case 'frozen':
+      yield* applyFrozen(record.origin, payload);
+      return applied;
+    case 'retired':
+      yield* applyRetired(id, payload);
+      yield* releaseResolved(self, nowMs);
+      return applied;
+  }
+}
+
+/** Ends own expulsions that all have answered. */
+export function* settleExpulsions(self: string, nowMs: number): Step<void> {
+  if (yield* retire(self)) yield* releaseResolved(self, nowMs);
+}
+
+/** What waited for members that have left takes effect. */
+function* releaseResolved(self: string, nowMs: number): Step<void> {
+  for (const entity of yield* resolveAll(self)) {
+    for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
   }
 }
 
@@ -188,6 +231,10 @@ function* applyNewData(
     const previous = yield* get<StoredEntity>(rows.entity(entity.key));
     // Waited while later versions came.
     if (previous?.change.origin === id.origin && previous.change.usn > id.usn) return applied;
+    if (entity.kind === 'assertion' && (yield* isStillborn(entity))) {
+      yield* noteStillborn(entity);
+      return applied;
+    }
     const verdict = yield* examine(id.origin, entity, false);
     if (verdict.type === 'refused') {
       return verdict.missing === undefined
@@ -201,6 +248,14 @@ function* applyNewData(
   }
   for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
   return applied;
+}
+
+/** Where the deletion of a business came before an assertion about it, the assertion never lives. */
+function* isStillborn({ references }: Entity): Step<boolean> {
+  for (const target of references) {
+    if ((yield* get<KeyRow>(rows.key(target)))?.removed === true) return true;
+  }
+  return false;
 }
 
 function* applyConditional(
@@ -231,12 +286,14 @@ function* applyEnd(
   const stored = yield* get<StoredEntity>(rows.entity(payload.key));
   if (stored === undefined) {
     const known = yield* get(rows.key(payload.key));
+    // It went with a business.
+    if (known !== undefined && assertingBusiness(payload.key) !== undefined) return applied;
     const reason = `${payload.key} does not exist`;
     if (known !== undefined) return { type: 'refused', reason };
     return { type: 'waits', missing: payload.key, reason };
   }
   if (stored.deletedMs !== undefined) return applied;
-  if ((yield* successorOf(stored.entity.owner)) !== id.origin) {
+  if ((yield* custodianOf(stored)) !== id.origin) {
     return { type: 'refused', reason: `${payload.key} is not in custody of ${id.origin}` };
   }
   if (payload.type === 'hide') {
@@ -253,6 +310,7 @@ function* applyFailed(
 ): Step<Effect> {
   yield* noteProcessed(record.origin, of);
   const pending = yield* get<Pending>(rows.pending(of));
+  if (yield* dropExpulsion(self, record.origin, of, reason)) return applied;
   if (of.origin === record.origin) {
     if (pending !== undefined) yield* dropPending(pending);
     return applied;
@@ -294,9 +352,11 @@ function* applyMember(
   if (record.origin !== node) return { type: 'refused', reason: 'a node resigns for itself only' };
   yield* put(rows.member(node), { node, heir } satisfies Member);
   for (const pending of yield* pendingFrom(node)) yield* dropPending(pending);
-  for (const entity of yield* resolveAll(self)) {
-    for (const key of keysOf(entity)) yield* releaseWaiting(self, key, nowMs);
-  }
+  yield* releaseResolved(self, nowMs);
+  if (heir !== self) return applied;
+  // This was its last record, and who takes the heir's next one has it, too.
+  const ending = { type: 'retired', node, heir, final: record.usn } as const;
+  yield* applyRetired(yield* originate(self, ending, true), ending);
   return applied;
 }
 

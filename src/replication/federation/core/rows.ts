@@ -24,8 +24,14 @@ export const rows = {
   /** Up to which USN an origin's records are no longer in the journal. */
   floor: (origin: string): string => `floor|${origin}`,
   seen: (origin: string): string => `seen|${origin}`,
+  /** An origin that is no longer in the vector. */
+  left: (origin: string): string => `left|${origin}`,
+  /** A member that is being expelled. */
+  expelling: (node: string): string => `expelling|${node}`,
   member: (node: string): string => `member|${node}`,
   entity: (key: string): string => `entity|${key}`,
+  /** A tombstone that compaction has not purged. */
+  grave: (key: string): string => `grave|${key}`,
   /** Which entity a key of any kind belongs to; stays after its removal. */
   key: (key: string): string => `key|${key}`,
   /** A living entity that refers to a key. */
@@ -51,7 +57,10 @@ export const copiedPrefixes = [
   'acked|',
   'ending|',
   'entity|',
+  'expelling|',
+  'grave|',
   'key|',
+  'left|',
   'member|',
   'pendingkey|',
   'pendingref|',
@@ -74,6 +83,24 @@ export interface Member {
   readonly node: string;
   /** Set when it left: who has its custody and key space now. */
   readonly heir?: string;
+}
+
+/** An origin whose records have come to their end, and who said so. */
+export interface Left {
+  readonly final: number;
+  /** The `retired` record: whoever has it has all records of the origin. */
+  readonly by: ChangeId;
+}
+
+/** A member that is being expelled: nothing is taken from it directly. */
+export interface Expelling {
+  readonly node: string;
+  readonly id: ChangeId;
+  readonly heir: string;
+  /** How far those members know the node that have answered. */
+  readonly marks: Readonly<Record<string, number>>;
+  /** Somebody's reason against it: the proposer will end it without effect. */
+  readonly objection?: { readonly by: string; readonly reason: string };
 }
 
 /** A datum, or what is left of it. */

@@ -1,12 +1,16 @@
 import { isDaybookError } from '../../../base/index.ts';
 import {
   admit,
+  allMarks,
+  askingMarks,
+  assertionKeyOf,
   beginCopy,
   type Compacted,
   compact,
   copyPage,
   type EntityKind,
   endCopy,
+  expel,
   found,
   hideEntity,
   highWaterMarks,
@@ -21,6 +25,7 @@ import {
   type StoredEntity,
   save,
   transfer,
+  type Vector,
   writeCopy,
 } from '../core/index.ts';
 
@@ -103,6 +108,33 @@ export class TestNode {
     return published;
   }
 
+  /** Asserts at one side that two businesses are related. */
+  assert(side: 'from' | 'to', from: string, to: string, digit = '0'): Published {
+    const business = side === 'from' ? from : to;
+    const key = assertionKeyOf({ side, business, digest: digit.repeat(32) });
+    const draft = { key, kind: 'assertion' as const, publisher, references: [from, to].sort() };
+    return this.store.run(save({ ...draft, content: [from, to] }, this.nowMs++));
+  }
+
+  retract(side: 'from' | 'to', business: string, digit = '0'): Published {
+    const key = assertionKeyOf({ side, business, digest: digit.repeat(32) });
+    return this.store.run(removeEntity(key, publisher, this.nowMs++));
+  }
+
+  expel(node: TestNode, heir: TestNode, vouched = false): void {
+    this.store.run(expel(node.id, heir.id, vouched, this.nowMs++));
+  }
+
+  /** Whether another node is a member in this one's eyes. */
+  counts(other: TestNode): boolean {
+    const row = this.rowsOf(`member|${other.id}`)[`member|${other.id}`] as { heir?: string };
+    return row !== undefined && row.heir === undefined;
+  }
+
+  marks(): Vector {
+    return this.store.run(highWaterMarks());
+  }
+
   admit(node: TestNode): void {
     this.store.run(admit(node.id));
   }
@@ -126,22 +158,24 @@ export class TestNode {
   /** Pulls everything that another node has; copies it when journals do not reach back. */
   pullFrom(other: TestNode, limit = 1_000): number {
     let taken = 0;
-    for (;;) {
-      const answer = other.store.run(pull(this.store.run(highWaterMarks()), limit));
+    for (let copies = 0; ; ) {
+      const answer = other.store.run(pull(this.store.run(askingMarks()), limit));
       if (answer.type === 'copy-needed') {
         // It lacks something of this node's own knowledge: its turn to pull comes first.
-        if (codeOf(() => this.copyFrom(other)) === 'E_busy') return taken;
+        if (codeOf(() => this.copyFrom(other)) !== 'accepted') return taken;
+        if (++copies > 2) throw new Error(`${this.id} copies ${other.id} again and again`);
         taken++;
         continue;
       }
-      taken += this.store.run(receive(answer.records, this.nowMs)).taken;
-      if (!answer.more) return taken;
+      const received = this.store.run(receive(answer.records, this.nowMs, other.id));
+      taken += received.taken;
+      if (!answer.more || received.taken === 0) return taken;
     }
   }
 
   /** Replaces this node's content by a full copy. */
   copyFrom(other: TestNode, limit = 7): void {
-    const marks = other.store.run(highWaterMarks());
+    const marks = other.store.run(allMarks());
     while (!this.store.run(beginCopy(marks, limit)));
     let after: string | undefined;
     do {

@@ -3,7 +3,7 @@ import { checkShape } from './shapes.ts';
 import { childOf, element, type XmlElement } from './xml.ts';
 
 /** tModels that UDDI itself defines need not be in the registry. */
-const canonicalPrefix = 'uddi:uddi.org:';
+export const canonicalPrefix = 'uddi:uddi.org:';
 
 /** Where the key stands in an element that has one. */
 export const keyAttributes: Readonly<Record<string, string>> = {

@@ -4,31 +4,39 @@ import {
   type Entity,
   isUddiKey,
   type Payload,
-  prefixOf,
+  readAssertionKey,
   refusal,
   type Vector,
 } from '../core/index.ts';
+import { assertionDraft } from './assertion-draft.ts';
 import { keyAttributes, linksOf } from './draft.ts';
 import { childOf, childText, element, writeXml, type XmlElement } from './xml.ts';
 
 /*
- * Change records in UDDI's replication schema. Two things it has no element for travel as data that
- * other implementations can keep: membership as a tModel under a reserved key, and the reason of a
- * failed condition not at all.
+ * Change records in UDDI's replication schema. What it has no element for, members of the federation
+ * and their leaving, travels inside `changeRecordNull`, whose content the schema leaves open: other
+ * implementations take it for a number without effect.
  */
 
-const membershipKey = 'nodemembership';
-const membershipCategory = 'uddi:uddi.org:categorization:general_keywords';
+/** Namespace of what UDDI has no element for. */
+export const federationNamespace = 'urn:daybook:federation';
 
-const namespaces = 'xmlns="urn:uddi-org:repl_v3" xmlns:u="urn:uddi-org:api_v3"';
+const namespaces = `xmlns="urn:uddi-org:repl_v3" xmlns:u="urn:uddi-org:api_v3" xmlns:c="urn:uddi-org:custody_v3" xmlns:d="${federationNamespace}"`;
 
 /** Names that belong to the replication namespace, whatever their parent. */
 const replicationNames =
-  /^(changeRecord|changeRecords|changeID|nodeID|originatingUSN|acknowledgedChange|failedChangeID|changeRecord[A-Z]\w*|get_changeRecords|notify_changeRecordsAvailable|get_highWaterMarks|highWaterMark|highWaterMarks|changesAlreadySeen|changesAvailable|responseLimitCount|responseLimitVector|requestingNode|notifyingNode|do_ping|operatorNodeID)$/;
+  /^(changeRecord|changeRecords|changeID|nodeID|originatingUSN|acknowledgedChange|failedChangeID|changeRecord[A-Z]\w*|get_changeRecords|notify_changeRecordsAvailable|get_highWaterMarks|highWaterMark|highWaterMarks|changesAlreadySeen|changesAvailable|responseLimitCount|responseLimitVector|requestingNode|notifyingNode|do_ping|operatorNodeID|fromBusinessCheck|toBusinessCheck|transfer_custody)$/;
+const custodyNames =
+  /^(transferToken|keyBag|key|transferOperationalInfo|expirationTime|opaqueToken|get_transferToken|transfer_entities|discard_transferToken)$/;
+const federationNames =
+  /^(member|expel|frozen|retired|full_copy|get_fullCopy|rows|vector|mark|report)$/;
 
 function prefix(name: string, parent: string | undefined): string {
-  if (parent === 'operationalInfo') return 'u:';
+  if (parent === 'operationalInfo' || parent === 'transferOperationalInfo') return 'u:';
+  if (parent === 'transferToken' && name === 'nodeID') return 'u:';
   if (name === 'modified') return '';
+  if (federationNames.test(name)) return 'd:';
+  if (custodyNames.test(name)) return 'c:';
   return replicationNames.test(name) ? '' : 'u:';
 }
 
@@ -99,7 +107,8 @@ function payloadElement(payload: Payload): XmlElement {
       });
     case 'delete':
       if (payload.kind === 'assertion') {
-        throw refusal('E_unsupported', 'assertions do not travel as XML');
+        const { key, content, modifiedMs } = payload;
+        return assertionElement('changeRecordDeleteAssertion', key, content, modifiedMs);
       }
       return element('changeRecordDelete', {
         children: [element('businessKey', { text: payload.key }), time(payload.modifiedMs)],
@@ -127,8 +136,28 @@ function payloadElement(payload: Payload): XmlElement {
         ],
       });
     case 'member':
-      return memberElement(payload);
+    case 'expel':
+    case 'frozen':
+    case 'retired':
+      return element('changeRecordNull', { children: [memberElement(payload)] });
   }
+}
+
+function assertionElement(
+  name: string,
+  key: string,
+  content: unknown,
+  modifiedMs: number,
+): XmlElement {
+  const side = readAssertionKey(key)?.side;
+  return element(name, {
+    children: [
+      content as XmlElement,
+      element('fromBusinessCheck', { text: String(side === 'from') }),
+      element('toBusinessCheck', { text: String(side === 'to') }),
+      time(modifiedMs),
+    ],
+  });
 }
 
 function time(ms: number, name = 'modified'): XmlElement {
@@ -137,7 +166,8 @@ function time(ms: number, name = 'modified'): XmlElement {
 
 function newDataElement(entity: Entity): XmlElement {
   if (entity.kind === 'assertion') {
-    throw refusal('E_unsupported', 'assertions do not travel as XML');
+    const name = 'changeRecordPublisherAssertion';
+    return assertionElement(name, entity.key, entity.content, entity.modifiedMs);
   }
   const content = entity.content as XmlElement;
   const attributes = entity.hidden
@@ -159,24 +189,19 @@ function newDataElement(entity: Entity): XmlElement {
   });
 }
 
-function memberElement(payload: Extract<Payload, { type: 'member' }>): XmlElement {
-  const key = prefixOf(payload.node) + membershipKey;
-  const value = payload.heir === undefined ? 'member' : payload.heir;
-  const content = element('tModel', {
-    attributes: { tModelKey: key },
-    children: [
-      element('name', { text: payload.node }),
-      element('categoryBag', {
-        children: [
-          element('keyedReference', {
-            attributes: { tModelKey: membershipCategory, keyName: 'membership', keyValue: value },
-          }),
-        ],
-      }),
-    ],
-  });
-  const info = element('operationalInfo', { attributes: { entityKey: key } });
-  return element('changeRecordNewData', { children: [content, info] });
+type Membership = Extract<Payload, { type: 'member' | 'expel' | 'frozen' | 'retired' }>;
+
+function memberElement(payload: Membership): XmlElement {
+  if (payload.type === 'frozen') {
+    const { origin, usn } = payload.of;
+    const attributes = { origin, usn: String(usn), mark: String(payload.mark) };
+    return element('frozen', { attributes });
+  }
+  const attributes: Record<string, string> = { node: payload.node };
+  if (payload.heir !== undefined) attributes.heir = payload.heir;
+  if (payload.type === 'expel') attributes.vouched = String(payload.vouched);
+  if (payload.type === 'retired') attributes.final = String(payload.final);
+  return element(payload.type, { attributes });
 }
 
 /**
@@ -189,18 +214,25 @@ export function recordOf(one: XmlElement): ChangeRecord {
   if (one.name !== 'changeRecord' || payload === undefined) {
     throw refusal('E_fatalError', 'not a change record');
   }
+  const id = idOf(childOf(one, 'changeID'));
   return {
-    ...idOf(childOf(one, 'changeID')),
+    ...id,
     acknowledgementRequested: /^(true|1)$/.test(one.attributes.acknowledgementRequested ?? ''),
-    payload: payloadOf(payload),
+    payload: payloadOf(payload, id.origin),
   };
 }
 
-function payloadOf(one: XmlElement): Payload {
+function payloadOf(one: XmlElement, origin: string): Payload {
   const [first] = one.children;
   switch (one.name) {
     case 'changeRecordNull':
-      return { type: 'null' };
+      return first === undefined ? { type: 'null' } : membershipOf(first);
+    case 'changeRecordPublisherAssertion':
+      return { type: 'newData', entity: assertionOf(one, origin) };
+    case 'changeRecordDeleteAssertion': {
+      const { key, content, modifiedMs } = assertionOf(one, origin);
+      return { type: 'delete', key, kind: 'assertion', modifiedMs, content };
+    }
     case 'changeRecordNewData':
       return newDataOf(one);
     case 'changeRecordNewDataConditional': {
@@ -245,7 +277,6 @@ function newDataOf(one: XmlElement): Payload {
     throw refusal('E_unsupported', 'not a businessEntity or tModel with operationalInfo');
   }
   const key = sent.attributes[keyAttributes[sent.name] ?? ''] ?? '';
-  if (key.endsWith(`:${membershipKey}`)) return memberOf(sent);
   const { deleted, ...attributes } = sent.attributes;
   const content = { ...sent, attributes };
   return {
@@ -264,10 +295,55 @@ function newDataOf(one: XmlElement): Payload {
   };
 }
 
-function memberOf(sent: XmlElement): Payload {
-  const node = childText(sent, 'name') ?? '';
-  const bag = childOf(sent, 'categoryBag');
-  const value = bag === undefined ? 'member' : bag.children[0]?.attributes.keyValue;
-  if (!isUddiKey(node) || value === undefined) throw refusal('E_fatalError', 'not a membership');
-  return value === 'member' ? { type: 'member', node } : { type: 'member', node, heir: value };
+function membershipOf({ name, attributes }: XmlElement): Payload {
+  const node = (key: string): string => {
+    const value = attributes[key] ?? '';
+    if (!isUddiKey(value)) throw refusal('E_fatalError', `${name} names no ${key}`);
+    return value;
+  };
+  const count = (key: string): number => {
+    const value = Number(attributes[key]);
+    if (!Number.isSafeInteger(value) || value < 0) throw refusal('E_fatalError', `no ${key}`);
+    return value;
+  };
+  switch (name) {
+    case 'member':
+      return {
+        type: 'member',
+        node: node('node'),
+        ...(attributes.heir === undefined ? {} : { heir: node('heir') }),
+      };
+    case 'expel': {
+      const vouched = attributes.vouched === 'true';
+      return { type: 'expel', node: node('node'), heir: node('heir'), vouched };
+    }
+    case 'frozen': {
+      const of = { origin: node('origin'), usn: count('usn') };
+      return { type: 'frozen', of, mark: count('mark') };
+    }
+    case 'retired':
+      return { type: 'retired', node: node('node'), heir: node('heir'), final: count('final') };
+  }
+  return { type: 'null' };
+}
+
+/** An assertion's side, as an entity of the node that sends it. */
+function assertionOf(one: XmlElement, origin: string): Entity {
+  const sent = childOf(one, 'publisherAssertion');
+  const checks = ['fromBusinessCheck', 'toBusinessCheck'].map((name) =>
+    /^(true|1)$/.test(childText(one, name) ?? ''),
+  );
+  if (sent === undefined) throw refusal('E_fatalError', 'no publisherAssertion');
+  if (checks[0] === checks[1]) {
+    throw refusal('E_unsupported', 'a record is about one side of an assertion');
+  }
+  const ms = timeOf(one, 'modified');
+  return {
+    ...assertionDraft(sent, checks[0] === true ? 'from' : 'to'),
+    owner: origin,
+    publisher: '',
+    hidden: false,
+    createdMs: ms,
+    modifiedMs: ms,
+  };
 }
