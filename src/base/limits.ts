@@ -151,6 +151,8 @@ export const limits = {
   followerParkedMax: 10_000,
   /** Rows of an outbox that are captured together. */
   outboxRowsMax: 2_000,
+  /** Publishers that are logged in at a registry node at a time. */
+  registryTokensMax: 10_000,
   // gateway, client
   gatewayConnectionsMax: 1_000,
   gatewayBatchesInFlightMax: 1_000,

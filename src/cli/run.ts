@@ -10,6 +10,7 @@ import { identityCommand } from './commands/identity.ts';
 import { logCommand } from './commands/log.ts';
 import { nodeCommand } from './commands/node.ts';
 import { proofCommand } from './commands/proof.ts';
+import { registryCommand } from './commands/registry.ts';
 import { sequencerCommand } from './commands/sequencer.ts';
 import { sourceCommand } from './commands/source.ts';
 import { statusCommand } from './commands/status.ts';
@@ -55,6 +56,7 @@ export function createProgram(context: CliContext): Command {
     verifyCommand,
     nodeCommand,
     sequencerCommand,
+    registryCommand,
     etcdCommand,
     benchCommand,
   ];

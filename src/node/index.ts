@@ -7,3 +7,5 @@ export * from './executor-node.ts';
 export * from './identities.ts';
 export type { Member } from './members.ts';
 export * from './network.ts';
+export * from './registry-files.ts';
+export * from './registry-node.ts';

@@ -2,6 +2,7 @@ export * from './change.ts';
 export * from './config.ts';
 export * from './encryption.ts';
 export { type EntrySource, EntryWindow } from './entry-window.ts';
+export * as federation from './federation/index.ts';
 export * from './feed.ts';
 export * from './follower.ts';
 export * from './http-feed.ts';

@@ -4,7 +4,8 @@ import { bundleContract, type ContractBundle } from '../../src/contract/index.ts
 import { Harness } from '../../src/contract/testing/harness.ts';
 import { identityBytes } from '../../src/model/index.ts';
 import { DevelopmentCa } from '../../src/node/index.ts';
-import type { ChangeRecord, Published } from '../../src/replication/federation/core/index.ts';
+import type { ChangeRecord } from '../../src/replication/federation/core/index.ts';
+import { type PublicationAnswer, parseXml } from '../../src/replication/federation/uddi/index.ts';
 
 const directory = fileURLToPath(new URL('../../examples/contracts/registry', import.meta.url));
 const [a, b] = ['uddi:a.example:node', 'uddi:b.example:node'] as const;
@@ -30,11 +31,11 @@ beforeAll(async () => {
 });
 
 async function pull(from: Harness, to: Harness): Promise<readonly ChangeRecord[]> {
-  const marks = await to.result('highWaterMarks');
-  const { records } = JSON.parse(await from.result('pull', marks, '100')) as {
+  const marks = await to.result('askingMarks');
+  const { records } = JSON.parse(await from.result('pull', marks, '100', '')) as {
     records: ChangeRecord[];
   };
-  await to.result('receive', JSON.stringify(records));
+  await to.result('receive', JSON.stringify(records), '', '');
   return records;
 }
 
@@ -47,50 +48,85 @@ async function twoNodes(): Promise<[Harness, Harness]> {
   return [atA, atB];
 }
 
-const draft = (key: string, references: readonly string[] = []): string =>
-  JSON.stringify({ key, kind: 'business', references, content: { name: key } });
+/** A message that saves a business, whose contact has an address of a form of one's own. */
+const draft = (key: string, references: readonly string[] = []): string => {
+  const services = references.map(
+    (binding) =>
+      `<businessServices><businessService><bindingTemplates><bindingTemplate><hostingRedirector bindingKey="${binding}"/></bindingTemplate></bindingTemplates></businessService></businessServices>`,
+  );
+  const inner = `<name>${key}</name>${services.join('')}`;
+  const entity = `<businessEntity businessKey="${key}">${inner}</businessEntity>`;
+  return JSON.stringify(parseXml(`<save_business>${entity}</save_business>`));
+};
+
+/** A business with a binding that others can refer to. */
+const withBinding = (key: string): string =>
+  JSON.stringify(
+    parseXml(
+      `<save_business><businessEntity businessKey="${key}"><name>n</name><businessServices><businessService serviceKey="${key}-s"><bindingTemplates><bindingTemplate bindingKey="${key}-b"><accessPoint>http://b.example</accessPoint></bindingTemplate></bindingTemplates></businessService></businessServices></businessEntity></save_business>`,
+    ),
+  );
+
+const removal = (key: string): string =>
+  JSON.stringify(parseXml(`<delete_business><businessKey>${key}</businessKey></delete_business>`));
 
 describe('the registry on the ledger', () => {
   it('writes change and change record together, and neither for a refusal', async () => {
     const [atA] = await twoNodes();
     const before = atA.state.texts('sample');
-    expect(await atA.refusal('save', draft('uddi:b.example:x'))).toMatch(/E_keyUnavailable/);
+    expect(await atA.refusal('publish', draft('uddi:b.example:x'))).toMatch(/E_keyUnavailable/);
     expect(atA.state.texts('sample')).toEqual(before);
-    const { change } = JSON.parse(await atA.result('save', draft('uddi:a.example:x'))) as Published;
-    const marks = JSON.parse(await atA.result('highWaterMarks')) as Record<string, number>;
-    expect(marks[a]).toBe(change.usn);
+    const marksOf = async (): Promise<Record<string, number>> =>
+      JSON.parse(await atA.result('highWaterMarks')) as Record<string, number>;
+    const last = (await marksOf())[a] ?? 0;
+    await atA.result('publish', draft('uddi:a.example:x'));
+    expect((await marksOf())[a]).toBe(last + 1);
+    const outcome = JSON.parse(await atA.result('outcome', String(last + 1)));
+    expect(outcome).toMatchObject({ key: 'uddi:a.example:x', state: 'committed' });
   });
 
   it('settles the concurrent insert and delete the same way on both', async () => {
     const [atA, atB] = await twoNodes();
-    await atB.result('save', draft('uddi:b.example:y'));
+    await atB.result('publish', withBinding('uddi:b.example:y'));
     await pull(atB, atA);
-    const insert = JSON.parse(
-      await atA.result('save', draft('uddi:a.example:x', ['uddi:b.example:y'])),
-    ) as Published;
-    await atB.result('remove', 'uddi:b.example:y');
-    expect(insert.state).toBe('pending');
+    const { pending } = JSON.parse(
+      await atA.result('publish', draft('uddi:a.example:x', ['uddi:b.example:y-b'])),
+    ) as PublicationAnswer;
+    await atB.result('publish', removal('uddi:b.example:y'));
+    expect(pending).toHaveLength(1);
     await pull(atA, atB);
     await pull(atB, atA);
     await pull(atA, atB);
-    const outcome = await atA.result('outcome', String(insert.change.usn));
+    const outcome = await atA.result('outcome', String(pending[0]));
     expect(JSON.parse(outcome)).toMatchObject({ state: 'failed', by: b });
     expect(await atB.result('entity', 'uddi:a.example:x')).toBe('null');
   });
 
   it('lets only the operator exchange records, and publishers touch only their own', async () => {
     const [atA] = await twoNodes();
-    await atA.result('save', draft('uddi:a.example:x'));
+    await atA.result('publish', draft('uddi:a.example:x'));
     atA.creator = creators[1] as Uint8Array;
-    expect(await atA.refusal('receive', '[]')).toMatch(/E_userMismatch/);
-    expect(await atA.refusal('save', draft('uddi:a.example:x'))).toMatch(/E_userMismatch/);
-    expect(await atA.refusal('remove', 'uddi:a.example:x')).toMatch(/E_userMismatch/);
-    await atA.result('save', draft('uddi:a.example:y'));
+    expect(await atA.refusal('receive', '[]', '', '')).toMatch(/E_userMismatch/);
+    expect(await atA.refusal('publish', draft('uddi:a.example:x'))).toMatch(/E_userMismatch/);
+    expect(await atA.refusal('publish', removal('uddi:a.example:x'))).toMatch(/E_userMismatch/);
+    await atA.result('publish', draft('uddi:a.example:y'));
+    expect(await atA.refusal('publishFor', 'ann', draft('uddi:a.example:z'))).toMatch(
+      /E_userMismatch/,
+    );
+    // Who publishes without the service is checked by the contract, too.
+    for (const message of [
+      '{}',
+      'null',
+      '{"name":"save_business","attributes":{},"children":[],"text":""}',
+      draft('uddi:a.example:z').replace('"name":"name"', '"name":"strange"'),
+    ]) {
+      expect(await atA.refusal('publish', message)).toMatch(/CONTRACT_/);
+    }
   });
 
   it('copies a node in pages', async () => {
     const [atA] = await twoNodes();
-    for (let at = 0; at < 20; at++) await atA.result('save', draft(`uddi:a.example:k${at}`));
+    for (let at = 0; at < 20; at++) await atA.result('publish', draft(`uddi:a.example:k${at}`));
     const late = newNode();
     await atA.result('admit', 'uddi:late.example:node');
     await late.result('join', 'uddi:late.example:node', JSON.stringify([a]));

@@ -1,2 +1,3 @@
 export * from './core/index.ts';
+export * from './service/index.ts';
 export * from './uddi/index.ts';

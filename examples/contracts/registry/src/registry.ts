@@ -1,46 +1,61 @@
 import { type Context, Contract } from 'fabric-contract-api';
 import {
   admit,
+  askingMarks,
   beginCopy,
   type ChangeRecord,
   compact,
   copyPage,
   correct,
-  type Draft,
   endCopy,
+  expel,
+  expulsions,
   found,
   get,
-  hideEntity,
   highWaterMarks,
   join,
+  type Outcome,
   outcomeOf,
   progress,
   pull,
   put,
+  type Quarantined,
   type Row,
   receive,
   refusal,
-  removeEntity,
   requestAcknowledgement,
   resign,
   rows,
   rowsUnder,
   type Step,
-  save,
-  transfer,
+  selfId,
   type Vector,
   withdraw,
   writeCopy,
 } from '../../../../src/replication/federation/core/contract-core.ts';
+import {
+  acceptTransfer,
+  discardTransfer,
+  offerTransfer,
+} from '../../../../src/replication/federation/uddi/custody.ts';
+import { type Nested, scan } from '../../../../src/replication/federation/uddi/find.ts';
+import { inquiry } from '../../../../src/replication/federation/uddi/inquiry.ts';
+import { publication } from '../../../../src/replication/federation/uddi/publication.ts';
+import type { XmlElement } from '../../../../src/replication/federation/uddi/xml-element.ts';
 import { runStep } from './run-step.ts';
 
 const operatorRow = 'operator';
+const certificateRow = (fingerprint: string): string => `certificate|${fingerprint}`;
+
+/** Characters of records in one answer to a pull. */
+const answerCharactersMax = 1_500_000;
 
 /**
  * A registry node: what a publisher changes and its change record with its USN are one commit, so
- * neither is ever without the other. Arguments and results are JSON. Publishers are known by their
- * certificates; whoever founds the node or lets it join is its operator, and alone exchanges
- * records with other nodes.
+ * neither is ever without the other. Arguments and results are JSON; messages are elements of UDDI's
+ * schema. A publisher who calls by himself is known by his certificate. Whoever founds the node or
+ * lets it join is its operator, who exchanges records with other nodes, and publishes for those that
+ * the node's service knows.
  */
 export class Registry extends Contract {
   constructor() {
@@ -60,39 +75,105 @@ export class Registry extends Contract {
     await runStep(ctx, put(operatorRow, ctx.clientIdentity.getID()));
   }
 
-  /** Publisher: inserts or updates; the draft's publisher is the caller. */
-  async save(ctx: Context, draft: string): Promise<string> {
-    const wanted = JSON.parse(draft) as Draft;
-    const publisher = ctx.clientIdentity.getID();
-    return json(await runStep(ctx, save({ ...wanted, publisher }, nowMs(ctx))));
+  /** The node's id, and whether it is a member. */
+  async self(ctx: Context): Promise<string> {
+    const self = await runStep(ctx, get<{ node: string }>(rows.self));
+    if (self === undefined) return json(null);
+    const member = await runStep(ctx, get<{ heir?: string }>(rows.member(self.node)));
+    const copying = (await runStep(ctx, get(rows.copying))) !== undefined;
+    return json({
+      node: self.node,
+      member: member !== undefined && member.heir === undefined,
+      copying,
+    });
   }
 
-  async remove(ctx: Context, key: string): Promise<string> {
-    return json(await runStep(ctx, removeEntity(key, ctx.clientIdentity.getID(), nowMs(ctx))));
+  /** A message of the publication API; the publisher is the caller. */
+  async publish(ctx: Context, message: string): Promise<string> {
+    return await this.#publish(ctx, ctx.clientIdentity.getID(), message);
   }
 
-  async hide(ctx: Context, key: string): Promise<string> {
-    return json(await runStep(ctx, hideEntity(key, ctx.clientIdentity.getID(), nowMs(ctx))));
+  /** The same for a publisher that the node's service knows. */
+  async publishFor(ctx: Context, publisher: string, message: string): Promise<string> {
+    await this.#checkOperator(ctx);
+    return await this.#publish(ctx, publisher, message);
   }
 
-  async transfer(ctx: Context, key: string, node: string, publisher: string): Promise<string> {
-    const to = { node, publisher };
-    return json(await runStep(ctx, transfer(key, ctx.clientIdentity.getID(), to, nowMs(ctx))));
+  async #publish(ctx: Context, publisher: string, message: string): Promise<string> {
+    const self = await runStep(ctx, selfId());
+    const home = self.slice(0, self.lastIndexOf(':') + 1);
+    let count = 0;
+    const call = {
+      publisher,
+      nowMs: nowMs(ctx),
+      // Never used before: transaction ids are not.
+      newKey: () => `${home}${ctx.stub.getTxID().slice(0, 32)}-${++count}`,
+    };
+    return json(await runStep(ctx, publication(JSON.parse(message) as XmlElement, call)));
+  }
+
+  /** A message of the inquiry API that names what it is about. */
+  async inquire(ctx: Context, message: string): Promise<string> {
+    return json(await runStep(ctx, inquiry(JSON.parse(message) as XmlElement)));
+  }
+
+  /** A part of a find: looks at `limit` entities after a row. */
+  async scan(
+    ctx: Context,
+    message: string,
+    publisher: string,
+    nested: string,
+    limit: string,
+    after: string,
+  ): Promise<string> {
+    const step = scan(
+      JSON.parse(message) as XmlElement,
+      publisher,
+      JSON.parse(nested) as Nested,
+      Number(limit),
+      after === '' ? undefined : after,
+    );
+    return json(await runStep(ctx, step));
+  }
+
+  async offerTransfer(ctx: Context, hash: string, offer: string): Promise<void> {
+    const self = await runStep(ctx, selfId());
+    const wanted = JSON.parse(offer) as Parameters<typeof offerTransfer>[2];
+    await this.#operate(ctx, offerTransfer(self, hash, wanted, nowMs(ctx)));
+  }
+
+  async acceptTransfer(ctx: Context, hash: string, keys: string, to: string): Promise<void> {
+    const receiver = JSON.parse(to) as { node: string; publisher: string };
+    const step = acceptTransfer(hash, JSON.parse(keys) as string[], receiver, nowMs(ctx));
+    await this.#operate(ctx, step);
+  }
+
+  async discardTransfer(ctx: Context, publisher: string, what: string): Promise<void> {
+    const meant = JSON.parse(what) as Parameters<typeof discardTransfer>[1];
+    await this.#operate(ctx, discardTransfer(publisher, meant));
   }
 
   async outcome(ctx: Context, usn: string): Promise<string> {
     return json(await runStep(ctx, outcomeOf(Number(usn))));
   }
 
-  async entity(ctx: Context, key: string): Promise<string> {
-    return json(await runStep(ctx, get(rows.entity(key))));
+  /** The newest outcomes that are not plain success, and what is in quarantine. */
+  async troubles(ctx: Context): Promise<string> {
+    const outcomes = (await runStep(ctx, rowsUnder('outcome|', 10_000)))
+      .map(({ value }) => value as Outcome)
+      .filter(({ state }) => state !== 'committed');
+    const quarantined = await runStep(ctx, rowsUnder('quarantine|', 1_000));
+    return json({
+      outcomes: outcomes.slice(-100),
+      quarantined: quarantined.map(({ value }) => {
+        const { record, reason, missing } = value as Quarantined;
+        return { origin: record.origin, usn: record.usn, reason, missing };
+      }),
+    });
   }
 
-  /** At most `limit` entities, tombstones too, after a key. */
-  async entities(ctx: Context, limit: string, after: string): Promise<string> {
-    const from = after === '' ? undefined : rows.entity(after);
-    const found = await runStep(ctx, rowsUnder('entity|', Number(limit), from));
-    return json(found.map(({ value }) => value));
+  async entity(ctx: Context, key: string): Promise<string> {
+    return json(await runStep(ctx, get(rows.entity(key))));
   }
 
   async admit(ctx: Context, node: string): Promise<void> {
@@ -101,6 +182,14 @@ export class Registry extends Contract {
 
   async resign(ctx: Context, heir: string): Promise<void> {
     await this.#operate(ctx, resign(heir));
+  }
+
+  async expel(ctx: Context, node: string, heir: string, vouched: string): Promise<string> {
+    return json(await this.#operate(ctx, expel(node, heir, vouched === 'true', nowMs(ctx))));
+  }
+
+  async expulsions(ctx: Context): Promise<string> {
+    return json(await runStep(ctx, expulsions()));
   }
 
   async withdraw(ctx: Context, usn: string): Promise<void> {
@@ -120,21 +209,53 @@ export class Registry extends Contract {
     return json(await this.#operate(ctx, step));
   }
 
-  async receive(ctx: Context, records: string): Promise<string> {
+  /** Takes records that the member `from` sent; certificates are kept for those who ask later. */
+  async receive(
+    ctx: Context,
+    records: string,
+    from: string,
+    certificates: string,
+  ): Promise<string> {
     const page = JSON.parse(records) as ChangeRecord[];
-    return json(await this.#operate(ctx, receive(page, nowMs(ctx))));
+    const received = await this.#operate(
+      ctx,
+      receive(page, nowMs(ctx), from === '' ? undefined : from),
+    );
+    const pems = JSON.parse(certificates === '' ? '{}' : certificates) as Record<string, string>;
+    for (const [fingerprint, pem] of Object.entries(pems)) {
+      await runStep(ctx, put(certificateRow(fingerprint), pem));
+    }
+    return json(received);
+  }
+
+  async certificate(ctx: Context, fingerprint: string): Promise<string> {
+    return json(await runStep(ctx, get(certificateRow(fingerprint))));
   }
 
   async highWaterMarks(ctx: Context): Promise<string> {
     return json(await runStep(ctx, highWaterMarks()));
   }
 
+  async askingMarks(ctx: Context): Promise<string> {
+    return json(await runStep(ctx, askingMarks()));
+  }
+
   async progress(ctx: Context): Promise<string> {
     return json(await runStep(ctx, progress()));
   }
 
-  async pull(ctx: Context, marks: string, limit: string): Promise<string> {
-    return json(await runStep(ctx, pull(JSON.parse(marks) as Vector, Number(limit))));
+  async pull(ctx: Context, marks: string, limit: string, upTo: string): Promise<string> {
+    const most = upTo === '' ? undefined : (JSON.parse(upTo) as Vector);
+    const step = pull(JSON.parse(marks) as Vector, Number(limit), most);
+    const answer = await runStep(ctx, step);
+    if (answer.type !== 'records') return json(answer);
+    let characters = 0;
+    const fitting = answer.records.findIndex((record) => {
+      characters += JSON.stringify(record).length;
+      return characters > answerCharactersMax;
+    });
+    if (fitting < 0) return json(answer);
+    return json({ ...answer, records: answer.records.slice(0, Math.max(1, fitting)), more: true });
   }
 
   async copyPage(ctx: Context, limit: string, after: string): Promise<string> {
@@ -155,11 +276,15 @@ export class Registry extends Contract {
   }
 
   async #operate<T>(ctx: Context, step: Step<T>): Promise<T> {
+    await this.#checkOperator(ctx);
+    return await runStep(ctx, step);
+  }
+
+  async #checkOperator(ctx: Context): Promise<void> {
     const operator = await runStep(ctx, get<string>(operatorRow));
     if (operator !== ctx.clientIdentity.getID()) {
       throw refusal('E_userMismatch', 'only the operator of this node may do this');
     }
-    return await runStep(ctx, step);
   }
 }
 

@@ -5,6 +5,8 @@
 export * from './assertion-key.ts';
 export * from './change-record.ts';
 export * from './compaction.ts';
+export { custodianOf } from './custody.ts';
+export { holderOf } from './entities.ts';
 export { expulsions } from './expulsion.ts';
 export * from './full-copy.ts';
 export {
@@ -14,6 +16,7 @@ export {
   type PullAnswer,
   presentMembers,
   pull,
+  selfId,
 } from './journal.ts';
 export { isGenerator, isUddiKey, prefixOf, successorOf } from './key-space.ts';
 export { outcomeOf } from './outcomes.ts';

@@ -22,6 +22,8 @@ export interface Draft {
   readonly innerKeys?: readonly string[];
   readonly references?: readonly string[];
   readonly content: unknown;
+  /** Shows a hidden entity again. */
+  readonly visible?: boolean;
 }
 
 /** The change that came of an operation, and whether it has taken effect already. */
@@ -72,7 +74,7 @@ export function* save(draft: Draft, nowMs: number): Step<Published> {
     publisher: draft.publisher,
     innerKeys: [...(draft.innerKeys ?? [])].sort(),
     references: [...new Set(draft.references ?? [])].sort(),
-    hidden: previous?.entity.hidden ?? false,
+    hidden: draft.visible === true ? false : (previous?.entity.hidden ?? false),
     createdMs: draft.kind === 'assertion' ? nowMs : (previous?.entity.createdMs ?? nowMs),
     modifiedMs: nowMs,
     content: draft.content,

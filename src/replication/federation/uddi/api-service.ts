@@ -1,31 +1,53 @@
-import { type Draft, type Published, refusal, type StoredEntity } from '../core/index.ts';
-import { draftOf } from './draft.ts';
-import { finderOf, foundRowsMax } from './find.ts';
+import { type Outcome, refusal, uddiCodeOf } from '../core/index.ts';
+import {
+  foundAnswer,
+  foundHitsMax,
+  type Hit,
+  isScan,
+  type Nested,
+  nestedFind,
+  type Scan,
+} from './find.ts';
+import type { PublicationAnswer } from './publication.ts';
 import { envelope, faultOf, messageIn } from './replication-service.ts';
-import { apiXml } from './wire.ts';
-import { element, type XmlElement } from './xml.ts';
+import { checkShape, isMessage } from './shapes.ts';
+import { apiXml, custodyXml } from './wire.ts';
+import { childOf, childText, element, type XmlElement } from './xml-element.ts';
 
-/** What the publication and inquiry APIs need of a registry, on behalf of one publisher. */
+/** What UDDI's APIs need of a registry and of those who know its publishers. */
 export interface RegistryAccess {
-  readonly publisher: string;
-  /** A key that was never used. */
-  newKey(): string;
-  entity(key: string): Promise<StoredEntity | undefined>;
-  /** All entities, tombstones too. */
-  entities(): AsyncIterable<StoredEntity>;
-  /** All of them in one commit, or none. */
-  save(drafts: readonly Draft[]): Promise<readonly Published[]>;
-  remove(keys: readonly string[]): Promise<void>;
-  hide(keys: readonly string[]): Promise<void>;
+  /** All of a message in one commit, or nothing. */
+  publish(message: XmlElement, publisher: string): Promise<PublicationAnswer>;
+  inquire(message: XmlElement): Promise<XmlElement>;
+  scan(message: XmlElement, publisher: string, nested: Nested, after?: string): Promise<Scan>;
+  /** What became of a change of this node; waits a while for one that is pending. */
+  settled(usn: number): Promise<Outcome | undefined>;
+  readonly tokens: Tokens;
+  readonly custody: Custody;
 }
 
-const keyNames = { business: 'businessKey', tModel: 'tModelKey' } as const;
+/** Tokens by which publishers are known. All throw `REGISTRY_REFUSED` with UDDI's code. */
+export interface Tokens {
+  /** `E_unknownUser` for a wrong name or password. */
+  issue(user: string, password: string): Promise<string>;
+  /** `E_authTokenRequired`, `E_authTokenExpired`. */
+  publisherOf(token: string): string;
+  discard(token: string): void;
+}
+
+/** Handing over entities; see UDDI 3.0.2, §5.4. */
+export interface Custody {
+  /** A `transferToken` for these keys. */
+  offer(publisher: string, keys: readonly string[]): Promise<XmlElement>;
+  accept(publisher: string, token: XmlElement, keys: readonly string[]): Promise<void>;
+  discard(publisher: string, token: string | undefined, keys: readonly string[]): Promise<void>;
+}
 
 /**
- * Answers one SOAP message of UDDI's publication and inquiry APIs: `save_`, `delete_`, `find_` of
- * business and tModel, `get_businessDetail`, `get_tModelDetail`.
+ * Answers one SOAP message of UDDI's publication, inquiry, security and custody APIs.
  *
- * A save that waits for other nodes is answered with `E_busy`, and takes effect later or never.
+ * A publication that waits for other nodes longer than `settled` does is answered with `E_busy`, and
+ * takes effect later or never.
  *
  * @returns the answer's body and HTTP status; it never throws.
  */
@@ -36,140 +58,106 @@ export async function answerApi(
   try {
     const message = messageIn(text);
     if (message === undefined) throw refusal('E_fatalError', 'no message');
-    return { status: 200, body: envelope(apiXml(await apiAnswer(registry, message))) };
+    if (!isMessage(message.name)) throw refusal('E_unsupported', `${message.name} is no message`);
+    checkShape(message);
+    const answer = await apiAnswer(registry, message);
+    const write = answer?.name === 'transferToken' ? custodyXml : apiXml;
+    return { status: 200, body: envelope(answer === undefined ? '' : write(answer)) };
   } catch (error) {
     return { status: 500, body: faultOf(error) };
   }
 }
 
-async function apiAnswer(registry: RegistryAccess, message: XmlElement): Promise<XmlElement> {
-  switch (message.name) {
-    case 'save_business':
-      return await saved(registry, message, 'businessEntity', 'businessDetail');
-    case 'save_tModel':
-      return await saved(registry, message, 'tModel', 'tModelDetail');
-    case 'delete_business':
-      await registry.remove(keysIn(message, 'businessKey'));
-      return success();
-    case 'delete_tModel':
-      await registry.hide(keysIn(message, 'tModelKey'));
-      return success();
-    case 'get_businessDetail':
-      return await details(registry, message, 'business', 'businessDetail');
-    case 'get_tModelDetail':
-      return await details(registry, message, 'tModel', 'tModelDetail');
-    case 'find_business':
-      return await found(registry, message, 'business', [
-        'businessList',
-        'businessInfos',
-        'businessInfo',
-      ]);
-    case 'find_tModel':
-      return await found(registry, message, 'tModel', ['tModelList', 'tModelInfos', 'tModelInfo']);
-    default:
-      throw refusal('E_unsupported', `${message.name} is not understood`);
-  }
-}
-
-async function saved(
+async function apiAnswer(
   registry: RegistryAccess,
   message: XmlElement,
-  name: string,
-  answer: string,
-): Promise<XmlElement> {
-  const sent = message.children.filter((child) => child.name !== 'authInfo');
-  if (sent.length === 0 || sent.some((child) => child.name !== name)) {
-    throw refusal('E_fatalError', `${message.name} takes ${name}`);
+): Promise<XmlElement | undefined> {
+  const { name } = message;
+  if (name === 'get_authToken') {
+    const { userID = '', cred = '' } = message.attributes;
+    const text = await registry.tokens.issue(userID, cred);
+    return element('authToken', { children: [element('authInfo', { text })] });
   }
-  const drafts = sent.map((one) => draftOf(one, registry.publisher, () => registry.newKey()));
-  const published = await registry.save(drafts);
-  const waiting = published.find(({ state }) => state === 'pending');
-  if (waiting !== undefined) {
-    throw refusal('E_busy', `change ${waiting.change.usn} waits for the other nodes`);
+  const token = childText(message, 'authInfo') ?? '';
+  if (name === 'discard_authToken') {
+    registry.tokens.discard(token);
+    return undefined;
   }
-  return element(answer, { children: drafts.map(({ content }) => content as XmlElement) });
-}
-
-function keysIn(message: XmlElement, name: string): string[] {
-  const keys = message.children.filter((child) => child.name !== 'authInfo');
-  if (keys.length === 0 || keys.some((child) => child.name !== name)) {
-    throw refusal('E_fatalError', `${message.name} takes ${name}`);
+  if (/^(find_|get_.*Detail$|get_operationalInfo$)/.test(name)) {
+    return isScan(name) ? await found(registry, message, '') : await registry.inquire(message);
   }
-  return keys.map(({ text }) => text.trim().toLowerCase());
-}
-
-async function details(
-  registry: RegistryAccess,
-  message: XmlElement,
-  kind: 'business' | 'tModel',
-  answer: string,
-): Promise<XmlElement> {
-  const children: XmlElement[] = [];
-  for (const key of keysIn(message, keyNames[kind])) {
-    const stored = await registry.entity(key);
-    if (stored === undefined || stored.deletedMs !== undefined || stored.entity.kind !== kind) {
-      throw refusal('E_invalidKeyPassed', `${key} is no ${kind}`, { key });
+  const publisher = registry.tokens.publisherOf(token);
+  if (isScan(name)) return await found(registry, message, publisher);
+  const keys = (childOf(message, 'keyBag')?.children ?? []).map(({ text }) =>
+    text.trim().toLowerCase(),
+  );
+  switch (name) {
+    case 'get_transferToken':
+      return await registry.custody.offer(publisher, keys);
+    case 'transfer_entities': {
+      const transferToken = childOf(message, 'transferToken');
+      if (transferToken === undefined) throw refusal('E_fatalError', 'no token');
+      await registry.custody.accept(publisher, transferToken, keys);
+      return undefined;
     }
-    const content = stored.entity.content as XmlElement;
-    // A hidden tModel is still shown to who asks for it by key.
-    children.push(
-      stored.entity.hidden
-        ? { ...content, attributes: { ...content.attributes, deleted: 'true' } }
-        : content,
-    );
+    case 'discard_transferToken': {
+      const transferToken = childOf(message, 'transferToken');
+      const opaque =
+        transferToken === undefined ? undefined : childText(transferToken, 'opaqueToken');
+      await registry.custody.discard(publisher, opaque, keys);
+      return undefined;
+    }
   }
-  return element(answer, { children });
+  return await published(registry, message, publisher);
+}
+
+async function published(
+  registry: RegistryAccess,
+  message: XmlElement,
+  publisher: string,
+): Promise<XmlElement | undefined> {
+  const { answer, pending } = await registry.publish(message, publisher);
+  for (const usn of pending) {
+    const outcome = await registry.settled(usn);
+    if (outcome?.state === 'committed') continue;
+    if (outcome?.state === 'failed') {
+      const code = uddiCodeOf(new Error(outcome.reason));
+      const by = `${outcome.by}: ${outcome.reason}`;
+      throw refusal(code === 'E_fatalError' ? 'E_requestDenied' : code, by);
+    }
+    throw refusal('E_busy', `change ${usn} waits for the other nodes`);
+  }
+  return answer;
 }
 
 async function found(
   registry: RegistryAccess,
   message: XmlElement,
-  kind: 'business' | 'tModel',
-  [list, infos, info]: readonly [string, string, string],
+  publisher: string,
 ): Promise<XmlElement> {
-  const finder = finderOf(message);
-  const maxRows = rowNumber(message, 'maxRows', foundRowsMax);
-  const listHead = rowNumber(message, 'listHead', 1);
-  const all: StoredEntity[] = [];
-  for await (const stored of registry.entities()) {
-    const { entity, deletedMs } = stored;
-    if (deletedMs !== undefined || entity.hidden || entity.kind !== kind) continue;
-    if (finder.matches(stored)) all.push(stored);
-  }
-  const page = finder
-    .sorted(all)
-    .slice(listHead - 1, listHead - 1 + Math.min(maxRows, foundRowsMax));
-  const rows = page.map(({ entity }) =>
-    element(info, {
-      attributes: { [keyNames[kind]]: entity.key },
-      children: (entity.content as XmlElement).children.filter(
-        ({ name }) => name === 'name' || name === 'description',
-      ),
-    }),
-  );
-  const numbers = { includeCount: page.length, actualCount: all.length, listHead };
-  const description = element('listDescription', {
-    children: Object.entries(numbers).map(([name, value]) =>
-      element(name, { text: String(value) }),
-    ),
-  });
-  const truncated = listHead - 1 + page.length < all.length;
-  return element(list, {
-    ...(truncated ? { attributes: { truncated: 'true' } } : {}),
-    children: [description, ...(rows.length > 0 ? [element(infos, { children: rows })] : [])],
-  });
+  const inner = nestedFind(message);
+  const nested: Nested =
+    inner === undefined
+      ? {}
+      : { tModels: (await hitsOf(registry, inner, publisher, {})).map(({ key }) => key) };
+  return foundAnswer(message, await hitsOf(registry, message, publisher, nested));
 }
 
-function rowNumber(message: XmlElement, name: string, otherwise: number): number {
-  const value = Number(message.attributes[name] ?? otherwise);
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw refusal('E_invalidValue', `${name} is a number from 1 on`);
+async function hitsOf(
+  registry: RegistryAccess,
+  message: XmlElement,
+  publisher: string,
+  nested: Nested,
+): Promise<readonly Hit[]> {
+  const hits: Hit[] = [];
+  for (let after: string | undefined, more = true; more; ) {
+    const page = await registry.scan(message, publisher, nested, after);
+    hits.push(...page.hits);
+    if (hits.length > foundHitsMax) {
+      throw refusal('E_resultSetTooLarge', `more than ${foundHitsMax} would be found`);
+    }
+    after = page.next;
+    more = after !== undefined;
   }
-  return value;
-}
-
-function success(): XmlElement {
-  return element('dispositionReport', {
-    children: [element('result', { attributes: { errno: '0' } })],
-  });
+  return hits;
 }

@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto';
-import { type AssertionSide, assertionKeyOf, type EntityKind, refusal } from '../core/index.ts';
+import {
+  type AssertionSide,
+  assertionKeyOf,
+  type EntityKind,
+  refusal,
+} from '../core/contract-core.ts';
 import { canonicalPrefix } from './draft.ts';
-import { childOf, childText, element, type XmlElement } from './xml.ts';
+import { childOf, childText, element, type XmlElement } from './xml-element.ts';
 
 /** What an assertion says, in one form: keys in lower case, no name of a key left out. */
 export interface Assertion {

@@ -1,6 +1,6 @@
-import { type Draft, refusal } from '../core/index.ts';
+import { type Draft, refusal } from '../core/contract-core.ts';
 import { checkShape } from './shapes.ts';
-import { childOf, element, type XmlElement } from './xml.ts';
+import { childOf, element, type XmlElement } from './xml-element.ts';
 
 /** tModels that UDDI itself defines need not be in the registry. */
 export const canonicalPrefix = 'uddi:uddi.org:';
@@ -39,10 +39,12 @@ export function draftOf(sent: XmlElement, publisher: string, newKey: () => strin
 export function linksOf(content: XmlElement): { innerKeys: string[]; references: string[] } {
   const own = new Set<string>();
   const references = new Set<string>();
+  const business = content.attributes.businessKey;
   const visit = (one: XmlElement): void => {
     const keyName = keyAttributes[one.name];
     for (const [name, value] of Object.entries(one.attributes)) {
-      if (name === keyName) own.add(value);
+      if (isProjection(one, business)) references.add(value);
+      else if (name === keyName) own.add(value);
       else if (name.endsWith('Key')) references.add(value);
     }
     for (const child of one.children) visit(child);
@@ -55,6 +57,12 @@ export function linksOf(content: XmlElement): { innerKeys: string[]; references:
       .filter((key) => key !== '' && !own.has(key) && !key.startsWith(canonicalPrefix))
       .sort(),
   };
+}
+
+/** A service of another business that a business shows as if it were its own: a reference. */
+export function isProjection(one: XmlElement, business: string | undefined): boolean {
+  const { businessKey = '' } = one.attributes;
+  return one.name === 'businessService' && businessKey !== '' && businessKey !== business;
 }
 
 function withKeys(
@@ -78,7 +86,11 @@ function withKeys(
       const expected = parents[parent];
       if (one.name !== child || expected === undefined) continue;
       if ((attributes[parent] || expected) !== expected) {
-        throw refusal('E_invalidProjection', 'services of other businesses are not projected');
+        if (one.name !== 'businessService' || !one.attributes.serviceKey) {
+          throw refusal('E_invalidProjection', `${one.name} names another ${parent}`);
+        }
+        // What it says is the other business's.
+        return element(one.name, { attributes });
       }
       attributes[parent] = expected;
     }

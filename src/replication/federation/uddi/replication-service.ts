@@ -1,6 +1,8 @@
 import {
   type ChangeRecord,
+  changeText,
   type PullAnswer,
+  type Row,
   refusal,
   uddiCodeOf,
   uddiErrors,
@@ -8,31 +10,55 @@ import {
 } from '../core/index.ts';
 import {
   apiXml,
+  federationNamespace,
   recordElement,
   recordOf,
   replicationXml,
   vectorElement,
   vectorOf,
 } from './wire.ts';
-import { childOf, childText, element, parseXml, type XmlElement } from './xml.ts';
+import { parseXml } from './xml.ts';
+import { childOf, childText, element, writeXml, type XmlElement } from './xml-element.ts';
 
-/** What the service needs of its registry, wherever that lies. */
+/** What the replication API needs of its registry, wherever that lies. */
 export interface ReplicatedRegistry {
   readonly node: string;
   highWaterMarks(): Promise<Vector>;
-  pull(marks: Vector, limit: number, upTo?: Vector): Promise<PullAnswer>;
+  /** Own records are signed; `certificates` has those of all signatures, by fingerprint. */
+  pull(
+    marks: Vector,
+    limit: number,
+    upTo?: Vector,
+  ): Promise<PullAnswer & { readonly certificates?: Readonly<Record<string, string>> }>;
   /** Hears that a peer has more; it will be pulled from. */
   notified(peer: string, available: Vector): void;
+  /** A page of a full copy; without `copy` a new copy is made, or one that was made lately taken. */
+  fullCopy?(copy: string | undefined, page: number): Promise<FullCopyPage>;
+  /** Hands over entities to a publisher of a peer. */
+  transferCustody?(
+    token: string,
+    keys: readonly string[],
+    to: { readonly node: string; readonly publisher: string },
+  ): Promise<void>;
+}
+
+/** A page of a full copy on the wire. */
+export interface FullCopyPage {
+  readonly copy: string;
+  readonly pages: number;
+  readonly marks: Vector;
+  readonly rows: readonly Row[];
 }
 
 /** Records in one answer, whatever a peer asks for. */
-export const recordsPerAnswerMax = 1_000;
+export const recordsPerAnswerMax = 500;
 
 const soapNamespace = 'http://schemas.xmlsoap.org/soap/envelope/';
 
 /** Puts a message's text in a SOAP 1.1 envelope. */
-export function envelope(body: string): string {
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<soap:Envelope xmlns:soap="${soapNamespace}"><soap:Body>${body}</soap:Body></soap:Envelope>`;
+export function envelope(body: string, header = ''): string {
+  const head = header === '' ? '' : `<soap:Header>${header}</soap:Header>`;
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<soap:Envelope xmlns:soap="${soapNamespace}">${head}<soap:Body>${body}</soap:Body></soap:Envelope>`;
 }
 
 /**
@@ -40,8 +66,8 @@ export function envelope(body: string): string {
  *
  * @throws {DaybookError} `REGISTRY_REFUSED` (`E_fatalError`)
  */
-export function messageIn(text: string): XmlElement | undefined {
-  const outer = parseXml(text);
+export function messageIn(text: string, charactersMax?: number): XmlElement | undefined {
+  const outer = parseXml(text, charactersMax);
   const body = outer.name === 'Envelope' ? childOf(outer, 'Body') : undefined;
   if (body === undefined) throw refusal('E_fatalError', 'not a SOAP envelope');
   return body.children[0];
@@ -80,7 +106,8 @@ export async function answerReplication(
     const message = messageIn(text);
     if (message === undefined) throw refusal('E_fatalError', 'no message');
     const answer = await replicationAnswer(registry, peer, message);
-    return { status: 200, body: envelope(answer === undefined ? '' : replicationXml(answer)) };
+    const body = answer.message === undefined ? '' : replicationXml(answer.message);
+    return { status: 200, body: envelope(body, answer.header) };
   } catch (error) {
     return { status: 500, body: faultOf(error) };
   }
@@ -90,20 +117,20 @@ async function replicationAnswer(
   registry: ReplicatedRegistry,
   peer: string,
   message: XmlElement,
-): Promise<XmlElement | undefined> {
+): Promise<{ readonly message?: XmlElement; readonly header?: string }> {
   const claims = (name: string): void => {
     const node = childText(message, name);
     if (node !== peer) throw refusal('E_userMismatch', `${node} is not ${peer}`);
   };
   switch (message.name) {
     case 'do_ping':
-      return element('operatorNodeID', { text: registry.node });
+      return { message: element('operatorNodeID', { text: registry.node }) };
     case 'get_highWaterMarks':
-      return vectorElement('highWaterMarks', await registry.highWaterMarks());
+      return { message: vectorElement('highWaterMarks', await registry.highWaterMarks()) };
     case 'notify_changeRecordsAvailable':
       claims('notifyingNode');
       registry.notified(peer, vectorOf(childOf(message, 'changesAvailable')));
-      return undefined;
+      return {};
     case 'get_changeRecords': {
       claims('requestingNode');
       const marks = vectorOf(childOf(message, 'changesAlreadySeen'));
@@ -119,9 +146,37 @@ async function replicationAnswer(
         upTo === undefined ? undefined : vectorOf(upTo),
       );
       if (answer.type === 'copy-needed') {
-        throw refusal('E_requestDenied', 'journals do not reach back so far: take a full copy');
+        throw refusal('E_requestDenied', copyNeeded);
       }
-      return element('changeRecords', { children: answer.records.map(recordElement) });
+      return {
+        message: element('changeRecords', { children: answer.records.map(recordElement) }),
+        header: notesXml(answer.records, answer.certificates ?? {}),
+      };
+    }
+    case 'get_fullCopy': {
+      const number = Number(message.attributes.page ?? 0);
+      if (registry.fullCopy === undefined || !Number.isSafeInteger(number) || number < 0) {
+        throw refusal('E_unsupported', 'no such page of a full copy');
+      }
+      const page = await registry.fullCopy(message.attributes.copy, number);
+      const attributes = { copy: page.copy, pages: String(page.pages) };
+      const rows = element('rows', { text: JSON.stringify(page.rows) });
+      const children = [vectorElement('vector', page.marks), rows];
+      return { message: element('full_copy', { attributes, children }) };
+    }
+    case 'transfer_custody': {
+      if (registry.transferCustody === undefined) throw refusal('E_unsupported', 'custody');
+      const to = childOf(message, 'transferOperationalInfo');
+      const node = to === undefined ? '' : (childText(to, 'nodeID') ?? '');
+      const publisher = to === undefined ? '' : (childText(to, 'authorizedName') ?? '');
+      if (node !== peer) throw refusal('E_userMismatch', `${node} is not ${peer}`);
+      const token = childOf(message, 'transferToken');
+      const opaque = token === undefined ? '' : (childText(token, 'opaqueToken') ?? '');
+      const keys = (childOf(message, 'keyBag')?.children ?? []).map(({ text }) =>
+        text.trim().toLowerCase(),
+      );
+      await registry.transferCustody(opaque, keys, { node, publisher });
+      return {};
     }
     default:
       throw refusal('E_unsupported', `${message.name} is not understood`);
@@ -157,16 +212,144 @@ export function notification(node: string, available: Vector): string {
   );
 }
 
+/** The text of a request for a page of a full copy. */
+export function fullCopyRequest(copy: string | undefined, page: number): string {
+  const attributes = { ...(copy === undefined ? {} : { copy }), page: String(page) };
+  return envelope(replicationXml(element('get_fullCopy', { attributes })));
+}
+
+/** The text of a request to hand over entities to a publisher of the sender. */
+export function custodyRequest(
+  token: XmlElement,
+  keys: readonly string[],
+  to: { readonly node: string; readonly publisher: string },
+): string {
+  return envelope(
+    replicationXml(
+      element('transfer_custody', {
+        children: [
+          token,
+          element('keyBag', { children: keys.map((key) => element('key', { text: key })) }),
+          element('transferOperationalInfo', {
+            children: [
+              element('authorizedName', { text: to.publisher }),
+              element('nodeID', { text: to.node }),
+            ],
+          }),
+        ],
+      }),
+    ),
+  );
+}
+
+const copyNeeded = 'journals do not reach back so far: take a full copy';
+
+/** Signatures and what UDDI's records have no place for, beside the records in the header. */
+function notesXml(
+  records: readonly ChangeRecord[],
+  certificates: Readonly<Record<string, string>>,
+): string {
+  const notes = records.flatMap(({ origin, usn, signature, payload }) => {
+    const attributes: Record<string, string> = { origin, usn: String(usn) };
+    if (signature !== undefined) Object.assign(attributes, signature);
+    if (payload.type === 'conditionFailed') attributes.reason = payload.reason;
+    return Object.keys(attributes).length === 2 ? [] : [element('note', { attributes })];
+  });
+  if (notes.length === 0) return '';
+  const pems = Object.entries(certificates).map(([fingerprint, pem]) =>
+    element('certificate', { attributes: { fingerprint }, text: pem }),
+  );
+  const all = element('notes', { children: [...pems, ...notes] });
+  return writeXml(all, () => '').replace('<notes', `<notes xmlns="${federationNamespace}"`);
+}
+
+/** What a peer answered. */
+export type PeerAnswer =
+  | {
+      readonly type: 'records';
+      readonly records: readonly ChangeRecord[];
+      /** By fingerprint, as the peer sent them. */
+      readonly certificates: Readonly<Record<string, string>>;
+    }
+  | { readonly type: 'copy-needed' };
+
+/** Characters in one answer of a peer. */
+export const answerCharactersMax = 16 * 1024 * 1024;
+
+/**
+ * Reads an answer to a pull, with signatures and reasons.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` with the peer's code when it is a fault.
+ */
+export function pullAnswerIn(text: string): PeerAnswer {
+  const outer = parseXml(text, answerCharactersMax);
+  const message = childOf(outer, 'Body')?.children[0];
+  if (message?.name === 'Fault' && text.includes(copyNeeded)) return { type: 'copy-needed' };
+  const body = answerIn(message, 'changeRecords');
+  const notes = new Map<string, Readonly<Record<string, string>>>();
+  const certificates: Record<string, string> = {};
+  const header = childOf(outer, 'Header');
+  for (const one of (header === undefined ? undefined : childOf(header, 'notes'))?.children ?? []) {
+    const { attributes } = one;
+    if (one.name === 'certificate') certificates[attributes.fingerprint ?? ''] = one.text;
+    else notes.set(`${attributes.origin}#${attributes.usn}`, attributes);
+  }
+  const records = body.children.map((one) => {
+    const record = recordOf(one);
+    const note = notes.get(changeText(record));
+    return note === undefined ? record : withNote(record, note);
+  });
+  return { type: 'records', records, certificates };
+}
+
+function withNote(record: ChangeRecord, note: Readonly<Record<string, string>>): ChangeRecord {
+  const { digest, certificate, value, reason } = note;
+  const payload =
+    record.payload.type === 'conditionFailed' && reason !== undefined
+      ? { ...record.payload, reason }
+      : record.payload;
+  if (digest === undefined || certificate === undefined || value === undefined) {
+    return { ...record, payload };
+  }
+  return { ...record, payload, signature: { digest, certificate, value } };
+}
+
+/** Reads a page of a full copy. */
+export function fullCopyIn(text: string): FullCopyPage {
+  const message = answerIn(messageIn(text, answerCharactersMax), 'full_copy');
+  const rows = JSON.parse(childOf(message, 'rows')?.text ?? '[]') as readonly Row[];
+  return {
+    copy: message.attributes.copy ?? '',
+    pages: Number(message.attributes.pages),
+    marks: vectorOf(childOf(message, 'vector')),
+    rows,
+  };
+}
+
+/** Sees to it that an answer without content is no fault. */
+export function checkEmptyAnswer(text: string): void {
+  const message = messageIn(text);
+  if (message !== undefined) answerIn(message, '');
+}
+
+function answerIn(message: XmlElement | undefined, name: string): XmlElement {
+  if (message?.name === 'Fault') {
+    const report = childOf(message, 'detail')?.children[0];
+    const info = report?.children[0]?.children[0];
+    const code = uddiCodeOf(new Error(childText(message, 'faultstring')));
+    throw refusal(code, `the peer refuses: ${info?.text ?? 'it does not say why'}`);
+  }
+  if (message?.name !== name) throw refusal('E_fatalError', `not an answer: ${message?.name}`);
+  return message;
+}
+
 /**
  * The records in an answer to a pull.
  *
  * @throws {DaybookError} `REGISTRY_REFUSED` with the peer's code when it is a fault.
  */
 export function recordsInAnswer(text: string): readonly ChangeRecord[] {
-  const message = messageIn(text);
-  if (message?.name === 'Fault') {
-    throw refusal(uddiCodeOf(new Error(childText(message, 'faultstring'))), 'the peer refuses');
-  }
-  if (message?.name !== 'changeRecords') throw refusal('E_fatalError', 'not an answer to a pull');
-  return message.children.map(recordOf);
+  const answer = pullAnswerIn(text);
+  if (answer.type === 'records') return answer.records;
+  throw refusal('E_requestDenied', copyNeeded);
 }

@@ -1,5 +1,5 @@
-import { isUddiKey, refusal, type UddiErrorCode } from '../core/index.ts';
-import type { XmlElement } from './xml.ts';
+import { isUddiKey, refusal, type UddiErrorCode } from '../core/contract-core.ts';
+import type { XmlElement } from './xml-element.ts';
 
 /*
  * The part of UDDI's schema that publications are checked against: which attributes and children an
@@ -19,7 +19,13 @@ interface Shape {
   readonly attributes?: Readonly<Record<string, AttributeShape>>;
   /** In order; `*` any number, `+` at least one, `?` at most one, none: exactly one. */
   readonly children?: string;
-  readonly text?: { readonly charactersMax: number; readonly uri?: true };
+  readonly text?: {
+    readonly charactersMax: number;
+    readonly uri?: true;
+    readonly key?: true;
+    readonly mayBeEmpty?: true;
+    readonly values?: readonly string[];
+  };
   /** Exactly one of these children. */
   readonly oneOf?: readonly string[];
 }
@@ -88,6 +94,7 @@ const shapes: Readonly<Record<string, Shape>> = {
   identifierBag: { children: 'keyedReference+' },
   categoryBag: { children: 'keyedReference* keyedReferenceGroup*' },
   keyedReferenceGroup: { attributes: { tModelKey: requiredKey }, children: 'keyedReference*' },
+  ...messageShapes(),
   keyedReference: {
     attributes: {
       tModelKey: requiredKey,
@@ -97,19 +104,134 @@ const shapes: Readonly<Record<string, Shape>> = {
   },
 };
 
+function messageShapes(): Readonly<Record<string, Shape>> {
+  const keyText: Shape = { text: { charactersMax: 255, key: true } };
+  const rows = { maxRows: {}, listHead: {} };
+  const auth = 'authInfo?';
+  const find = `${auth} findQualifiers?`;
+  const takes = (children: string): Shape => ({ children: `${auth} ${children}` });
+  return {
+    authInfo: { text: { charactersMax: 4096, mayBeEmpty: true } },
+    businessKey: keyText,
+    serviceKey: keyText,
+    bindingKey: keyText,
+    tModelKey: keyText,
+    entityKey: keyText,
+    fromKey: keyText,
+    toKey: keyText,
+    key: keyText,
+    nodeID: keyText,
+    keyBag: { children: 'key+' },
+    transferToken: { children: 'nodeID expirationTime opaqueToken' },
+    expirationTime: { text: { charactersMax: 64 } },
+    opaqueToken: { text: { charactersMax: 4096 } },
+    publisherAssertion: { children: 'fromKey toKey keyedReference' },
+    findQualifiers: { children: 'findQualifier+' },
+    findQualifier: { text: { charactersMax: 255 } },
+    tModelBag: { children: 'tModelKey+' },
+    completionStatus: {
+      text: {
+        charactersMax: 32,
+        values: [
+          'status:complete',
+          'status:fromKey_incomplete',
+          'status:toKey_incomplete',
+          'status:both_incomplete',
+        ],
+      },
+    },
+    save_business: takes('businessEntity+'),
+    save_service: takes('businessService+'),
+    save_binding: takes('bindingTemplate+'),
+    save_tModel: takes('tModel+'),
+    delete_business: takes('businessKey+'),
+    delete_service: takes('serviceKey+'),
+    delete_binding: takes('bindingKey+'),
+    delete_tModel: takes('tModelKey+'),
+    add_publisherAssertions: takes('publisherAssertion+'),
+    delete_publisherAssertions: takes('publisherAssertion+'),
+    set_publisherAssertions: takes('publisherAssertion*'),
+    get_publisherAssertions: takes(''),
+    get_assertionStatusReport: takes('completionStatus?'),
+    get_registeredInfo: {
+      children: auth,
+      attributes: { infoSelection: { required: true, values: ['all', 'hidden', 'visible'] } },
+    },
+    get_businessDetail: takes('businessKey+'),
+    get_serviceDetail: takes('serviceKey+'),
+    get_bindingDetail: takes('bindingKey+'),
+    get_tModelDetail: takes('tModelKey+'),
+    get_operationalInfo: takes('entityKey+'),
+    get_authToken: {
+      attributes: {
+        userID: { required: true, charactersMax: 255 },
+        cred: { required: true, charactersMax: 1024 },
+      },
+    },
+    discard_authToken: { children: 'authInfo' },
+    find_business: {
+      attributes: rows,
+      children: `${find} name* identifierBag? categoryBag? tModelBag? find_tModel? discoveryURLs? find_relatedBusinesses?`,
+    },
+    find_service: {
+      attributes: { ...rows, businessKey: key },
+      children: `${find} name* categoryBag? tModelBag? find_tModel?`,
+    },
+    find_binding: {
+      attributes: { ...rows, serviceKey: key },
+      children: `${find} tModelBag? find_tModel? categoryBag?`,
+    },
+    find_tModel: { attributes: rows, children: `${find} name? identifierBag? categoryBag?` },
+    find_relatedBusinesses: {
+      attributes: rows,
+      children: `${find} businessKey? fromKey? toKey? keyedReference?`,
+      oneOf: ['businessKey', 'fromKey', 'toKey'],
+    },
+    get_transferToken: takes('keyBag'),
+    transfer_entities: takes('transferToken keyBag'),
+    discard_transferToken: {
+      children: `${auth} transferToken? keyBag?`,
+      oneOf: ['transferToken', 'keyBag'],
+    },
+  };
+}
+
+/** Whether an element is one of the messages of UDDI's APIs. */
+export function isMessage(name: string): boolean {
+  return /^(save|delete|find|get|add|set|discard|transfer)_/.test(name) && name in shapes;
+}
+
+/** Names of an element's children, in the order of the schema. */
+export function childOrder(name: string): readonly string[] {
+  return (shapes[name]?.children ?? '')
+    .split(' ')
+    .filter((part) => part !== '')
+    .map((part) => part.replace(/[*+?]$/, ''));
+}
+
 /**
- * Checks an entity as a publisher sends it.
+ * Checks an entity as a publisher sends it, or a whole message.
  *
  * @throws {DaybookError} `REGISTRY_REFUSED` with UDDI's code: `E_fatalError` for what the schema has
  *   no place for, `E_nameTooLong`, `E_invalidValue`, `E_invalidKeyPassed`, `E_invalidURLPassed`.
  */
 export function checkShape(one: XmlElement): void {
-  const shape = shapes[one.name];
+  const shape = Object.hasOwn(shapes, one.name) ? shapes[one.name] : undefined;
+  if (one.name === 'Signature') throw refusal('E_unsupported', 'signatures in entities');
   if (shape === undefined) throw refusal('E_fatalError', `no element ${one.name} is known`);
+  for (const text of [one.text, ...Object.values(one.attributes)]) checkCharacters(one, text);
   checkAttributes(one, shape);
   checkText(one, shape);
   checkChildren(one, shape);
   for (const child of one.children) checkShape(child);
+}
+
+/** What XML cannot carry would arrive at other nodes as something else. */
+function checkCharacters(one: XmlElement, text: string): void {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
+  if (/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|\p{Surrogate}/u.test(text)) {
+    fail('E_fatalError', one, 'has a character that XML cannot carry');
+  }
 }
 
 function checkAttributes(one: XmlElement, { attributes = {} }: Shape): void {
@@ -143,7 +265,11 @@ function checkText(one: XmlElement, { text }: Shape): void {
     if (value !== '') fail('E_fatalError', one, 'has no text');
     return;
   }
-  if (value === '') fail('E_invalidValue', one, 'is empty');
+  if (value === '' && text.mayBeEmpty !== true) fail('E_invalidValue', one, 'is empty');
+  if (text.key === true && !isUddiKey(value.toLowerCase())) {
+    fail('E_invalidKeyPassed', one, 'is not a key');
+  }
+  if (text.values?.includes(value) === false) fail('E_invalidValue', one, `cannot be ${value}`);
   if (value.length > text.charactersMax) {
     fail('E_nameTooLong', one, `is longer than ${text.charactersMax} characters`);
   }

@@ -10,7 +10,7 @@ import {
 } from '../core/index.ts';
 import { assertionDraft } from './assertion-draft.ts';
 import { keyAttributes, linksOf } from './draft.ts';
-import { childOf, childText, element, writeXml, type XmlElement } from './xml.ts';
+import { childOf, childText, element, writeXml, type XmlElement } from './xml-element.ts';
 
 /*
  * Change records in UDDI's replication schema. What it has no element for, members of the federation
@@ -48,6 +48,13 @@ export function replicationXml(message: XmlElement): string {
 /** A message of the publication and inquiry APIs as text. */
 export function apiXml(message: XmlElement): string {
   return writeXml(message, () => '').replace(/^<([\w:]+)/, '<$1 xmlns="urn:uddi-org:api_v3"');
+}
+
+/** A message of the custody API as text. */
+export function custodyXml(message: XmlElement): string {
+  const text = writeXml(message, (name) => (name === 'nodeID' ? 'u:' : ''));
+  const spaces = 'xmlns="urn:uddi-org:custody_v3" xmlns:u="urn:uddi-org:api_v3"';
+  return text.replace(/^<([\w:]+)/, `<$1 ${spaces}`);
 }
 
 /** A vector of marks; UDDI has no place for an empty one with children, so it may be empty. */

@@ -1,17 +1,9 @@
 import { XMLParser, XMLValidator } from 'fast-xml-parser';
 import { refusal } from '../core/index.ts';
-
-/** An element without its namespace: names in UDDI's messages are unique enough. */
-export interface XmlElement {
-  readonly name: string;
-  readonly attributes: Readonly<Record<string, string>>;
-  readonly children: readonly XmlElement[];
-  /** Own text; the schema has no mixed content. */
-  readonly text: string;
-}
+import type { XmlElement } from './xml-element.ts';
 
 /** Characters in one message. */
-export const messageCharactersMax = 4 * 1024 * 1024;
+export const messageCharactersMax = 1024 * 1024;
 const depthMax = 32;
 
 const parser = new XMLParser({
@@ -33,11 +25,15 @@ const parser = new XMLParser({
  * @throws {DaybookError} `REGISTRY_REFUSED` (`E_messageTooLarge`, or `E_fatalError` when it is not
  *   well-formed or declares a document type, which could name entities without end).
  */
-export function parseXml(text: string): XmlElement {
-  if (text.length > messageCharactersMax) {
-    throw refusal('E_messageTooLarge', `more than ${messageCharactersMax} characters`);
+export function parseXml(text: string, charactersMax: number = messageCharactersMax): XmlElement {
+  if (text.length > charactersMax) {
+    throw refusal('E_messageTooLarge', `more than ${charactersMax} characters`);
   }
   if (/<!DOCTYPE|<!ENTITY/i.test(text)) throw refusal('E_fatalError', 'document types are refused');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
+  if (/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/.test(text)) {
+    throw refusal('E_fatalError', 'a character that XML cannot carry');
+  }
   const verdict = XMLValidator.validate(text);
   if (verdict !== true) throw refusal('E_fatalError', `not XML: ${verdict.err.msg}`);
   const found = elementsIn(parser.parse(text) as unknown[], 0);
@@ -99,7 +95,7 @@ function withoutReferences(text: string): string {
       digits?.[1] === undefined
         ? Number(digits?.[2] ?? Number.NaN)
         : Number.parseInt(digits[1], 16);
-    if (!(code > 0 && code <= 0x10ffff)) throw refusal('E_fatalError', `${whole} is no reference`);
+    if (!isCharacter(code)) throw refusal('E_fatalError', `${whole} is no reference`);
     return String.fromCodePoint(code);
   });
 }
@@ -109,51 +105,9 @@ function attributeValue(raw: string): string {
   return withoutReferences(raw);
 }
 
-/** An element in short form. */
-export function element(
-  name: string,
-  parts: {
-    readonly attributes?: Readonly<Record<string, string>>;
-    readonly children?: readonly XmlElement[];
-    readonly text?: string;
-  } = {},
-): XmlElement {
-  const { attributes = {}, children = [], text = '' } = parts;
-  return { name, attributes, children, text };
-}
-
-/** The first child with a name. */
-export function childOf(parent: XmlElement, name: string): XmlElement | undefined {
-  return parent.children.find((child) => child.name === name);
-}
-
-/** The text of the first child with a name, without surrounding blanks. */
-export function childText(parent: XmlElement, name: string): string | undefined {
-  return childOf(parent, name)?.text.trim();
-}
-
-/** Writes an element; `prefixOf` gives its namespace's prefix, with the colon, inside its parent. */
-export function writeXml(
-  one: XmlElement,
-  prefixOf: (name: string, parent: string | undefined) => string,
-  parent?: string,
-): string {
-  const name = prefixOf(one.name, parent) + one.name;
-  let head = name;
-  for (const [key, value] of Object.entries(one.attributes)) {
-    head += ` ${key === 'lang' ? 'xml:lang' : key}="${escaped(value)}"`;
-  }
-  if (one.children.length === 0 && one.text === '') return `<${head}/>`;
-  const inner = one.children.map((child) => writeXml(child, prefixOf, one.name)).join('');
-  return `<${head}>${inner}${escaped(one.text)}</${name}>`;
-}
-
-function escaped(text: string): string {
-  return (
-    text
-      .replace(/[&<>"\r\n\t]/g, (found) => `&#${found.charCodeAt(0)};`)
-      // No form of XML 1.0 can carry these.
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: it is about them
-      .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '\ufffd')
-  );
+/** What XML 1.0 can carry: what is let in must be fit to be passed on. */
+function isCharacter(code: number): boolean {
+  if (code === 9 || code === 10 || code === 13) return true;
+  if (code >= 0xd800 && code <= 0xdfff) return false;
+  return code >= 0x20 && code <= 0x10ffff && code !== 0xfffe && code !== 0xffff;
 }
