@@ -16,6 +16,8 @@ export interface LoadOptions {
   /** Calls kept open at a time. */
   readonly inFlight: number;
   readonly seconds: number;
+  /** Load of the same kind before anything is measured, so that this process is warm. Default 0. */
+  readonly warmUpSeconds?: number;
   /** Ends after so many calls even when time is left. */
   readonly callsMax?: number;
   /** `fill` writes all keys, `move` updates two of them at random, `hot` likewise among few. */
@@ -26,6 +28,8 @@ export interface LoadOptions {
 /** What a load run measured; printed as JSON on standard output. */
 export interface LoadResult {
   readonly committed: number;
+  /** Committed before the measurement began. */
+  readonly warmUpCommitted: number;
   readonly failed: number;
   /** Conflicts that the caller got to see. */
   readonly conflictsSeen: number;
@@ -50,8 +54,10 @@ async function run(options: LoadOptions): Promise<LoadResult> {
   const errors: Record<string, number> = {};
   const calls =
     options.work === 'fill' ? Math.ceil(options.keys / fillRowsPerCall) : options.callsMax;
-  const started = performance.now();
+  const started = performance.now() + (options.warmUpSeconds ?? 0) * 1000;
   const endsAt = started + options.seconds * 1000;
+  let cpuAtStart: NodeJS.CpuUsage | undefined;
+  let warmUpCommitted = 0;
   let begun = 0;
   let conflictsSeen = 0;
   let failed = 0;
@@ -74,7 +80,13 @@ async function run(options: LoadOptions): Promise<LoadResult> {
       const at = performance.now();
       try {
         await call();
-        latencies.push(performance.now() - at);
+        const now = performance.now();
+        if (now < started) {
+          warmUpCommitted++;
+        } else {
+          cpuAtStart ??= process.cpuUsage();
+          latencies.push(now - at);
+        }
       } catch (error) {
         failed++;
         const { code } = toDaybookError(error);
@@ -85,10 +97,11 @@ async function run(options: LoadOptions): Promise<LoadResult> {
   };
   await Promise.all(Array.from({ length: options.inFlight }, worker));
   const seconds = (performance.now() - started) / 1000;
-  const cpu = process.cpuUsage();
+  const cpu = process.cpuUsage(cpuAtStart);
   await client.close();
   return {
     committed: latencies.length,
+    warmUpCommitted,
     failed,
     conflictsSeen,
     errors,

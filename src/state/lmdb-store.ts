@@ -7,7 +7,6 @@ import type {
   RowHeader,
   StateStore,
   StoreBatch,
-  StoredWrite,
   StoreMeta,
   StoreSnapshot,
 } from './store.ts';
@@ -28,6 +27,8 @@ import type {
 const headerBytes = 16;
 /** Size of the map and, sparse, of the file: only pages in use take room on the device. */
 const mapBytes = 2 ** 40;
+/** 32 bits of key and 21 of index fill a double's 53. */
+const orderSlots = 2 ** 21;
 /** What a commit may newly occupy: per write a page and its part of the pages above it. */
 const bytesPerWriteMax = 8 * 1024;
 const spareBytes = 64 * 1024 * 1024;
@@ -162,9 +163,7 @@ export class LmdbStore implements StateStore {
   }
 
   async commit(batch: StoreBatch): Promise<void> {
-    const writes = Array.isArray(batch.writes)
-      ? (batch.writes as StoredWrite[])
-      : [...batch.writes];
+    const writes = nearKeyOrder([...batch.writes]);
     const needed = spareBytes + bytesPerWriteMax * (writes.length + batch.entries.length);
     const available = await this.#availableBytes?.();
     if (available !== undefined && available < needed) {
@@ -397,6 +396,34 @@ const keyEncoder = {
 
 function codec(): { encoder: ArenaEncoder; keyEncoder: typeof keyEncoder } {
   return { encoder: new ArenaEncoder(), keyEncoder };
+}
+
+/**
+ * The writes by the four bytes after their keys' common beginning. Neighbours in LMDB's tree are then
+ * written one after another, which saves a third of its work; exact order costs more than it saves.
+ */
+export function nearKeyOrder<W extends { readonly key: Bytestring }>(
+  writes: readonly W[],
+): readonly W[] {
+  const [first] = writes;
+  if (first === undefined || writes.length > orderSlots) return writes;
+  let common = first.key.length;
+  for (const { key } of writes) {
+    let same = 0;
+    while (same < common && key.charCodeAt(same) === first.key.charCodeAt(same)) same++;
+    common = same;
+  }
+  const order = new Float64Array(writes.length);
+  for (let index = 0; index < writes.length; index++) {
+    const { key } = writes[index] as W;
+    let rank = 0;
+    for (let at = common; at < common + 4; at++) {
+      rank = rank * 256 + (at < key.length ? key.charCodeAt(at) : 0);
+    }
+    order[index] = rank * orderSlots + index;
+  }
+  order.sort();
+  return Array.from(order, (rank) => writes[rank % orderSlots] as W);
 }
 
 function openEnvironment(directory: string, readOnly: boolean): RootDatabase {
