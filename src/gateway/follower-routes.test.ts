@@ -22,6 +22,7 @@ const introduction: FollowerIntroduction = {
   keys: [],
   changesMax: 100,
   filling: false,
+  parked: 0,
 };
 
 let msp: MspConfig;

@@ -91,10 +91,14 @@ export function followerRoutes(context: GatewayContext): void {
     },
   );
 
-  app.get<{ Params: { channel: string } }>(
+  app.get<{ Params: { channel: string }; Querystring: { at?: string } }>(
     '/v1/channels/:channel/followers',
     { schema: { tags: ['followers'], summary: 'Where every follower stands' } },
-    (request) => admit(request).service.status(),
+    (request) => {
+      const { at } = request.query;
+      if (at !== undefined && !/^\d{1,15}$/.test(at)) throw invalid('at', 'at is a position');
+      return admit(request).service.status(at === undefined ? undefined : Number(at));
+    },
   );
 
   app.delete<{ Params: { channel: string; follower: string } }>(
@@ -117,6 +121,7 @@ function readRequest(body: unknown): FollowerRequest {
   optional(request, 'changesMax', 'number');
   optional(request, 'key', 'object');
   optional(request, 'filling', 'boolean');
+  optional(request, 'parked', 'number');
   const { changesMax = 1 } = request;
   if (changesMax < 1 || changesMax > limits.followerPageChangesMax) {
     throw invalid('changesMax', `changesMax is a number up to ${limits.followerPageChangesMax}`);

@@ -1,6 +1,6 @@
 import type { FollowerKey } from './encryption.ts';
 import type { Page } from './page.ts';
-import type { FollowersStatus } from './service.ts';
+import { type FollowersStatus, summed } from './service.ts';
 import type { Subscription } from './subscription.ts';
 
 /** What a follower says of itself with every request. */
@@ -13,6 +13,8 @@ export interface FollowerIntroduction {
   readonly keys: readonly FollowerKey[];
   readonly changesMax: number;
   readonly filling: boolean;
+  /** Entities whose changes are parked. */
+  readonly parked: number;
 }
 
 /** Rows of the state. */
@@ -50,22 +52,27 @@ export interface Feed {
   close(): Promise<void>;
 }
 
-/** Where followers stand, as several nodes tell it: of each follower the newest word. */
+/**
+ * Where followers stand, as several nodes tell it of one position: of each follower the newest word.
+ * Answers about an older position are left out.
+ */
 export function mergeStatus(statuses: readonly FollowersStatus[]): FollowersStatus {
   const tail = Math.max(0, ...statuses.map((status) => status.tail));
   const newest = new Map<string, FollowersStatus['followers'][number]>();
-  for (const { followers } of statuses) {
+  for (const { followers } of statuses.filter((status) => status.tail === tail)) {
     for (const follower of followers) {
       const other = newest.get(follower.name);
-      if (other === undefined || other.seenAtMs < follower.seenAtMs) {
-        newest.set(follower.name, follower);
-      }
+      const later =
+        other?.run === follower.run
+          ? other.appliedPosition < follower.appliedPosition ||
+            (other.appliedPosition === follower.appliedPosition &&
+              other.seenAtMs < follower.seenAtMs)
+          : other === undefined || other.seenAtMs < follower.seenAtMs;
+      if (later) newest.set(follower.name, follower);
     }
   }
-  const followers = [...newest.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-  const appliedByAll = followers.reduce(
-    (least, f) => Math.min(least, f.inStep ? tail : f.appliedPosition),
+  return summed(
     tail,
+    [...newest.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
   );
-  return { tail, appliedByAll, followers };
 }

@@ -293,6 +293,7 @@ class RunningFollower implements Follower {
       keys,
       changesMax,
       filling: this.#filling,
+      parked: this.#poison.parkedCount,
     };
   }
 

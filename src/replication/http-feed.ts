@@ -87,14 +87,22 @@ class HttpFeed implements Feed {
   }
 
   async status(): Promise<FollowersStatus> {
+    const found = await this.#statuses('');
+    if (found.length < 2) return mergeStatus(found);
+    // Asked again, so that all answers are about one position.
+    const tail = Math.max(...found.map((status) => status.tail));
+    return mergeStatus(await this.#statuses(`?at=${tail}`));
+  }
+
+  async #statuses(query: string): Promise<FollowersStatus[]> {
     const answers = await Promise.allSettled(
-      this.#pools.map((pool) => this.#request(pool, 'GET', '', undefined, answerMs)),
+      this.#pools.map((pool) => this.#request(pool, 'GET', query, undefined, answerMs)),
     );
     const found = answers.flatMap((answer) =>
       answer.status === 'fulfilled' ? [JSON.parse(answer.value.text) as FollowersStatus] : [],
     );
     if (found.length === 0 && answers[0]?.status === 'rejected') throw answers[0].reason;
-    return mergeStatus(found);
+    return found;
   }
 
   async forget(follower: string): Promise<void> {
@@ -198,7 +206,7 @@ class HttpFeed implements Feed {
 }
 
 function introduced(introduction: FollowerIntroduction): object {
-  const { run, subscription, applied, keys, changesMax, filling } = introduction;
+  const { run, subscription, applied, keys, changesMax, filling, parked } = introduction;
   const [current] = keys;
   return {
     run,
@@ -206,6 +214,7 @@ function introduced(introduction: FollowerIntroduction): object {
     applied,
     changesMax,
     filling,
+    parked,
     ...(current === undefined ? {} : { key: publicHalf(current) }),
   };
 }

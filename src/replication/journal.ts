@@ -4,6 +4,8 @@ import {
   addressOf,
   asAddress,
   asPosition,
+  type BulkUpdate,
+  type NamespaceSet,
   namespaceEnd,
   type Position,
   positionOf,
@@ -52,6 +54,16 @@ export interface ScanPage {
   readonly rows: readonly ChangeRecord[];
   /** Where to go on; `undefined` at the end. */
   readonly resume: string | undefined;
+}
+
+/** What {@link Journal.count} counts. */
+export interface ChangeCount {
+  readonly changes: number;
+  readonly bulkUpdates: number;
+  /** Log time of the first commit that has any. */
+  readonly sinceMs: number | undefined;
+  /** Everything before is counted. */
+  readonly reached: number;
 }
 
 /** How much a page may hold. */
@@ -174,32 +186,58 @@ export class Journal {
   }
 
   /**
-   * What lies between a position and the tail.
+   * Counts the selected changes between two positions.
    *
-   * @returns `exact` false: at least so many, there were too many entries to look through; `sinceMs`:
-   *   log time of the first selected commit that is lacking.
+   * @param goOn - asked now and then; false ends the count where it is, at `reached`.
+   * @throws {DaybookError} `FOLLOWER_REFILL` when the log does not reach back so far.
    */
-  async lag(
+  async count(
     subscription: CompiledSubscription,
     from: number,
-  ): Promise<{ changes: number; exact: boolean; sinceMs: number | undefined }> {
-    const size = { changesMax: Number.POSITIVE_INFINITY, bytesMax: Number.POSITIVE_INFINITY };
-    const builder = new PageBuilder(subscription, from, size);
-    let address = addressOf(asPosition(from));
-    let left = limits.followerScanEntriesMax;
+    to: number,
+    goOn: () => boolean,
+  ): Promise<ChangeCount> {
+    let reached = from;
     let changes = 0;
+    let bulkUpdates = 0;
     let sinceMs: number | undefined;
-    while (address < this.#source.nextAddress() && left > 0) {
-      const entries = await this.#read(address, entriesPerRead);
-      if (entries.length === 0) break;
-      for (const entry of entries) builder.add(entry);
-      sinceMs ??= builder.changes[0]?.timeMs;
-      changes += builder.changes.length;
-      builder.changes.length = 0;
-      address = asAddress((entries.at(-1) as AppliedEntry).address + 1);
-      left -= entries.length;
+    while (reached < to && goOn()) {
+      const entries = await this.#read(addressOf(asPosition(reached)), entriesPerRead);
+      const last = entries.at(-1);
+      if (last === undefined) break;
+      for (const { records, logTimeMs } of entries) {
+        for (const { position, record, verdict } of records) {
+          if (verdict !== 0 || position < reached || position >= to) continue;
+          const before = changes + bulkUpdates;
+          for (const set of record.sets) {
+            changes += countWrites(set, subscription);
+            bulkUpdates += set.bulkUpdates.filter((bulk) =>
+              touches(subscription, set.namespace, bulk),
+            ).length;
+          }
+          if (changes + bulkUpdates > before) sinceMs ??= logTimeMs;
+        }
+      }
+      reached = Math.min(to, positionOf(asAddress(last.address + 1), 0));
     }
-    return { changes, exact: !builder.blocked && address >= this.#source.nextAddress(), sinceMs };
+    return { changes, bulkUpdates, sinceMs, reached };
+  }
+
+  /** Log time of the first selected commit between two positions; `goOn` as in `count`. */
+  async firstMs(
+    subscription: CompiledSubscription,
+    from: number,
+    to: number,
+    goOn: () => boolean,
+  ): Promise<number | undefined> {
+    for (let at = from; at < to && goOn(); ) {
+      // One read at a time.
+      let reads = 0;
+      const part = await this.count(subscription, at, to, () => reads++ === 0);
+      if (part.sinceMs !== undefined || part.reached === at) return part.sinceMs;
+      at = part.reached;
+    }
+    return undefined;
   }
 
   #waitFor(position: number, waitMs: number): Promise<boolean> {
@@ -225,6 +263,31 @@ function refill(reason: string, from: number): DaybookError {
   return new DaybookError('FOLLOWER_REFILL', 'the copy must be filled anew', {
     details: { reason, from },
   });
+}
+
+/** Whether rows that are selected may be among those of a bulk update. */
+function touches(
+  { ranges }: CompiledSubscription,
+  contract: string,
+  { start, end }: Pick<BulkUpdate, 'start' | 'end'>,
+): boolean {
+  return ranges.some(
+    (range) =>
+      range.contract === contract &&
+      (end === '' || range.start < end) &&
+      (range.end === '' || start < range.end),
+  );
+}
+
+function countWrites(
+  { namespace, writes }: NamespaceSet,
+  subscription: CompiledSubscription,
+): number {
+  let count = 0;
+  for (const { key, value } of writes) {
+    if (subscription.select(namespace, key, value) !== undefined) count++;
+  }
+  return count;
 }
 
 class PageBuilder {
@@ -277,10 +340,7 @@ class PageBuilder {
           ...contentOf(selected.value),
         });
       }
-      if (
-        bulkUpdates.length > 0 &&
-        this.#subscription.ranges.some((r) => r.contract === namespace)
-      ) {
+      if (bulkUpdates.some((bulk) => touches(this.#subscription, namespace, bulk))) {
         this.blocked = true;
         this.changes.length = before;
         return false;

@@ -71,9 +71,9 @@ describe('journal', () => {
         const lines = found.map((change) => `${change.position} ${change.key} ${change.content}`);
         expect(lines).toHaveLength(expected.length);
         expect(lines.sort()).toEqual(expected.sort());
-        expect(await journal.lag(subscription, 0)).toMatchObject({
+        expect(await journal.count(subscription, 0, journal.tail, () => true)).toMatchObject({
           changes: expected.length,
-          exact: true,
+          reached: journal.tail,
         });
       }),
       { numRuns: 60 },
@@ -242,6 +242,7 @@ describe('account of followers', () => {
     applied: 3,
     encrypted: false,
     filling: false,
+    parked: 0,
   };
 
   it('only grows within a run, starts anew with the next, and has an owner', () => {
@@ -286,6 +287,7 @@ describe('account of followers', () => {
     const status = await followers.status();
     expect(status).toMatchObject({
       tail: 4096,
+      inStep: false,
       appliedByAll: 1,
       followers: [
         { name: 'one', inStep: true, lagChanges: 0 },
@@ -294,7 +296,27 @@ describe('account of followers', () => {
     });
     followers.applied('two', '', request);
     const newer = await followers.status();
-    expect(mergeStatus([newer, status]).appliedByAll).toBe(4096);
+    expect(mergeStatus([newer, status])).toMatchObject({ appliedByAll: 4096, inStep: true });
+    // With something parked it does not hold the same.
+    followers.applied('two', '', { ...request, parked: 1 });
+    expect(await followers.status()).toMatchObject({ inStep: false, appliedByAll: 4096 });
+    followers.applied('two', '', { ...request, parked: 0 });
+    // Asked about a position, the answer is about that one, though the ledger has gone on.
+    ledger.append([{ c: '3' }]);
+    expect(await followers.status(4096)).toMatchObject({ tail: 4096, inStep: true });
+    expect(await followers.status()).toMatchObject({
+      tail: 8192,
+      inStep: false,
+      appliedByAll: 4096,
+    });
+    // A node that lags waits for the position it is asked about.
+    const waiting = followers.status(3 * 4096);
+    ledger.append([{ c: '4' }]);
+    const later = await waiting;
+    expect(later).toMatchObject({ tail: 3 * 4096, inStep: false });
+    expect(later.followers.map(({ lagChanges }) => lagChanges)).toEqual([2, 2]);
+    // Answers about an older position do not count.
+    expect(mergeStatus([later, newer])).toMatchObject({ tail: 3 * 4096, inStep: false });
     await followers.close();
   });
 

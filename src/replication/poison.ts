@@ -90,6 +90,11 @@ export class PoisonFilter {
     return { changes, parked };
   }
 
+  /** Entities that have parked changes. */
+  get parkedCount(): number {
+    return this.#parked.size;
+  }
+
   /** Forgets what was parked, before it is tried again. */
   released(entities: readonly string[]): void {
     for (const entity of entities) this.#parked.delete(entity);

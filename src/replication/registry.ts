@@ -19,6 +19,8 @@ export interface FollowerEntry {
   readonly encrypted: boolean;
   /** Fills its copy anew. */
   readonly filling: boolean;
+  /** Entities whose changes its system refused, and that wait there. */
+  readonly parked: number;
   readonly seenAtMs: number;
 }
 
@@ -30,9 +32,10 @@ export interface FollowerReport {
   readonly applied: number | undefined;
   readonly encrypted: boolean;
   readonly filling: boolean;
+  readonly parked: number;
 }
 
-const formatVersion = 1;
+const formatVersion = 2;
 
 /**
  * The node's account of its followers. Positions within one run of a follower only grow, whatever
@@ -79,7 +82,7 @@ export class FollowerRegistry {
     const old = this.#entries.get(name);
     this.checkOwner(name, owner);
     if (old === undefined) this.#makeRoom(nowMs);
-    const { run, subscription, encrypted, filling } = report;
+    const { run, subscription, encrypted, filling, parked } = report;
     const same = old?.run === run ? old : undefined;
     const delivered = Math.max(report.delivered ?? 0, same?.deliveredPosition ?? 0);
     const applied = Math.max(report.applied ?? 0, same?.appliedPosition ?? 0);
@@ -94,6 +97,7 @@ export class FollowerRegistry {
       appliedAtMs: applied === old?.appliedPosition ? old.appliedAtMs : nowMs,
       encrypted,
       filling,
+      parked,
       seenAtMs: nowMs,
     };
     this.#entries.set(name, entry);

@@ -1,8 +1,10 @@
 import { DaybookError, limits } from '../base/index.ts';
 import type { Io, Timer } from '../io/index.ts';
+import { asPosition } from '../model/index.ts';
 import { signCursor, verifyCursor } from './cursor.ts';
 import { encryptedMediaType, encryptPage, type FollowerKey } from './encryption.ts';
 import { Journal, type JournalSource, type PageSize } from './journal.ts';
+import { type Lag, LagCounter } from './lag.ts';
 import { encodePage, pageMediaType } from './page.ts';
 import { type FollowerEntry, type FollowerRegistry, readRegistry } from './registry.ts';
 import {
@@ -33,6 +35,8 @@ export interface FollowerRequest {
   readonly applied?: number;
   /** Its copy is being filled anew. */
   readonly filling?: boolean;
+  /** Entities whose changes are parked. */
+  readonly parked?: number;
   /** Encrypt for this public key. */
   readonly key?: FollowerKey;
   /** Most changes in the answer; a commit is never split. Default 1,000. */
@@ -72,13 +76,15 @@ export interface FollowerStatus
     | 'appliedAtMs'
     | 'encrypted'
     | 'filling'
+    | 'parked'
     | 'seenAtMs'
     | 'run'
   > {
-  /** Holds all that the node that answers has applied. */
+  /** Holds everything that it selects before {@link FollowersStatus.tail}, and has nothing parked. */
   readonly inStep: boolean;
-  /** Changes that it lacks; at least so many when `lagExact` is false. */
+  /** Changes that it lacks before the tail; at least so many when `lagExact` is false. */
   readonly lagChanges: number;
+  /** False where the rows of a bulk update are lacking, or the log is trimmed: it will fill anew. */
   readonly lagExact: boolean;
   /** Age of the oldest change that it lacks, milliseconds; 0 when it lacks none. */
   readonly lagMs: number;
@@ -88,15 +94,19 @@ export interface FollowerStatus
 
 /** See {@link FollowerService.status}. */
 export interface FollowersStatus {
-  /** First position that this node has not applied. */
+  /** The answer is about everything before this position. */
   readonly tail: number;
-  /** Everything before this position is in every follower's system. */
+  /** All followers' systems hold everything that they select before `tail`. */
+  readonly inStep: boolean;
+  /** Everything before this position is in every follower's system; at most `tail`. */
   readonly appliedByAll: number;
   readonly followers: readonly FollowerStatus[];
 }
 
 const defaultLeaseMs = 7 * 24 * 3_600_000;
 const saveEveryMs = 1_000;
+const lagMsMax = 1_000;
+const statusWaitMs = 5_000;
 const compiledMax = 64;
 
 /**
@@ -119,8 +129,10 @@ export class FollowerService {
   readonly #file: string;
   readonly #registry: FollowerRegistry;
   readonly #journal: Journal;
+  readonly #lags: LagCounter;
   readonly #compiled = new Map<string, CompiledSubscription>();
   #underWay = 0;
+  #status: Promise<unknown> = Promise.resolve();
   #timer: Timer | undefined;
   #saving: Promise<void> = Promise.resolve();
   #closed = false;
@@ -137,6 +149,7 @@ export class FollowerService {
         this.#end = resolve;
       }),
     );
+    this.#lags = new LagCounter(this.#journal);
   }
 
   /**
@@ -193,37 +206,53 @@ export class FollowerService {
     return { confirmed: this.#report(name, owner, request, undefined).appliedPosition };
   }
 
-  /** Where every follower stands. */
-  async status(): Promise<FollowersStatus> {
-    const nowMs = this.#options.io.clock.nowMs();
-    const { tail } = this.#journal;
+  /**
+   * Where every follower stands.
+   *
+   * @param at - the position that the answer is about, so that several nodes' answers are about the
+   *   same; this node catches up with it first, for 5 s at most. Default: all that is applied here.
+   */
+  status(at?: number): Promise<FollowersStatus> {
+    return this.#bounded(() => this.#inTurn(() => this.#statusAt(at)));
+  }
+
+  async #statusAt(at: number | undefined): Promise<FollowersStatus> {
+    const { clock } = this.#options.io;
+    if (at !== undefined && at > this.#journal.tail) {
+      await this.#options.source.waitFor(asPosition(at - 1), statusWaitMs);
+    }
+    const tail = Math.min(at ?? Number.MAX_SAFE_INTEGER, this.#journal.tail);
+    const nowMs = clock.nowMs();
     const followers: FollowerStatus[] = [];
+    const untilMs = clock.monotonicMs() + lagMsMax;
+    const goOn = (): boolean => clock.monotonicMs() < untilMs;
     for (const entry of this.#registry.list()) {
       const { owner: _owner, subscription, ...shown } = entry;
-      const lag = await this.#lag(subscription, entry.appliedPosition);
+      const lag = await this.#lag(entry, tail, goOn);
+      const lagExact = lag.exact && lag.bulkUpdates === 0;
       followers.push({
         ...shown,
-        inStep: !entry.filling && lag.changes === 0 && lag.exact,
+        inStep: !entry.filling && entry.parked === 0 && lag.changes === 0 && lagExact,
         lagChanges: lag.changes,
-        lagExact: lag.exact,
+        lagExact,
         lagMs: lag.sinceMs === undefined ? 0 : Math.max(0, nowMs - lag.sinceMs),
         expired: this.#registry.expired(entry, nowMs),
       });
     }
-    return {
-      tail,
-      // A follower that lacks nothing it selects holds everything up to the tail.
-      appliedByAll: followers.reduce(
-        (least, f) => Math.min(least, f.inStep ? tail : f.appliedPosition),
-        tail,
-      ),
-      followers,
-    };
+    return summed(tail, followers);
+  }
+
+  /** One after another: counting reads the log. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#status.then(work);
+    this.#status = result.catch(() => undefined);
+    return result;
   }
 
   /** Forgets a follower; its next request makes it known again. */
   forget(name: string, owner: string): boolean {
     const known = this.#registry.forget(name, owner);
+    this.#lags.forget(name);
     this.#saveSoon();
     return known;
   }
@@ -243,14 +272,17 @@ export class FollowerService {
   }
 
   async #lag(
-    subscription: Subscription,
-    from: number,
-  ): Promise<{ changes: number; exact: boolean; sinceMs: number | undefined }> {
+    { name, subscription, appliedPosition }: FollowerEntry,
+    to: number,
+    goOn: () => boolean,
+  ): Promise<Lag> {
+    const compiled = this.#compile(subscription);
+    const from = Math.min(appliedPosition, to);
     try {
-      return await this.#journal.lag(this.#compile(subscription), from);
+      return await this.#lags.lag(name, compiled, from, to, goOn);
     } catch {
       // The log does not reach back so far.
-      return { changes: 0, exact: false, sinceMs: undefined };
+      return { changes: 0, bulkUpdates: 0, exact: false, sinceMs: undefined };
     }
   }
 
@@ -290,9 +322,10 @@ export class FollowerService {
     request: FollowerRequest,
     delivered: number | undefined,
   ): FollowerEntry {
-    const { run, subscription, applied, key, filling = false } = request;
+    const { run, subscription, applied, key, filling = false, parked = 0 } = request;
     const nowMs = this.#options.io.clock.nowMs();
-    const report = { run, subscription, delivered, applied, encrypted: key !== undefined, filling };
+    const encrypted = key !== undefined;
+    const report = { run, subscription, delivered, applied, encrypted, filling, parked };
     const entry = this.#registry.report(name, owner, report, nowMs);
     this.#saveSoon();
     return entry;
@@ -341,6 +374,17 @@ export class FollowerService {
         this.#registry.dirty = true;
       });
   }
+}
+
+/** The answer of all followers together. */
+export function summed(tail: number, followers: readonly FollowerStatus[]): FollowersStatus {
+  let appliedByAll = tail;
+  for (const { lagChanges, lagExact, filling, appliedPosition } of followers) {
+    // One that lacks nothing it selects holds everything up to the tail.
+    const holdsAll = lagChanges === 0 && lagExact && !filling;
+    if (!holdsAll) appliedByAll = Math.min(appliedByAll, appliedPosition);
+  }
+  return { tail, inStep: followers.every(({ inStep }) => inStep), appliedByAll, followers };
 }
 
 function sizeOf({ changesMax = 1_000 }: FollowerRequest): PageSize {

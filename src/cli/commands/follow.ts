@@ -99,7 +99,7 @@ function describe(status: FollowersStatus, nowMs: number): string[] {
     stateOf(follower),
   ]);
   const heading = ['follower', 'delivered', 'applied', 'lacks', 'lag', 'seen', 'state'];
-  const inStep = followers.every((follower) => follower.inStep);
+  const { inStep } = status;
   return [
     ...table([heading, ...rows]),
     '',
@@ -109,8 +109,10 @@ function describe(status: FollowersStatus, nowMs: number): string[] {
   ];
 }
 
-function stateOf({ filling, expired, inStep, encrypted }: FollowerStatus): string {
-  const state = expired ? 'lease expired' : filling ? 'filling' : inStep ? 'in step' : 'behind';
+function stateOf(status: FollowerStatus): string {
+  const { filling, expired, inStep, encrypted, parked } = status;
+  const behind = parked > 0 ? `${parked} parked` : 'behind';
+  const state = expired ? 'lease expired' : filling ? 'filling' : inStep ? 'in step' : behind;
   return encrypted ? `${state}, encrypted` : state;
 }
 

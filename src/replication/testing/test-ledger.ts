@@ -123,11 +123,13 @@ export function localFeed(service: FollowerService, channel = 'main'): Feed {
     keys,
     changesMax,
     filling,
+    parked,
   }: FollowerIntroduction) => ({
     run,
     subscription,
     changesMax,
     filling,
+    parked,
     ...(applied === undefined ? {} : { applied }),
     ...(keys[0] === undefined ? {} : { key: publicHalf(keys[0]) }),
   });
