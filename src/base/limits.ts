@@ -141,6 +141,8 @@ export const limits = {
   followerWaitMsMax: 30_000,
   /** Entries that are looked through for one page, or to count what a follower lacks. */
   followerScanEntriesMax: 2_048,
+  /** Followers whose needs a node tells the others; those that need the oldest entries. */
+  followerHoldsMax: 64,
   /** Places of the log that a node reads on from for its followers; others begin anew. */
   followerStreamsMax: 16,
   /** Decoded entries that are kept for the next follower. */

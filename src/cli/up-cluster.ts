@@ -41,9 +41,10 @@ export function withClusterOptions(command: Command): Command {
     )
     .addOption(
       new Option(
-        '--retain <entries:nodes>',
-        'with --log, when the channel is founded: entries that stay on etcd, and how many nodes ' +
-          'must hold older ones before they leave (default: all stay)',
+        '--retain <entries:nodes[:more]>',
+        'with --log, when the channel is founded: entries that stay on etcd, how many nodes must ' +
+          'hold older ones before they leave, and how many stay at most for followers that still ' +
+          'need them (default: all stay; for followers ten times as many)',
       ).argParser(retention),
     )
     .addOption(
@@ -54,10 +55,16 @@ export function withClusterOptions(command: Command): Command {
     );
 }
 
-function retention(text: string): { entries: number; holders: number } {
-  const match = /^([1-9]\d{0,11}):([1-9]\d{0,3})$/.exec(text);
-  if (match === null) throw new InvalidArgumentError('It must be like 100000:2.');
-  return { entries: Number(match[1]), holders: Number(match[2]) };
+function retention(text: string): NonNullable<NetworkOptions['retention']> {
+  const match = /^([1-9]\d{0,11}):([1-9]\d{0,3})(?::([1-9]\d{0,11}))?$/.exec(text);
+  if (match === null)
+    throw new InvalidArgumentError('It must be like 100000:2 or 100000:2:500000.');
+  const [, entries, holders, more] = match;
+  return {
+    entries: Number(entries),
+    holders: Number(holders),
+    ...(more === undefined ? {} : { followerEntries: Number(more) }),
+  };
 }
 
 /** What {@link startCluster} gives: settings for the network, and how to stop etcd afterwards. */

@@ -38,6 +38,11 @@ export interface LogRetention {
   readonly entries: number;
   /** Older ones stay until so many nodes hold them in blocks and in a durable snapshot. */
   readonly holders: number;
+  /**
+   * Entries that followers still need stay besides, as long as there are no more than this in all;
+   * a follower that needs older ones fills its copy anew. Default: ten times `entries`.
+   */
+  readonly followerEntries?: number;
 }
 
 /** Where one chain block ends and the next begins. A function of the log alone. */
@@ -119,7 +124,13 @@ export function encodeChannelConfig(config: ChannelConfig): string {
     ...(config.retention === undefined
       ? {}
       : {
-          retention: { entries: config.retention.entries, holders: config.retention.holders },
+          retention: {
+            entries: config.retention.entries,
+            holders: config.retention.holders,
+            ...(config.retention.followerEntries === undefined
+              ? {}
+              : { followerEntries: config.retention.followerEntries }),
+          },
         }),
   });
 }
@@ -192,7 +203,10 @@ export function decodeChannelConfig(json: string): ChannelConfig {
   );
   demand(
     'retention',
-    retention === undefined || (positive(retention?.entries) && positive(retention.holders)),
+    retention === undefined ||
+      (positive(retention?.entries) &&
+        positive(retention.holders) &&
+        (retention.followerEntries === undefined || positive(retention.followerEntries))),
   );
   return value as ChannelConfig;
 }

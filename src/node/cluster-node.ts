@@ -19,6 +19,7 @@ import {
   asPosition,
   type ChannelConfig,
 } from '../model/index.ts';
+import { type FollowerHold, neededFrom } from '../replication/index.ts';
 import {
   type ClusterLogOptions,
   type EtcdTlsFiles,
@@ -218,6 +219,10 @@ class ClusterNode implements RunningNode, NodeOrders {
     return this.#snapshots.piece(address, offset);
   }
 
+  followerHolds(): readonly FollowerHold[] {
+    return this.#started.followerHolds();
+  }
+
   config(): ChannelConfig | undefined {
     return this.#started.config();
   }
@@ -368,7 +373,11 @@ class ClusterNode implements RunningNode, NodeOrders {
     }
     const info = this.#info();
     const known = this.#members.find(({ name }) => name === info.name);
-    if (known?.held !== info.held || known?.snapshot !== info.snapshot) {
+    const changed =
+      known?.held !== info.held ||
+      known?.snapshot !== info.snapshot ||
+      neededFrom(known?.followers ?? []) !== neededFrom(info.followers ?? []);
+    if (changed) {
       await this.#registration?.update(info);
     }
     if (this.#host?.epoch === undefined) return;
@@ -397,6 +406,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       ...(this.#cutOff === undefined ? {} : { cutOff: this.#cutOff }),
       snapshot: this.#snapshots?.newest ?? 0,
       held: this.#held(),
+      followers: this.#started.followerHolds(),
     };
   }
 

@@ -18,7 +18,12 @@ import {
   positionOf,
 } from '../model/index.ts';
 import { type AppliedEntry, catchUp, openReplica, type Replica } from '../replica/index.ts';
-import { EntryWindow, type FollowerService, openFollowerService } from '../replication/index.ts';
+import {
+  EntryWindow,
+  type FollowerHold,
+  type FollowerService,
+  openFollowerService,
+} from '../replication/index.ts';
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
@@ -92,6 +97,8 @@ export interface ExecutorNode {
    * @param waiting - true: also those that are here and not on their way to the log.
    */
   refuse(reason: DaybookError | undefined, waiting?: boolean): void;
+  /** What the followers that asked this node still need of the log. */
+  followerHolds(): readonly FollowerHold[];
   /** The channel's configuration as this node has applied it. */
   config(): ChannelConfig | undefined;
   /**
@@ -200,6 +207,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         blocks: blocks?.health(),
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
       }),
+      followerHolds: () => followers.holds(),
       config: () => replica.config,
       writeSnapshot: async (path) =>
         asAddress((await writeSnapshot(state, io.disk, path, channel)).nextAddress),

@@ -36,6 +36,21 @@ test('other entries of the registry are no members', () => {
   expect(membersOf([{ name: 'x' }, member('a')]).map(({ name }) => name)).toEqual(['a']);
 });
 
+test('what a follower needs stays, by its newest word, up to a limit', () => {
+  const holds = (...all: [string, number, number][]) =>
+    all.map(([name, address, seenAtMs]) => ({ name, address, seenAtMs }));
+  const members = [
+    // It has moved on to the other node.
+    member('a', { held: 900, followers: holds(['f', 10, 1], ['g', 600, 1]) }),
+    member('b', { held: 900, followers: holds(['f', 500, 2]) }),
+  ];
+  const retention = { entries: 50, holders: 2 };
+  expect(trimPoint(members, retention, 1_000)).toBe(500);
+  expect(trimPoint(members, { ...retention, followerEntries: 450 }, 1_000)).toBe(550);
+  expect(trimPoint(members, { ...retention, followerEntries: 1 }, 1_000)).toBe(900);
+  expect(trimPoint(members.slice(0, 1), { ...retention, holders: 1 }, 1_000)).toBe(500);
+});
+
 test('what is trimmed is held by enough nodes, and the newest entries stay', () => {
   fc.assert(
     fc.property(

@@ -1,5 +1,6 @@
 import type { NodeInfo } from '../log/index.ts';
 import type { LogRetention } from '../model/index.ts';
+import { type FollowerHold, neededFrom } from '../replication/index.ts';
 
 /** What a node of a cluster tells the others in the registry. */
 export interface Member extends NodeInfo {
@@ -19,6 +20,8 @@ export interface Member extends NodeInfo {
   readonly snapshot?: number;
   /** Everything before this address is in its snapshot and in its blocks. */
   readonly held?: number;
+  /** What the followers that asked this node still need of the log. */
+  readonly followers?: readonly FollowerHold[];
 }
 
 /** The registered nodes that are members of a cluster; others may use the registry too. */
@@ -49,16 +52,19 @@ export function insteadOf(
 }
 
 /**
- * The address before which the log may be trimmed: `holders` nodes hold everything before it, and
- * `entries` entries stay.
+ * The address before which the log may be trimmed: `holders` nodes hold everything before it,
+ * `entries` entries stay, and what followers need stays within `followerEntries`.
  */
 export function trimPoint(
   members: readonly Member[],
   retention: LogRetention,
   tail: number,
 ): number {
+  const { entries, holders, followerEntries = 10 * entries } = retention;
   const held = members.map((member) => member.held ?? 0).sort((a, b) => b - a);
-  return Math.max(0, Math.min(held[retention.holders - 1] ?? 0, tail - retention.entries));
+  const needed = neededFrom(members.flatMap((member) => member.followers ?? [])) ?? tail;
+  const forFollowers = Math.max(needed, tail - followerEntries);
+  return Math.max(0, Math.min(held[holders - 1] ?? 0, tail - entries, forFollowers));
 }
 
 /** The next node after `name`, in the order of names, that could lead. */

@@ -13,6 +13,7 @@ import {
 import type { Page } from './page.ts';
 import { PoisonFilter, type PoisonPolicy } from './poison.ts';
 import type { Processor, TableDeclaration } from './processor.ts';
+import { orphanName } from './sinks/orphans.ts';
 import type { FillBatch, Sink, SinkBatch } from './sinks/sink.ts';
 import type { Subscription } from './subscription.ts';
 
@@ -216,13 +217,32 @@ class RunningFollower implements Follower {
     return this.#poison.batch(changes);
   }
 
+  /**
+   * A fill whose references do not hold in the end is made again without the changes that wrote the
+   * rows to blame: which they are is known only when all is there.
+   */
   async #fill(): Promise<SinkPosition> {
     this.#filling = true;
-    this.#poison = this.#filter([]);
+    const orphans = new Set<string>();
     try {
-      return await this.#options.sink.fill(this.#fillBatches(), (batch, error) =>
-        this.#isolate(batch, error),
-      );
+      for (let pass = 1; ; pass++) {
+        this.#poison = this.#filter([], orphans);
+        const known = orphans.size;
+        try {
+          const at = await this.#options.sink.fill(this.#fillBatches(), {
+            refused: (batch, error) => this.#isolate(batch, error),
+            orphans: (rows) => {
+              for (const row of rows) orphans.add(orphanName(row));
+            },
+          });
+          this.#poison = this.#filter(this.#poison.parked);
+          return at;
+        } catch (error) {
+          const { policy = 'stop' } = this.#options;
+          if (orphans.size === known || policy === 'stop' || pass >= fillAttempts) throw error;
+          this.#note(`${orphans.size} rows refer to rows that are not there; filling without them`);
+        }
+      }
     } finally {
       this.#filling = false;
     }
@@ -297,9 +317,9 @@ class RunningFollower implements Follower {
     };
   }
 
-  #filter(parked: readonly string[]): PoisonFilter {
+  #filter(parked: readonly string[], orphans?: ReadonlySet<string>): PoisonFilter {
     const { processor = () => [], tables = [], policy = 'stop' } = this.#options;
-    return new PoisonFilter(processor, tables, policy, parked);
+    return new PoisonFilter(processor, tables, policy, parked, orphans);
   }
 
   #note(text: string): void {

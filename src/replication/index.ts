@@ -10,6 +10,7 @@ export * from './journal.ts';
 export * from './page.ts';
 export type { PoisonPolicy } from './poison.ts';
 export * from './processor.ts';
+export { type FollowerHold, neededFrom } from './registry.ts';
 export * from './service.ts';
 export * from './sinks/postgres.ts';
 export type { Sink } from './sinks/sink.ts';

@@ -259,9 +259,10 @@ describe('account of followers', () => {
     expect(() => registry.report('f', 'you', report, 4)).toThrow(/belongs to another/);
     expect(() => registry.forget('f', 'you')).toThrow(/belongs to another/);
     registry.report('g', '', { ...report, applied: 9 }, 50);
-    expect(registry.retainFrom(60)).toBe(1);
+    expect(registry.holds(60, 9).map(({ name }) => name)).toEqual(['f', 'g']);
+    expect(registry.holds(60, 1).map(({ name }) => name)).toEqual(['f']);
     // Its lease is over: neither the log nor its place is kept for it.
-    expect(registry.retainFrom(120)).toBe(9);
+    expect(registry.holds(120, 9).map(({ name }) => name)).toEqual(['g']);
     expect(() => registry.report('h', '', report, 60)).toThrow(/followersMax/);
     registry.report('h', '', report, 120);
     expect(registry.list().map(({ name }) => name)).toEqual(['g', 'h']);

@@ -7,6 +7,7 @@ import {
   type Processor,
   type TableDeclaration,
 } from './processor.ts';
+import { writesOrphan } from './sinks/orphans.ts';
 import type { ParkedChange, Sink, SinkBatch } from './sinks/sink.ts';
 
 /**
@@ -22,17 +23,21 @@ export class PoisonFilter {
   readonly #tables: ReadonlyMap<string, TableDeclaration>;
   readonly #policy: PoisonPolicy;
   readonly #parked: Set<string>;
+  readonly #orphans: ReadonlySet<string>;
 
+  /** @param orphans - rows (`orphanName`) whose writers are poison, while a fill is repeated. */
   constructor(
     processor: Processor,
     tables: readonly TableDeclaration[],
     policy: PoisonPolicy,
     parked: readonly string[],
+    orphans: ReadonlySet<string> = new Set(),
   ) {
     this.#processor = processor;
     this.#tables = new Map(tables.map((table) => [table.name, table]));
     this.#policy = policy;
     this.#parked = new Set(parked);
+    this.#orphans = orphans;
   }
 
   /**
@@ -49,7 +54,11 @@ export class PoisonFilter {
         continue;
       }
       try {
-        mapped.push(mapChange(this.#processor, this.#tables, change));
+        const made = mapChange(this.#processor, this.#tables, change);
+        if (this.#orphans.size > 0 && writesOrphan(made.operations, this.#tables, this.#orphans)) {
+          throw new DaybookError('SINK_REFUSED', 'it refers to a row that is not there');
+        }
+        mapped.push(made);
       } catch (error) {
         parked.push(this.#poison(change, error as DaybookError));
       }
@@ -90,7 +99,12 @@ export class PoisonFilter {
     return { changes, parked };
   }
 
-  /** Entities that have parked changes. */
+  /** Entities (`entityOf`) that have parked changes. */
+  get parked(): readonly string[] {
+    return [...this.#parked];
+  }
+
+  /** How many entities have parked changes. */
   get parkedCount(): number {
     return this.#parked.size;
   }

@@ -1,5 +1,6 @@
 import { DaybookError, limits } from '../base/index.ts';
 import type { Disk } from '../io/index.ts';
+import { addressOf, asPosition } from '../model/index.ts';
 import type { Subscription } from './subscription.ts';
 
 /** What a node remembers of one follower. */
@@ -33,6 +34,40 @@ export interface FollowerReport {
   readonly encrypted: boolean;
   readonly filling: boolean;
   readonly parked: number;
+}
+
+/** What a follower still needs of the log, as one node knows it. */
+export interface FollowerHold {
+  readonly name: string;
+  /** The first address that it needs. */
+  readonly address: number;
+  readonly seenAtMs: number;
+}
+
+/** The part of the log that a follower needs. */
+export function holdOf({
+  name,
+  appliedPosition,
+  deliveredPosition,
+  filling,
+  seenAtMs,
+}: Omit<FollowerEntry, 'owner' | 'subscription'>): FollowerHold {
+  // One that fills will pull on from where its scan began, which is not before this.
+  const from = filling ? deliveredPosition : appliedPosition;
+  return { name, address: addressOf(asPosition(from)), seenAtMs };
+}
+
+/**
+ * The first address that any follower needs, by the newest word of each, as several nodes have it;
+ * `undefined`: there is no follower.
+ */
+export function neededFrom(holds: readonly FollowerHold[]): number | undefined {
+  const newest = new Map<string, FollowerHold>();
+  for (const hold of holds) {
+    if ((newest.get(hold.name)?.seenAtMs ?? 0) <= hold.seenAtMs) newest.set(hold.name, hold);
+  }
+  const addresses = [...newest.values()].map(({ address }) => address);
+  return addresses.length === 0 ? undefined : Math.min(...addresses);
 }
 
 const formatVersion = 2;
@@ -112,15 +147,17 @@ export class FollowerRegistry {
     return this.#entries.delete(name);
   }
 
-  /** The first position that a follower within its lease still needs; `undefined`: none does. */
-  retainFrom(nowMs: number): number | undefined {
-    let least: number | undefined;
-    for (const entry of this.#entries.values()) {
-      // A follower that fills reads the log from its scan on, which is what it reports.
-      if (this.expired(entry, nowMs)) continue;
-      least = Math.min(least ?? entry.appliedPosition, entry.appliedPosition);
-    }
-    return least;
+  /**
+   * Which part of the log followers within their lease still need, as this node knows it.
+   *
+   * @param most - so many at most, those that need the oldest entries.
+   */
+  holds(nowMs: number, most: number): FollowerHold[] {
+    return [...this.#entries.values()]
+      .filter((entry) => !this.expired(entry, nowMs))
+      .map(holdOf)
+      .sort((a, b) => a.address - b.address)
+      .slice(0, most);
   }
 
   /** Everything, for {@link readRegistry}. */

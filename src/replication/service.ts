@@ -6,7 +6,14 @@ import { encryptedMediaType, encryptPage, type FollowerKey } from './encryption.
 import { Journal, type JournalSource, type PageSize } from './journal.ts';
 import { type Lag, LagCounter } from './lag.ts';
 import { encodePage, pageMediaType } from './page.ts';
-import { type FollowerEntry, type FollowerRegistry, readRegistry } from './registry.ts';
+import {
+  type FollowerEntry,
+  type FollowerHold,
+  type FollowerRegistry,
+  holdOf,
+  neededFrom,
+  readRegistry,
+} from './registry.ts';
 import {
   type CompiledSubscription,
   compileSubscription,
@@ -100,6 +107,8 @@ export interface FollowersStatus {
   readonly inStep: boolean;
   /** Everything before this position is in every follower's system; at most `tail`. */
   readonly appliedByAll: number;
+  /** The first address of the log that a follower within its lease needs; not set without any. */
+  readonly neededFrom?: number;
   readonly followers: readonly FollowerStatus[];
 }
 
@@ -257,9 +266,9 @@ export class FollowerService {
     return known;
   }
 
-  /** Address before which the log is of no use to any follower within its lease. */
-  retainFrom(): number | undefined {
-    return this.#registry.retainFrom(this.#options.io.clock.nowMs());
+  /** What followers within their lease still need of the log, as this node knows it. */
+  holds(): FollowerHold[] {
+    return this.#registry.holds(this.#options.io.clock.nowMs(), limits.followerHoldsMax);
   }
 
   async close(): Promise<void> {
@@ -384,7 +393,14 @@ export function summed(tail: number, followers: readonly FollowerStatus[]): Foll
     const holdsAll = lagChanges === 0 && lagExact && !filling;
     if (!holdsAll) appliedByAll = Math.min(appliedByAll, appliedPosition);
   }
-  return { tail, inStep: followers.every(({ inStep }) => inStep), appliedByAll, followers };
+  const needed = neededFrom(followers.filter(({ expired }) => !expired).map(holdOf));
+  return {
+    tail,
+    inStep: followers.every(({ inStep }) => inStep),
+    appliedByAll,
+    ...(needed === undefined ? {} : { neededFrom: needed }),
+    followers,
+  };
 }
 
 function sizeOf({ changesMax = 1_000 }: FollowerRequest): PageSize {

@@ -202,6 +202,40 @@ describe.skipIf(missing !== undefined)('PostgreSQL sink', () => {
     await skipping.follower.stop();
   }, 30_000);
 
+  it('fills without rows that refer to nothing, and says which changes they come from', async () => {
+    const ledger = new TestLedger();
+    ledger.append([
+      { 'category/a': '{}', 'product/1': product('one', { category: 'a' }) },
+      { 'product/2': product('two', { category: 'none', tags: ['x'] }) },
+      { 'product/3': product('three') },
+    ]);
+    const stopping = await follow(ledger, 'orphans');
+    await expect(stopping.follower.ended).rejects.toMatchObject({
+      code: 'SINK_REFUSED',
+      message: expect.stringContaining('product (2)'),
+    });
+    const parking = await follow(ledger, 'orphans', { policy: 'park' });
+    await until(() => parking.follower.position === tail(ledger));
+    const found = await shop(parking.url);
+    expect(found.products).toEqual(['1|one|1|a', '3|three|1|']);
+    // The tag of the product went with it: it is of the same change.
+    expect(found.tags).toEqual([]);
+    expect(found.parked).toMatchObject([{ key: 'product/2', waits: true }]);
+    await until(async () => (await parking.followers.status()).followers[0]?.parked === 1);
+    expect(await parking.followers.status()).toMatchObject({ inStep: false });
+    // Its parent comes, and another change of it behind the parked one.
+    ledger.append([
+      { 'category/none': '{}' },
+      { 'product/2': product('newer', { category: 'none' }) },
+    ]);
+    await until(() => parking.follower.position === tail(ledger));
+    await parking.follower.stop();
+    const again = await follow(ledger, 'orphans', { policy: 'park', retryParked: true });
+    await until(async () => (await again.followers.status()).followers[0]?.inStep === true);
+    await expectEqual(ledger, again.url);
+    await again.follower.stop();
+  }, 30_000);
+
   it('fills anew when the log is trimmed or the subscription changes, without ghosts', async () => {
     const ledger = new TestLedger();
     ledger.append([{ 'product/1': product('one') }, { 'product/2': product('two') }]);

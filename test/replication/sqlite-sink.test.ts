@@ -139,6 +139,60 @@ describe('SQLite sink', () => {
     );
   }, 60_000);
 
+  it('fills without rows that refer to nothing', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'daybook-sqlite-'));
+    const file = join(directory, 'report.db');
+    const ledger = new TestLedger();
+    ledger.append([
+      { 'category/a': '{}', 'product/1': '{"name":"one","price":1,"category":"a"}' },
+      { 'product/2': '{"name":"two","price":1,"category":"none","tags":["x"]}' },
+    ]);
+    const service = await openFollowerService({
+      io: { ...io, disk: memoryDisk() },
+      source: ledger,
+      directory: '/f',
+      cursorKey: Buffer.alloc(32),
+    });
+    const follow = (policy: 'stop' | 'skip') =>
+      startFollower({
+        io,
+        name: 'report',
+        feed: localFeed(service),
+        sink: sqliteSink({ follower: 'report', file, tables: shopTables }),
+        subscription,
+        tables: shopTables,
+        processor: shopProcessor,
+        waitMs: 5,
+        policy,
+      });
+    await expect(follow('stop').ended).rejects.toMatchObject({
+      message: expect.stringContaining('product (2)'),
+    });
+    const follower = follow('skip');
+    for (let tries = 0; follower.position !== 4096; tries++) {
+      expect(tries).toBeLessThan(400);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    // What is skipped stays out; a newer content of it comes in.
+    ledger.append([{ 'product/2': '{"name":"newer","price":1}' }]);
+    for (let tries = 0; follower.position !== 2 * 4096; tries++) {
+      expect(tries).toBeLessThan(400);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await follower.stop();
+    const database = new Database(file);
+    expect(database.prepare('SELECT name FROM product ORDER BY sku').pluck().all()).toEqual([
+      'one',
+      'newer',
+    ]);
+    expect(database.prepare('SELECT entity FROM daybook_parked').pluck().all()).toEqual([
+      'catalog/product/2',
+    ]);
+    database.close();
+    await service.close();
+    rmSync(directory, { recursive: true });
+  }, 30_000);
+
   it('parks what it refuses, and takes it back', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-sqlite-'));
     const ledger = new TestLedger();

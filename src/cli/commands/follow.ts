@@ -87,7 +87,7 @@ export function followersCommand(context: CliContext): Command {
 }
 
 function describe(status: FollowersStatus, nowMs: number): string[] {
-  const { followers, tail, appliedByAll } = status;
+  const { followers, tail, appliedByAll, neededFrom } = status;
   if (followers.length === 0) return ['no followers'];
   const rows = followers.map((follower) => [
     follower.name,
@@ -106,6 +106,7 @@ function describe(status: FollowersStatus, nowMs: number): string[] {
     inStep
       ? `All systems hold the same data, as of address ${address(tail)}.`
       : `Not all systems hold the same data. All hold everything before address ${address(appliedByAll)}; the ledger stands at ${address(tail)}.`,
+    ...(neededFrom === undefined ? [] : [`Followers need the log from address ${neededFrom}.`]),
   ];
 }
 

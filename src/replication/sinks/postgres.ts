@@ -5,9 +5,11 @@ import { entityOf } from '../change.ts';
 import type { SinkPosition } from '../follower-core.ts';
 import type { MappedChange, TableDeclaration } from '../processor.ts';
 import { planRows } from '../row-plan.ts';
+import { orphansRefused, takeOrphans } from './orphans.ts';
 import { PostgresRows, tablesSql } from './postgres-rows.ts';
 import {
   type FillBatch,
+  type FillHooks,
   type ParkedChange,
   refused,
   type Sink,
@@ -45,6 +47,8 @@ const schemaSql = `
 /** Serialises making the schema between followers of one database. */
 const schemaLock = 0x64617962;
 
+const connectMsMax = 15_000;
+
 /** Posts changes to tables of a PostgreSQL database: rows and cursor in one transaction. */
 export function postgresSink(options: PostgresSinkOptions): Sink {
   return new PostgresSink(options);
@@ -63,9 +67,11 @@ class PostgresSink implements Sink {
   async open(): Promise<SinkState> {
     await this.close();
     const { connection, tables, follower, durable = false } = this.#options;
-    const client = new pg.Client(
-      typeof connection === 'string' ? { connectionString: connection } : connection,
-    );
+    const client = new pg.Client({
+      keepAlive: true,
+      connectionTimeoutMillis: connectMsMax,
+      ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+    });
     // The error comes again with the next query; without a listener it would end the process.
     client.on('error', () => undefined);
     try {
@@ -114,10 +120,7 @@ class PostgresSink implements Sink {
     return this.#transaction(attempt, true);
   }
 
-  async fill(
-    batches: AsyncIterable<FillBatch>,
-    onRefused: (batch: SinkBatch, error: DaybookError) => Promise<SinkBatch>,
-  ): Promise<SinkPosition> {
+  async fill(batches: AsyncIterable<FillBatch>, hooks: FillHooks): Promise<SinkPosition> {
     const { follower, tables } = this.#options;
     let end: SinkPosition | undefined;
     await this.#transaction(async (client) => {
@@ -129,12 +132,13 @@ class PostgresSink implements Sink {
         } catch (error) {
           const refusal = mapped(error);
           if (refusal.code !== 'SINK_REFUSED') throw refusal;
-          const left = await onRefused(batch, refusal);
+          const left = await hooks.refused(batch, refusal);
           await this.#write(left, revisionMax);
         }
         end = at ?? end;
       }
       if (end === undefined) throw new DaybookError('CLOSED', 'the fill ended early');
+      await this.#checkReferences(client, hooks);
       await client.query(
         `INSERT INTO daybook.followers AS f (follower, position, cursor) VALUES ($1, $2, $3)
          ON CONFLICT (follower) DO UPDATE
@@ -181,6 +185,26 @@ class PostgresSink implements Sink {
     this.#client = undefined;
     this.#rows = undefined;
     await client?.end().catch(() => undefined);
+  }
+
+  /** The transaction's end would find it, too, but not say which rows are to blame. */
+  async #checkReferences(client: pg.Client, hooks: FillHooks): Promise<void> {
+    try {
+      await this.#savepoint(async () => {
+        await client.query('SET CONSTRAINTS ALL IMMEDIATE');
+      });
+      await client.query('SET CONSTRAINTS ALL DEFERRED');
+    } catch (error) {
+      const refusal = mapped(error);
+      if (refusal.code !== 'SINK_REFUSED') throw refusal;
+      const orphans = await takeOrphans(this.#options.tables, async (text) => {
+        const { rows } = await client.query<unknown[]>({ text, rowMode: 'array' });
+        return rows;
+      });
+      if (orphans.length === 0) throw refusal;
+      hooks.orphans(orphans);
+      throw orphansRefused('PostgreSQL', orphans);
+    }
   }
 
   #connected(): pg.Client {

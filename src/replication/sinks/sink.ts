@@ -2,6 +2,7 @@ import { DaybookError } from '../../base/index.ts';
 import type { ChangeRecord } from '../change.ts';
 import type { SinkPosition } from '../follower-core.ts';
 import type { MappedChange } from '../processor.ts';
+import type { OrphanRow } from './orphans.ts';
 
 /** A change that the system, or the processor, refused; or one of the same entity behind it. */
 export interface ParkedChange {
@@ -49,17 +50,23 @@ export interface Sink {
    * Replaces everything in the system by what the batches hold, in one transaction if the system has
    * such: its readers see the old content until all is there.
    *
-   * @param onRefused - tells what is left of a batch that the system refused; throws to give up.
+   * @throws {DaybookError} `SINK_REFUSED` also when references do not hold at its end, after
+   *   `hooks.orphans`.
    */
-  fill(
-    batches: AsyncIterable<FillBatch>,
-    onRefused: (batch: SinkBatch, error: DaybookError) => Promise<SinkBatch>,
-  ): Promise<SinkPosition>;
+  fill(batches: AsyncIterable<FillBatch>, hooks: FillHooks): Promise<SinkPosition>;
   /** Parked changes that wait, in log order. */
   readParked(): Promise<readonly ParkedChange[]>;
   /** Takes changes out of the parked ones, with the rows that they now make. */
   unpark(batch: SinkBatch, taken: readonly ChangeRecord[]): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Whom a sink asks while it fills. */
+export interface FillHooks {
+  /** Tells what is left of a batch that the system refused; throws to give up. */
+  refused(batch: SinkBatch, error: DaybookError): Promise<SinkBatch>;
+  /** Hears which rows refer to nothing at the end of the fill. */
+  orphans(rows: readonly OrphanRow[]): void;
 }
 
 /** A part of a fill. */

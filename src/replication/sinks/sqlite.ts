@@ -4,10 +4,12 @@ import { type ChangeRecord, entityOf } from '../change.ts';
 import type { SinkPosition } from '../follower-core.ts';
 import type { MappedChange, Row, RowValue, TableDeclaration } from '../processor.ts';
 import { planRows, type TablePlan } from '../row-plan.ts';
+import { orphansRefused, takeOrphans } from './orphans.ts';
 import { revisionColumn, tablesSql } from './postgres-rows.ts';
 import { quoted } from './postgres-text.ts';
 import {
   type FillBatch,
+  type FillHooks,
   type ParkedChange,
   refused,
   type Sink,
@@ -103,10 +105,7 @@ class SqliteSink implements Sink {
     });
   }
 
-  async fill(
-    batches: AsyncIterable<FillBatch>,
-    onRefused: (batch: SinkBatch, error: DaybookError) => Promise<SinkBatch>,
-  ): Promise<SinkPosition> {
+  async fill(batches: AsyncIterable<FillBatch>, hooks: FillHooks): Promise<SinkPosition> {
     const { follower, tables } = this.#options;
     const database = this.#open();
     let end: SinkPosition | undefined;
@@ -121,11 +120,18 @@ class SqliteSink implements Sink {
         } catch (error) {
           const refusal = mapped(error);
           if (refusal.code !== 'SINK_REFUSED') throw refusal;
-          this.#write(await onRefused(batch, refusal), revisionMax);
+          this.#write(await hooks.refused(batch, refusal), revisionMax);
         }
         end = at ?? end;
       }
       if (end === undefined) throw new DaybookError('CLOSED', 'the fill ended early');
+      if ((database.pragma('foreign_key_check') as unknown[]).length > 0) {
+        const orphans = await takeOrphans(tables, async (sql) => {
+          return database.prepare(sql).raw().all() as unknown[][];
+        });
+        hooks.orphans(orphans);
+        throw orphansRefused('SQLite', orphans);
+      }
       database
         .prepare(
           'INSERT OR REPLACE INTO daybook_followers (follower, position, cursor) VALUES (?, ?, ?)',

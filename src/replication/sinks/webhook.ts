@@ -7,6 +7,7 @@ import type { SinkPosition } from '../follower-core.ts';
 import type { MappedChange } from '../processor.ts';
 import {
   type FillBatch,
+  type FillHooks,
   type ParkedChange,
   refused,
   type Sink,
@@ -94,10 +95,7 @@ class WebhookSink implements Sink {
     await this.#send(`try-${changes.length}-${changeId(last.change)}`, changes, {});
   }
 
-  async fill(
-    batches: AsyncIterable<FillBatch>,
-    onRefused: (batch: SinkBatch, error: DaybookError) => Promise<SinkBatch>,
-  ): Promise<SinkPosition> {
+  async fill(batches: AsyncIterable<FillBatch>, hooks: FillHooks): Promise<SinkPosition> {
     const parked: ParkedChange[] = [];
     let end: SinkPosition | undefined;
     let part = 0;
@@ -108,7 +106,7 @@ class WebhookSink implements Sink {
         if (left.changes.length > 0) await send();
       } catch (error) {
         if (!(error instanceof DaybookError) || error.code !== 'SINK_REFUSED') throw error;
-        left = await onRefused(batch, error);
+        left = await hooks.refused(batch, error);
         if (left.changes.length > 0) await send();
       }
       parked.push(...left.parked);
