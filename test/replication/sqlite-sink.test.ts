@@ -2,24 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DaybookError } from '../../src/base/index.ts';
 import { realIo } from '../../src/io/index.ts';
-import {
-  type Feed,
-  generateFollowerKey,
-  openFollowerService,
-  sqliteSink,
-  startFollower,
-} from '../../src/replication/index.ts';
-import { shopOf, shopProcessor, shopTables } from '../../src/replication/testing/shop.ts';
-import {
-  localFeed,
-  memoryDisk,
-  type TestCommit,
-  TestLedger,
-} from '../../src/replication/testing/test-ledger.ts';
+import { openFollowerService, sqliteSink, startFollower } from '../../src/replication/index.ts';
+import { shopProcessor, shopTables } from '../../src/replication/testing/shop.ts';
+import { localFeed, memoryDisk, TestLedger } from '../../src/replication/testing/test-ledger.ts';
 
 const io = realIo();
 const subscription = [
@@ -27,118 +14,7 @@ const subscription = [
   { contract: 'catalog', prefix: 'category/' },
 ];
 
-const product = fc
-  .record({
-    name: fc.string({ maxLength: 6 }),
-    price: fc.nat(99),
-    tags: fc.uniqueArray(fc.constantFrom('x', 'y', 'z'), { maxLength: 3 }),
-  })
-  .map((value) => JSON.stringify(value));
-const commits: fc.Arbitrary<TestCommit> = fc.dictionary(
-  fc.constantFrom('product/1', 'product/2', 'product/3', 'product/4'),
-  fc.option(product, { nil: undefined }),
-  { minKeys: 1, maxKeys: 3 },
-);
-
-/** Loses requests and answers, and repeats answers of earlier pulls. */
-function lossy(feed: Feed, fate: () => number): Feed {
-  let earlier: Awaited<ReturnType<Feed['pull']>> | undefined;
-  const lose = async <T>(work: () => Promise<T>): Promise<T> => {
-    const number = fate();
-    if (number === 0) throw new DaybookError('PEER_UNREACHABLE', 'request lost');
-    const answer = await work();
-    if (number === 1) throw new DaybookError('PEER_UNREACHABLE', 'answer lost');
-    return answer;
-  };
-  return {
-    ...feed,
-    pull: (...args) =>
-      lose(async () => {
-        const before = earlier;
-        earlier = await feed.pull(...args);
-        return fate() === 2 && before !== undefined ? before : earlier;
-      }),
-    scan: (...args) => lose(() => feed.scan(...args)),
-    applied: (...args) => lose(() => feed.applied(...args)),
-  };
-}
-
 describe('SQLite sink', () => {
-  it('equals the ledger at its cursor after losses, repetitions and kills, encrypted or not', async () => {
-    const { privateKey } = await generateFollowerKey();
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.array(commits, { minLength: 1, maxLength: 3 }), { minLength: 1, maxLength: 8 }),
-        fc.array(fc.nat(12), { minLength: 1, maxLength: 40 }),
-        fc.boolean(),
-        async (entries, fates, encrypted) => {
-          const directory = mkdtempSync(join(tmpdir(), 'daybook-sqlite-'));
-          const ledger = new TestLedger();
-          const service = await openFollowerService({
-            io: { ...io, disk: memoryDisk() },
-            source: ledger,
-            directory: '/f',
-            cursorKey: Buffer.alloc(32),
-          });
-          let at = 0;
-          const feed = lossy(localFeed(service), () => fates[at++ % fates.length] as number);
-          const start = () =>
-            startFollower({
-              io,
-              name: 'report',
-              feed: at > 400 ? localFeed(service) : feed,
-              sink: sqliteSink({
-                follower: 'report',
-                file: join(directory, 'report.db'),
-                tables: shopTables,
-              }),
-              subscription,
-              tables: shopTables,
-              processor: shopProcessor,
-              changesMax: 2,
-              waitMs: 5,
-              timing: { retryMinMs: 1, retryMaxMs: 3 },
-              keys: encrypted ? [privateKey] : [],
-            });
-          let follower = start();
-          for (const [index, entry] of entries.entries()) {
-            ledger.append(entry);
-            await new Promise((resolve) => setTimeout(resolve, index % 3));
-            if (fates[index % fates.length] === 3) {
-              await follower.stop();
-              follower = start();
-            }
-          }
-          const tail = ledger.entries.length * 4096;
-          // Bad luck for ever would prove nothing.
-          for (let tries = 0; follower.position !== tail; tries++) {
-            expect(tries).toBeLessThan(1_000);
-            if (tries === 100) {
-              at = 1_000;
-              await follower.stop();
-              follower = start();
-            }
-            await new Promise((resolve) => setTimeout(resolve, 5));
-          }
-          await follower.stop();
-          const database = new Database(join(directory, 'report.db'));
-          const lines = (sql: string) =>
-            (database.prepare(sql).all() as { line: string }[]).map(({ line }) => line).sort();
-          const products = lines(
-            `SELECT sku || '|' || name || '|' || price || '|' || coalesce(category, '') AS line FROM product`,
-          );
-          const tags = lines(`SELECT sku || '|' || tag AS line FROM tag`);
-          const stored = database.prepare('SELECT position FROM daybook_followers').get();
-          database.close();
-          rmSync(directory, { recursive: true });
-          expect({ products, tags }).toEqual(shopOf(ledger.state));
-          expect(stored).toEqual({ position: tail });
-        },
-      ),
-      { numRuns: 8, endOnFailure: true },
-    );
-  }, 60_000);
-
   it('fills without rows that refer to nothing', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-sqlite-'));
     const file = join(directory, 'report.db');

@@ -42,7 +42,7 @@ export async function takeOrphans(
 
 function orphansSql(table: TableDeclaration, tables: readonly TableDeclaration[]): string[] {
   const { name, primaryKey, references = [] } = table;
-  const key = primaryKey.map((column) => `CAST(t.${quoted(column)} AS text)`).join(', ');
+  const key = primaryKey.map((column) => `CAST(${quoted(column)} AS text)`).join(', ');
   return references.map(({ columns, table: parent, targetColumns }) => {
     const target =
       targetColumns ?? tables.find((other) => other.name === parent)?.primaryKey ?? columns;

@@ -34,6 +34,8 @@ export interface WebhookDelivery {
   readonly follower: string;
   /** True: rows of a fill; what the receiver has of other entities is old once the fill has ended. */
   readonly fill: boolean;
+  /** Inside a fill, counted from 1: with the first part a receiver forgets a fill that did not end. */
+  readonly part?: number;
   /** Everything before this position is delivered; not set inside a fill. */
   readonly position?: number;
   readonly changes: readonly (ChangeRecord & {
@@ -43,6 +45,8 @@ export interface WebhookDelivery {
 
 interface Saved {
   readonly at?: SinkPosition;
+  /** Names the fill that the deliveries build on. */
+  readonly fillId?: number;
   readonly parked: readonly ParkedChange[];
 }
 
@@ -83,9 +87,10 @@ class WebhookSink implements Sink {
       throw new DaybookError('SINK_FENCED', 'the cursor was moved', { details: { from } });
     }
     if (batch.changes.length > 0) {
-      await this.#send(`${from}-${at.position}`, batch.changes, { position: at.position });
+      const id = `${this.#saved.fillId ?? 0}-${from}-${at.position}`;
+      await this.#send(id, batch.changes, { position: at.position });
     }
-    await this.#save({ at, parked: [...this.#saved.parked, ...batch.parked] });
+    await this.#save({ ...this.#saved, at, parked: [...this.#saved.parked, ...batch.parked] });
   }
 
   /** A receiver cannot try: what it takes here it gets once more with its page. */
@@ -99,22 +104,29 @@ class WebhookSink implements Sink {
     const parked: ParkedChange[] = [];
     let end: SinkPosition | undefined;
     let part = 0;
+    // Receivers know a repeated delivery by its id, and a fill repeats none of an earlier one.
+    const fillId = this.#options.io.clock.nowMs();
     for await (const { at, revisionMax: _revisionMax, ...batch } of batches) {
       let left: SinkBatch = batch;
-      const send = (): Promise<void> => this.#send(`fill-${++part}`, left.changes, { fill: true });
+      const send = async (id: string): Promise<void> => {
+        if (left.changes.length === 0) return;
+        await this.#send(`fill-${fillId}-${id}`, left.changes, { fill: true, part: part + 1 });
+        part++;
+      };
       try {
-        if (left.changes.length > 0) await send();
+        await send(`${part}`);
       } catch (error) {
         if (!(error instanceof DaybookError) || error.code !== 'SINK_REFUSED') throw error;
         left = await hooks.refused(batch, error);
-        if (left.changes.length > 0) await send();
+        await send(`${part}-left`);
       }
       parked.push(...left.parked);
       end = at ?? end;
     }
     if (end === undefined) throw new DaybookError('CLOSED', 'the fill ended early');
-    await this.#send(`filled-${end.position}`, [], { fill: true, position: end.position });
-    await this.#save({ at: end, parked });
+    const rest = { fill: true, part: part + 1, position: end.position };
+    await this.#send(`fill-${fillId}-end`, [], rest);
+    await this.#save({ at: end, fillId, parked });
     return end;
   }
 
