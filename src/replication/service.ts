@@ -236,7 +236,7 @@ export class FollowerService {
     const untilMs = clock.monotonicMs() + lagMsMax;
     const goOn = (): boolean => clock.monotonicMs() < untilMs;
     for (const entry of this.#registry.list()) {
-      const { owner: _owner, subscription, ...shown } = entry;
+      const { owner: _owner, subscription: _subscription, ...shown } = entry;
       const lag = await this.#lag(entry, tail, goOn);
       const lagExact = lag.exact && lag.bulkUpdates === 0;
       followers.push({
