@@ -67,7 +67,8 @@ describe.skipIf(missing !== undefined)('followers on the command line', () => {
         process.execPath,
         [command, ...args, '-d', join(directory, 'net')],
         { cwd: directory },
-        (error, out, err) => (error === null ? resolve(out) : reject(new Error(`${args[0]}: ${err}`))),
+        (error, out, err) =>
+          error === null ? resolve(out) : reject(new Error(`${args[0]}: ${err}`)),
       );
     });
 
