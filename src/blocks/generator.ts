@@ -331,7 +331,8 @@ async function fillVersions(versions: VersionMap, store: BlockStore): Promise<vo
 
 const pointVersion = 1;
 
-function encodePoint(point: ChainPoint): Buffer {
+/** As a checkpoint's note. */
+export function encodePoint(point: ChainPoint): Buffer {
   const writer = new ByteWriter(4096);
   writer.u8(pointVersion).u64(point.height).u64(point.position).bytes(point.hash);
   writer.bytes(point.commitHash).u64(point.historySize).u16(point.historyEdge.length);

@@ -1,3 +1,5 @@
+export { adoptChainInProcess, packBlocks, unpackBlocks } from './adopt-process.ts';
+export { type AdoptionOptions, adoptChain, type FetchBlocks } from './adoption.ts';
 export * from './attestation.ts';
 export * from './block-backend.ts';
 export { blockFiles, lengthPrefix } from './block-files.ts';

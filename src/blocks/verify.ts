@@ -23,6 +23,7 @@ import {
 import { attestationOf, verifyAttestation } from './attestation.ts';
 import { lengthPrefix, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
 import type { BlockProof } from './block-proof.ts';
+import type { ChainPoint } from './builder.ts';
 import { BulkSwitch } from './bulk-switch.ts';
 import {
   type BlockHeader,
@@ -60,6 +61,8 @@ export interface VerifyOptions {
   readonly signaturesMin?: number;
   /** A further check of every block that holds otherwise, such as a `ChainExecution`. */
   readonly also?: { next(block: Buffer): Promise<void> };
+  /** Hears of every subtree of the history tree that a block completes on a kept level. */
+  readonly onHistory?: (level: number, hash: Buffer) => void;
   /** Hears of every block that holds. */
   readonly onBlock?: (height: number) => void;
 }
@@ -157,6 +160,7 @@ export class ChainVerification {
   #rule: BulkRule | undefined;
   #verifier: IdentityVerifier | undefined;
   #channel = '';
+  #configJson = '';
   #configs = 0;
   #header: BlockHeader | undefined;
   #lastConfig = 0;
@@ -173,6 +177,30 @@ export class ChainVerification {
   /** Blocks that hold so far. */
   get height(): number {
     return this.#header === undefined ? 0 : this.#header.number + 1;
+  }
+
+  /** Where the chain stands behind the blocks that hold. */
+  get point(): ChainPoint {
+    return {
+      height: this.height,
+      position: this.#end as Position,
+      hash: this.#header === undefined ? Buffer.alloc(0) : headerHash(this.#header),
+      commitHash: this.#commitHash,
+      historySize: this.#history.size,
+      historyEdge: this.#history.edge,
+      lastConfig: this.#lastConfig,
+      configJson: this.#configJson,
+    };
+  }
+
+  /** The state behind them, without the rows of pending bulk updates. */
+  get tree(): StateTree {
+    return this.#tree;
+  }
+
+  /** Bulk updates that the last state root covers as pending, ascending. */
+  get pendingUpdates(): readonly Position[] {
+    return this.#bulk.positions;
   }
 
   summary(): Omit<ChainReport, 'problem'> {
@@ -211,6 +239,7 @@ export class ChainVerification {
     if (config !== undefined) {
       this.#appendHistory(block, proof, 0, Buffer.alloc(32));
       this.#channel = config.channel;
+      this.#configJson = config.json;
       this.#rule = config.bulk;
       this.#verifier = new IdentityVerifier(config.msps);
       this.#lastConfig = block.header.number;
@@ -338,7 +367,7 @@ export class ChainVerification {
       txId,
       envelopeHash: sha256(block.envelopes[transaction] as Buffer),
     });
-    this.#history.append(leaf, () => {});
+    this.#history.append(leaf, (level, hash) => this.#options.onHistory?.(level, hash));
   }
 
   #checkReads({ sets }: EndorserTransaction): void {

@@ -1,0 +1,111 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { realIo } from '../io/index.ts';
+import { addressOf, type MspConfig, type Signer } from '../model/index.ts';
+import { adoptChainInProcess } from './adopt-process.ts';
+import { adoptChain } from './adoption.ts';
+import { type BlockGenerator, openBlockGenerator } from './generator.ts';
+import { testIdentity } from './testing/test-identity.ts';
+import { TestLog } from './testing/test-log.ts';
+
+const io = realIo();
+const root = mkdtempSync(join(tmpdir(), 'daybook-adoption-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+let member: { msp: MspConfig; signer: Signer };
+let log: TestLog;
+let first: BlockGenerator;
+beforeAll(async () => {
+  member = await testIdentity('Org1MSP');
+  log = new TestLog(member).config({ recordsMax: 7, bytesMax: 9000, cutBeforeReads: true });
+  for (let at = 0; at < 60; at++) {
+    log.batch(
+      Array.from({ length: 1 + (at % 4) }, (_, n) => ({
+        reads: [`k${(at + n) % 9}`],
+        writes: { [`k${(at * 2 + n) % 9}`]: `${at}` },
+      })),
+    );
+    if (at % 13 === 0) log.fill().tick();
+    if (at === 30) log.config({ recordsMax: 5, bytesMax: 9000, cutBeforeReads: true });
+  }
+  log.tick();
+  first = await openBlockGenerator({ io, directory: join(root, 'first'), signer: member.signer });
+  await first.push(log.entries);
+});
+afterAll(() => first.close());
+
+/** Blocks of the first generator, three at a time. */
+const fetchBlocks = async (from: number): Promise<Buffer[]> => {
+  const blocks: Buffer[] = [];
+  for (let at = from; at < Math.min(from + 3, first.store.height); at++) {
+    blocks.push(await first.store.block(at));
+  }
+  return blocks;
+};
+
+/** Bytes of a block without its signatures, which differ between generators. */
+async function sameChain(other: BlockGenerator): Promise<void> {
+  expect(other.point).toEqual(first.point);
+  expect(other.stateRoot).toEqual(first.stateRoot);
+  for (let at = 0; at < first.store.height; at++) {
+    expect((await other.describe(at)).header).toEqual((await first.describe(at)).header);
+    expect((await other.describe(at)).proof).toEqual((await first.describe(at)).proof);
+  }
+}
+
+test.each([0, 40])(
+  'a generator goes on behind blocks of another one, %i entries its own',
+  async (own) => {
+    const directory = join(root, `second-${own}`);
+    const before = await openBlockGenerator({ io, directory, signer: member.signer });
+    await before.push(log.entries.slice(0, own));
+    await before.close();
+    const middle = first.describe(Math.floor(first.store.height * 0.8));
+    const target = (await middle).proof.end;
+    const options = { directory, target, msps: [member.msp] };
+    const height = await adoptChainInProcess(
+      io,
+      options,
+      fetchBlocks,
+      new AbortController().signal,
+    );
+    expect(height).toBeLessThan(first.store.height);
+    const second = await openBlockGenerator({ io, directory, signer: member.signer });
+    expect(second.point.height).toBe(height);
+    expect(second.nextAddress).toBeGreaterThanOrEqual(addressOf(target));
+    await second.push(log.entries.slice(second.nextAddress));
+    await sameChain(second);
+    await second.close();
+  },
+);
+
+test('a block that does not hold is refused, by its number; what held stays', async () => {
+  const directory = join(root, 'third');
+  const options = { directory, target: first.point.position, msps: [member.msp] };
+  const spoilt = async (from: number): Promise<Buffer[]> => {
+    const blocks = await fetchBlocks(from);
+    const bytes = blocks[5 - from];
+    if (bytes !== undefined) bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1;
+    return blocks;
+  };
+  await expect(adoptChain(io, options, spoilt)).rejects.toMatchObject({ details: { height: 5 } });
+  const asked: number[] = [];
+  await adoptChain(io, options, (from) => {
+    asked.push(from);
+    return fetchBlocks(from);
+  });
+  expect(asked[0]).toBe(5);
+  const third = await openBlockGenerator({ io, directory, signer: member.signer });
+  await sameChain(third);
+  await third.close();
+});
+
+test('strangers are not believed', async () => {
+  const { msp } = await testIdentity('OtherMSP');
+  const options = { directory: join(root, 'fourth'), target: first.point.position, msps: [msp] };
+  await expect(adoptChain(io, options, fetchBlocks)).rejects.toMatchObject({
+    details: { height: 0 },
+  });
+});

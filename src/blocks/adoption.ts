@@ -1,0 +1,104 @@
+import { DaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import type { MspConfig, Position } from '../model/index.ts';
+import { openBucketStore } from '../state/index.ts';
+import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { decodeBlock } from './fabric/block.ts';
+import { encodePoint } from './generator.ts';
+import { HistoryFiles } from './history-files.ts';
+import { ChainVerification } from './verify.ts';
+
+/** Settings of {@link adoptChain}. */
+export interface AdoptionOptions {
+  /** Directory of a generator, see `openBlockGenerator`; nobody else may use it meanwhile. */
+  readonly directory: string;
+  /** The log can be read from here on: the chain is wanted at least as far. */
+  readonly target: Position;
+  /** Whom to believe for signatures of the first blocks. */
+  readonly msps: readonly MspConfig[];
+}
+
+/** Blocks from `height` on, in order, as many as come at a time; none when there are no more yet. */
+export type FetchBlocks = (height: number) => Promise<readonly Buffer[]>;
+
+/**
+ * Brings a chain so far that its generator can go on with a log that has lost its beginning: takes
+ * the blocks that it lacks from others, checks the whole chain as `verifyChain` does, own blocks
+ * included, and saves a checkpoint behind it. What was fetched stays when this is broken off. Needs
+ * about 200 bytes of memory per key.
+ *
+ * @returns number of blocks.
+ * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED` with `details.height`: a block that does not
+ *   hold; what `fetch` throws.
+ */
+export async function adoptChain(
+  io: Pick<Io, 'disk'>,
+  options: AdoptionOptions,
+  fetch: FetchBlocks,
+): Promise<number> {
+  const { directory } = options;
+  await io.disk.makeDirectory(directory);
+  const lock = await io.disk.lock(directory);
+  try {
+    const store = await openBlockStore({ disk: io.disk, directory: `${directory}/blocks` });
+    try {
+      return await adopt(io, options, store, fetch);
+    } finally {
+      await store.close();
+    }
+  } finally {
+    await lock.release();
+  }
+}
+
+async function adopt(
+  io: Pick<Io, 'disk'>,
+  { directory, target, msps }: AdoptionOptions,
+  store: BlockStore,
+  fetch: FetchBlocks,
+): Promise<number> {
+  const history = await HistoryFiles.open(io.disk, directory);
+  const buckets = openBucketStore(`${directory}/tree`);
+  try {
+    await history.truncate(0);
+    let completed: { level: number; hash: Buffer }[] = [];
+    const verification = new ChainVerification({
+      msps,
+      onHistory: (level, hash) => completed.push({ level, hash }),
+    });
+    const take = async (bytes: Buffer): Promise<void> => {
+      const { height } = verification;
+      try {
+        verification.next(bytes);
+      } catch (error) {
+        throw asOfBlock(error, height);
+      }
+      await history.append(completed);
+      completed = [];
+      if (height < store.height) return;
+      const block = decodeBlock(bytes);
+      await store.append({ header: block.header, bytes, ...indexedFields(block) });
+    };
+    while (verification.height < store.height) await take(await store.block(verification.height));
+    // While a bulk update is pending, no checkpoint can begin.
+    while (verification.point.position < target || verification.pendingUpdates.length > 0) {
+      for (const bytes of await fetch(verification.height)) await take(bytes);
+    }
+    await store.sync();
+    await history.sync();
+    await buckets.clear();
+    await buckets.save(verification.tree, encodePoint(verification.point));
+    return verification.height;
+  } finally {
+    await buckets.close();
+    await history.close();
+  }
+}
+
+function asOfBlock(error: unknown, height: number): unknown {
+  if (!(error instanceof DaybookError)) return error;
+  return new DaybookError(error.code, `block ${height}: ${error.message}`, {
+    cause: error,
+    details: { ...error.details, height },
+  });
+}
