@@ -8,11 +8,14 @@ import { encodePoint } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { ChainVerification } from './verify.ts';
 
+/** So few at a time come only where the others are now. */
+const fewBlocks = 8;
+
 /** Settings of {@link adoptChain}. */
 export interface AdoptionOptions {
   /** Directory of a generator, see `openBlockGenerator`; nobody else may use it meanwhile. */
   readonly directory: string;
-  /** The log can be read from here on: the chain is wanted at least as far. */
+  /** The log can be read from here on: the chain is wanted at least so far. */
   readonly target: Position;
   /** Whom to believe for signatures of the first blocks. */
   readonly msps: readonly MspConfig[];
@@ -81,8 +84,13 @@ async function adopt(
     };
     while (verification.height < store.height) await take(await store.block(verification.height));
     // While a bulk update is pending, no checkpoint can begin.
-    while (verification.point.position < target || verification.pendingUpdates.length > 0) {
-      for (const bytes of await fetch(verification.height)) await take(bytes);
+    const reached = (): boolean =>
+      verification.point.position >= target && verification.pendingUpdates.length === 0;
+    // As far as others are, for the log goes on losing its beginning meanwhile.
+    for (let few = false; !few || !reached(); ) {
+      const blocks = await fetch(verification.height);
+      for (const bytes of blocks) await take(bytes);
+      few = blocks.length <= fewBlocks;
     }
     await store.sync();
     await history.sync();

@@ -314,6 +314,34 @@ describe('trouble', () => {
     });
   });
 
+  it('says so while the log has no room, and goes on when it has', async () => {
+    let full = false;
+    const wrapLog = (log: SharedLog): SharedLog => ({
+      ...bound(log),
+      write: async (token, bytes) => {
+        if (full) {
+          throw new DaybookError('OVERLOADED', 'no room', { details: { limit: 'logSpaceBytes' } });
+        }
+        await log.write(token, bytes);
+      },
+    });
+    await withChannel({ wrapLog }, async (channel) => {
+      full = true;
+      const early = channel.submit(0, [add('k')], 300);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await expect(channel.submit(0, [add('k')])).rejects.toMatchObject({
+        code: 'OVERLOADED',
+        retry: 'same',
+        details: { limit: 'logSpaceBytes' },
+      });
+      expect(statuses(await early)).toEqual(['OUTCOME_UNKNOWN']);
+      full = false;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      expect(statuses(await channel.submit(0, [add('k')]))).toEqual(['committed']);
+      expect(await channel.evaluate(0, 'money', 'read', 'k')).toBe('2');
+    });
+  });
+
   it('goes on when the newest token was lost, and with it writes that everybody waits for', async () => {
     let lost = 0;
     const wrapSequencer = (inner: Sequencer): Sequencer => ({

@@ -162,6 +162,8 @@ class NodeExecutor implements RunningExecutor {
   /** Closed, and nothing is to be done any more. */
   #stopped = false;
   #lastEntryMs = 0;
+  /** The log has no room at present. */
+  #logFull: DaybookError | undefined;
   readonly #unsubscribe: (() => void)[];
   readonly #metrics: Counters = {
     executed: 0,
@@ -226,6 +228,7 @@ class NodeExecutor implements RunningExecutor {
     onOutcome: (index: number, outcome: Outcome) => void,
   ): void {
     if (this.#closed) throw new DaybookError('CLOSED', 'the executor is closing');
+    if (this.#logFull !== undefined) throw this.#logFull;
     const { io, replica } = this.#options;
     const max = this.#options.transactionsMax ?? limits.executorTransactionsMax;
     if (this.#jobs.size + batch.items.length > max) {
@@ -564,7 +567,9 @@ class NodeExecutor implements RunningExecutor {
         await log.write(token, bytes);
         this.#groups.durable(group);
       } catch (error) {
-        const { code } = toDaybookError(error);
+        const { code, details } = toDaybookError(error);
+        // This one is tried again until it gets in; what comes after it had better wait elsewhere.
+        if (details.limit === 'logSpaceBytes') this.#logFull = toDaybookError(error);
         if (code === 'LOG_ADDRESS_TAKEN' || code === 'LOG_TRIMMED') {
           this.#groups.lost(group);
         } else if (code === 'LOG_EPOCH_SEALED') {
@@ -578,6 +583,7 @@ class NodeExecutor implements RunningExecutor {
         delayMs = Math.min(delayMs * 2, sequencerBackoffMsMax);
       }
     }
+    this.#logFull = undefined;
     this.#groups.pump();
     this.#flushApplied();
   }
@@ -750,7 +756,9 @@ class NodeExecutor implements RunningExecutor {
       const nowMs = io.clock.monotonicMs();
       for (const job of this.#jobs.values()) {
         if (job.answered || job.deadlineMs > nowMs) continue;
-        const error = job.onItsWay ? unknownOutcome(job.txId) : conflictError(job);
+        const error = job.onItsWay
+          ? unknownOutcome(job.txId)
+          : (this.#logFull ?? conflictError(job));
         this.#answerError(job, error.toJSON());
         // What has never left is over; the rest ends when its fate is known.
         if (job.attempts === 0) this.#finish(job);

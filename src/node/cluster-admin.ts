@@ -1,6 +1,13 @@
 import { DaybookError } from '../base/index.ts';
-import type { Io, Network } from '../io/index.ts';
-import { currentLeader, type EtcdLog, type Leader, listNodes } from '../log/index.ts';
+import type { Io } from '../io/index.ts';
+import {
+  currentLeader,
+  type EtcdLog,
+  type Layout,
+  type Leader,
+  listNodes,
+  parseEtcdUrl,
+} from '../log/index.ts';
 import {
   type ClusterLogOptions,
   type EtcdTlsFiles,
@@ -28,6 +35,16 @@ export interface ClusterAdmin {
    * @throws {DaybookError} `NOT_FOUND`
    */
   drain(name: string, on: boolean): Promise<void>;
+  /** Which log units there are, and which addresses lie on which. */
+  layout(): Promise<Layout>;
+  /**
+   * Puts what is written from now on onto other log units, or onto the same ones with other members,
+   * while the network is in use.
+   *
+   * @param url - as `parseEtcdUrl`; the prefix is not looked at.
+   * @throws {DaybookError} `CONFIG_INVALID`; `TIMEOUT` when a unit has no majority.
+   */
+  setUnits(url: string): Promise<Layout>;
   close(): Promise<void>;
 }
 
@@ -38,10 +55,10 @@ export async function openClusterAdmin(
   privateTls?: EtcdTlsFiles,
 ): Promise<ClusterAdmin> {
   const network = await privateNetwork(io, privateTls);
-  return clusterAdmin(await openClusterLog(io, options), network);
+  return clusterAdmin(await openClusterLog(io, options), { ...io, network });
 }
 
-function clusterAdmin(log: EtcdLog, network: Network): ClusterAdmin {
+function clusterAdmin(log: EtcdLog, io: Pick<Io, 'network' | 'timers'>): ClusterAdmin {
   const leader = (): Promise<Leader | undefined> => currentLeader(log);
   const members = async (): Promise<readonly Member[]> => membersOf(await listNodes(log));
   return {
@@ -50,7 +67,7 @@ function clusterAdmin(log: EtcdLog, network: Network): ClusterAdmin {
     moveSequencer: async (to) => {
       const present = await leader();
       if (present === undefined) throw new DaybookError('NOT_FOUND', 'no node leads at present');
-      await remoteOrders(network, present.address).handOver(to);
+      await remoteOrders(io, present.address).handOver(to);
     },
     drain: async (name, on) => {
       const member = (await members()).find((each) => each.name === name);
@@ -59,8 +76,10 @@ function clusterAdmin(log: EtcdLog, network: Network): ClusterAdmin {
           details: { node: name },
         });
       }
-      await remoteOrders(network, member.address).drain(on);
+      await remoteOrders(io, member.address).drain(on);
     },
+    layout: () => log.layout(),
+    setUnits: (url) => log.setUnits(parseEtcdUrl(url).units),
     close: () => log.close(),
   };
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError } from '../base/index.ts';
+import { packBlocks } from '../blocks/index.ts';
 import { rpcPeer, type Timer } from '../io/index.ts';
 import {
   depose,
@@ -35,7 +36,8 @@ import {
 import { LeaderSequencer } from './leader-sequencer.ts';
 import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './members.ts';
 import { openNodeId } from './node-id.ts';
-import { type NodeOrders, servePrivately } from './private-service.ts';
+import { otherChains } from './other-chains.ts';
+import { type NodeOrders, remoteOrders, servePrivately } from './private-service.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
 
@@ -62,7 +64,7 @@ export interface ClusterSettings {
 
 /** Settings of {@link startClusterNode}. */
 export interface ClusterNodeOptions
-  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes'> {
+  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes' | 'otherChains'> {
   readonly cluster: ClusterSettings;
   /** False: the network has no sequencer, executors append at the log's tail. */
   readonly sequencer: boolean;
@@ -162,6 +164,9 @@ class ClusterNode implements RunningNode, NodeOrders {
       ...this.#options,
       log: this.#log,
       sequencer: this.#leader,
+      otherChains: otherChains(io, this.#log, () =>
+        this.#members.filter((member) => member.name !== name),
+      ),
       nodes: () =>
         this.#members.map(({ name, gateway, draining, cutOff }) => ({
           name,
@@ -221,6 +226,18 @@ class ClusterNode implements RunningNode, NodeOrders {
 
   followerHolds(): readonly FollowerHold[] {
     return this.#started.followerHolds();
+  }
+
+  async blocks(from: number): Promise<Uint8Array> {
+    return packBlocks(await this.blocksFrom(from));
+  }
+
+  async held(): Promise<number> {
+    return this.#held();
+  }
+
+  blocksFrom(height: number): Promise<readonly Buffer[]> {
+    return this.#started.blocksFrom(height);
   }
 
   config(): ChannelConfig | undefined {
@@ -378,11 +395,29 @@ class ClusterNode implements RunningNode, NodeOrders {
       known?.snapshot !== info.snapshot ||
       neededFrom(known?.followers ?? []) !== neededFrom(info.followers ?? []);
     if (changed) {
-      await this.#registration?.update(info);
+      await this.#registration?.update(info).catch((error: unknown) => {
+        // A log without room takes no news either, and now the trim is wanted most.
+        if (!isDaybookError(error, 'OVERLOADED')) throw error;
+      });
     }
     if (this.#host?.epoch === undefined) return;
-    const before = trimPoint(this.#members, retention, nextAddress);
+    const before = trimPoint(await this.#membersNow(), retention, nextAddress);
     if (before > (await this.#log.start())) await this.#log.trim(asAddress(before));
+  }
+
+  /** The members with what they hold: as they say now, or last said. */
+  #membersNow(): Promise<Member[]> {
+    const { io, name } = this.#options;
+    return Promise.all(
+      this.#members.map(async (member) => {
+        if (member.name === name) return { ...member, held: this.#held() };
+        try {
+          return { ...member, held: await remoteOrders(io, member.address).held() };
+        } catch {
+          return member;
+        }
+      }),
+    );
   }
 
   /** Everything before this address is here to stay. */

@@ -27,7 +27,12 @@ import {
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
-import { chainDirectory, type PeerFiles, startNodeBlocks } from './node-blocks.ts';
+import {
+  chainDirectory,
+  type OtherChains,
+  type PeerFiles,
+  startNodeBlocks,
+} from './node-blocks.ts';
 
 /** Settings of {@link startExecutorNode}. */
 export interface ExecutorNodeOptions {
@@ -50,6 +55,8 @@ export interface ExecutorNodeOptions {
   readonly cursorKeyFile?: string;
   /** Makes blocks and signs them with this identity; without it the node makes none. */
   readonly blocks?: PeerFiles;
+  /** Where blocks come from that the log cannot give any more. */
+  readonly otherChains?: OtherChains;
   /** Serves HTTPS with this certificate and key, PEM files. */
   readonly tls?: TlsFiles;
   /** False: reading needs a signed token, too. Default true. */
@@ -107,10 +114,17 @@ export interface ExecutorNode {
    * @returns the first address that is not in it.
    */
   writeSnapshot(path: string): Promise<Address>;
+  /**
+   * Blocks of the node's chain from a height on, as many as come at a time.
+   *
+   * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`.
+   */
+  blocksFrom(height: number): Promise<readonly Buffer[]>;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
 
+const blocksBytesMark = 4 * 1024 * 1024;
 const foundingWaitMs = 30_000;
 
 /**
@@ -143,6 +157,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
             replica,
             directory: chainDirectory(directory),
             peer: options.blocks,
+            ...(options.otherChains === undefined ? {} : { others: options.otherChains }),
             onEvent,
           });
     const refusing: Refusing = { reason: undefined };
@@ -214,6 +229,18 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       refuse: (reason, waiting = false) => {
         refusing.reason = reason;
         if (reason !== undefined && waiting) executor.refuseWaiting(reason);
+      },
+      blocksFrom: async (height) => {
+        if (blocks === undefined) throw new DaybookError('NOT_FOUND', 'this node makes no blocks');
+        const service = blocks.service();
+        const found: Buffer[] = [];
+        let bytes = 0;
+        for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
+          const block = await service.block(at);
+          bytes += block.length;
+          found.push(block);
+        }
+        return found;
       },
       close: async () => {
         // Ends the long polls, which would hold the gateway.

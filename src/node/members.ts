@@ -18,7 +18,7 @@ export interface Member extends NodeInfo {
   readonly cutOff?: number;
   /** Its newest snapshot: the first address that is not in it; 0 when it has none. */
   readonly snapshot?: number;
-  /** Everything before this address is in its snapshot and in its blocks. */
+  /** Everything before this address is in its snapshot and in its blocks, as it last told. */
   readonly held?: number;
   /** What the followers that asked this node still need of the log. */
   readonly followers?: readonly FollowerHold[];

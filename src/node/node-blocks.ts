@@ -1,13 +1,17 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError, toDaybookError } from '../base/index.ts';
 import {
+  adoptChainInProcess,
+  type BlockBackend,
   type BlockService,
+  type FetchBlocks,
   rowsBefore,
   startBlockProcess,
   startBlockService,
 } from '../blocks/index.ts';
 import type { BlockSource, BlocksHealth } from '../gateway/index.ts';
 import type { Io } from '../io/index.ts';
+import { type Address, asAddress, positionOf } from '../model/index.ts';
 import type { Replica } from '../replica/index.ts';
 
 /** Where the identity lies with which a node signs its blocks; PEM files. */
@@ -17,6 +21,15 @@ export interface PeerFiles {
   readonly keyFile: string;
 }
 
+/** Chains of other nodes, for what the log cannot give any more. */
+export interface OtherChains {
+  /** The first entry that the log still has. */
+  logStart(): Promise<Address>;
+  readonly fetch: FetchBlocks;
+  /** The last blocks that came do not hold. False: nobody else has any. */
+  distrustLast(): boolean;
+}
+
 /** Settings of {@link startNodeBlocks}. */
 export interface NodeBlocksOptions {
   readonly io: Io;
@@ -24,6 +37,8 @@ export interface NodeBlocksOptions {
   /** Absolute path of a directory of its own; the block files lie in `blocks/` below it. */
   readonly directory: string;
   readonly peer: PeerFiles;
+  /** Without it a chain that lacks entries which the log has lost stands still. */
+  readonly others?: OtherChains;
   readonly onEvent: (text: string) => void;
 }
 
@@ -45,11 +60,15 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   const start = async (): Promise<void> => {
     for (let attempt = 1; service === undefined && !stop.signal.aborted; attempt++) {
       try {
-        service = await open(options);
+        service = await open(options, stop.signal, (state) => {
+          failure = state;
+        });
       } catch (error) {
         failure = toDaybookError(error);
+        // While the log cannot be asked, nothing else can be done either.
+        const away = isDaybookError(failure, 'TIMEOUT');
         const again = isDaybookError(failure, 'LOG_LOCKED', 'PEER_UNREACHABLE');
-        if (!again || attempt === openAttemptsMax) {
+        if (!away && (!again || attempt >= openAttemptsMax)) {
           onEvent(`no blocks are made: ${failure.code} ${failure.message}`);
           return;
         }
@@ -58,7 +77,20 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
     }
     failure = undefined;
   };
-  const opening = start();
+  let opening = start();
+  const restart = (): void => {
+    void pause(options.io, trimmedPollMs, stop.signal).then(() => {
+      const stopped = service;
+      if (stop.signal.aborted) return;
+      if (isDaybookError(stopped?.alarm, 'LOG_TRIMMED', 'TIMEOUT')) {
+        onEvent(`blocks begin anew: ${stopped.alarm.message}`);
+        service = undefined;
+        opening = (stopped?.close() ?? Promise.resolve()).then(start);
+        opening.then(restart, restart);
+      } else restart();
+    });
+  };
+  if (options.others !== undefined) opening.then(restart, restart);
   return {
     service: () => {
       if (service !== undefined) return service;
@@ -76,6 +108,7 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
 /** The block process of a node that was killed may take a moment to end. */
 const openAttemptsMax = 20;
 const openPauseMs = 500;
+const trimmedPollMs = 1_000;
 
 function pause(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -89,8 +122,12 @@ function pause(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Pr
   });
 }
 
-async function open(options: NodeBlocksOptions): Promise<BlockService> {
-  const { io, replica, directory, peer } = options;
+async function open(
+  options: NodeBlocksOptions,
+  signal: AbortSignal,
+  onState: (state: DaybookError | undefined) => void,
+): Promise<BlockService> {
+  const { io, replica, directory, peer, others } = options;
   const [certificate, key] = await Promise.all([
     io.disk.readFile(peer.certificateFile),
     io.disk.readFile(peer.keyFile),
@@ -104,9 +141,56 @@ async function open(options: NodeBlocksOptions): Promise<BlockService> {
   return startBlockService({
     io,
     replica,
-    open: () => startBlockProcess(io, { directory, signer }),
+    open: async () => {
+      for (;;) {
+        const backend = await startBlockProcess(io, { directory, signer });
+        const lacks = await lacking(options, backend);
+        if (lacks === undefined || others === undefined) return backend;
+        await backend.close();
+        await adopt(options, others, lacks, signal, onState);
+      }
+    },
     rowBefore: rowsBefore(replica.state),
   });
+}
+
+/** The first entry that there is, when the chain ends before it. */
+async function lacking(
+  { others, replica }: NodeBlocksOptions,
+  { nextAddress }: BlockBackend,
+): Promise<Address | undefined> {
+  if (others === undefined) return undefined;
+  const logStart = await others.logStart();
+  const first = asAddress(Math.max(replica.state.startAddress, logStart));
+  return nextAddress < first ? first : undefined;
+}
+
+/** Takes blocks over from other nodes until the chain reaches `target`. */
+async function adopt(
+  { io, replica, directory, onEvent }: NodeBlocksOptions,
+  others: OtherChains,
+  target: Address,
+  signal: AbortSignal,
+  onState: (state: DaybookError | undefined) => void,
+): Promise<void> {
+  onEvent(`blocks before address ${target} are fetched from other nodes`);
+  onState(
+    new DaybookError('PROOF_NOT_READY', `blocks before address ${target} are fetched and checked`),
+  );
+  const msps = replica.config?.msps ?? [];
+  for (;;) {
+    try {
+      const settings = { directory, target: positionOf(target, 0), msps };
+      const height = await adoptChainInProcess(io, settings, others.fetch, signal);
+      onEvent(`${height} blocks are there and hold`);
+      onState(undefined);
+      return;
+    } catch (error) {
+      const bad = isDaybookError(error, 'PROOF_INVALID', 'MALFORMED');
+      if (!bad || !others.distrustLast()) throw error;
+      onEvent(`blocks of another node are refused: ${error.message}`);
+    }
+  }
 }
 
 function healthOf(

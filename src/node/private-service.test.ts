@@ -6,7 +6,8 @@ import { DevelopmentCa } from './dev-ca.ts';
 import { type NodeOrders, remoteOrders, servePrivately } from './private-service.ts';
 
 const nowMs = Date.UTC(2024, 0, 1);
-const plain = realIo().network;
+const io = realIo();
+const plain = io.network;
 const given: unknown[] = [];
 const orders: NodeOrders = {
   handOver: async (successor) => {
@@ -17,6 +18,8 @@ const orders: NodeOrders = {
     given.push(['drain', on]);
   },
   snapshotPiece: async (address, offset) => Buffer.from(`${address}+${offset}`),
+  blocks: async (from) => Buffer.from(`from ${from}`),
+  held: async () => 2 ** 40,
 };
 let own: NetworkTls;
 let foreign: NetworkTls;
@@ -49,7 +52,7 @@ async function serve(network: typeof plain): Promise<string> {
 }
 
 test('orders arrive, and their errors come back', async () => {
-  const node = remoteOrders(plain, await serve(plain));
+  const node = remoteOrders(io, await serve(plain));
   await node.handOver(undefined);
   await node.handOver('two');
   await node.drain(true);
@@ -61,16 +64,18 @@ test('orders arrive, and their errors come back', async () => {
     ['drain', false],
   ]);
   expect(Buffer.from(await node.snapshotPiece(asAddress(7), 9)).toString()).toBe('7+9');
+  expect(Buffer.from(await node.blocks(5)).toString()).toBe('from 5');
+  expect(await node.held()).toBe(2 ** 40);
   await expect(node.handOver('nobody')).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
 
 test('under TLS only those with a certificate of the same authority are heard', async () => {
   const address = await serve(tlsNetwork(own));
-  await remoteOrders(tlsNetwork(own), address).drain(true);
+  await remoteOrders({ ...io, network: tlsNetwork(own) }, address).drain(true);
   expect(given).toEqual([['drain', true]]);
   const strangers = [tlsNetwork(foreign), tlsNetwork({ ...foreign, ca: own.ca }), plain];
   for (const network of strangers) {
-    await expect(remoteOrders(network, address).drain(false)).rejects.toMatchObject({
+    await expect(remoteOrders({ ...io, network }, address).drain(false)).rejects.toMatchObject({
       code: 'PEER_UNREACHABLE',
     });
   }

@@ -1,5 +1,5 @@
 import { ByteReader, ByteWriter, DaybookError } from '../base/index.ts';
-import { type Network, type RpcPeer, rpcPeer } from '../io/index.ts';
+import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import { type Sequencer, serveSequencer } from '../sequencer/index.ts';
 
@@ -21,9 +21,18 @@ export interface NodeOrders {
    * @throws {DaybookError} `NOT_FOUND` when the node does not hold it (any more).
    */
   snapshotPiece(address: Address, offset: number): Promise<Uint8Array>;
+  /**
+   * Blocks of the node's chain from a height on, as many as come at a time; none when it has no more.
+   *
+   * @returns see `packBlocks`.
+   * @throws {DaybookError} `NOT_FOUND` when it makes none.
+   */
+  blocks(from: number): Promise<Uint8Array>;
+  /** The address before which everything is here to stay, in a snapshot and in blocks. */
+  held(): Promise<number>;
 }
 
-const methods = { handOver: 220, drain: 221, snapshotPiece: 222 } as const;
+const methods = { handOver: 220, drain: 221, snapshotPiece: 222, blocks: 223, held: 224 } as const;
 
 /** Answers one connection. */
 export function servePrivately(
@@ -46,15 +55,27 @@ export function servePrivately(
     const reader = new ByteReader(payload, 'snapshot request');
     return [await orders.snapshotPiece(asAddress(reader.u64()), reader.u64())];
   });
+  peer.handle(methods.blocks, async (payload) => [
+    await orders.blocks(new ByteReader(payload, 'blocks request').u64()),
+  ]);
+  peer.handle(methods.held, async () => [new ByteWriter(8).u64(await orders.held()).view()]);
 }
 
-/** Gives orders to the node at a private address. */
-export function remoteOrders(network: Network, address: string): NodeOrders {
+/** A node that does not answer for so long will not. */
+const answerTimeoutMs = 15_000;
+
+/**
+ * Gives orders to the node at a private address. They throw what the node throws, and
+ * `PEER_UNREACHABLE` when there is no way to it, or no answer.
+ */
+export function remoteOrders(io: Pick<Io, 'network' | 'timers'>, address: string): NodeOrders {
   const call = async (method: number, payload: Uint8Array): Promise<Buffer> => {
-    const peer = rpcPeer(await network.connect(address));
+    const peer = rpcPeer(await io.network.connect(address));
+    const timer = io.timers.after(answerTimeoutMs, () => peer.close(), { keepAlive: true });
     try {
       return await peer.call(method, [payload]);
     } finally {
+      timer.cancel();
       peer.close();
     }
   };
@@ -67,5 +88,7 @@ export function remoteOrders(network: Network, address: string): NodeOrders {
     },
     snapshotPiece: (snapshot, offset) =>
       call(methods.snapshotPiece, new ByteWriter(16).u64(snapshot).u64(offset).view()),
+    blocks: (from) => call(methods.blocks, new ByteWriter(8).u64(from).view()),
+    held: async () => new ByteReader(await call(methods.held, new Uint8Array()), 'held').u64(),
   };
 }

@@ -114,7 +114,7 @@ async function fetchSnapshot(options: CatchUpOptions, start: Address): Promise<v
     const wanted = asAddress(snapshot ?? 0);
     const path = `${snapshots.path(wanted)}.fetching`;
     try {
-      await download(io, remoteOrders(io.network, address), wanted, path);
+      await download(io, remoteOrders(io, address), wanted, path);
       await checkSnapshot(io.disk, path);
       await snapshots.add(path, wanted);
       onEvent(`fetched the snapshot at ${wanted} from ${name}`);

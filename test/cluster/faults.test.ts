@@ -1,34 +1,48 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type * as NodeRoom from '../../src/node/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { built } from '../process/built.ts';
 import { Ledger } from './ledger.ts';
+
+const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 
 /*
  * Bad days of a network over etcd while tellers transfer money: nothing acknowledged may be lost,
- * nothing may take effect twice, and service comes back by itself.
+ * nothing may take effect twice, all nodes end with the same balances and the same blocks, and
+ * service comes back by itself.
  */
 
 describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 180_000 }, () => {
   let etcd: Cluster;
   let ledger: Ledger;
+  let closed = false;
 
-  beforeEach(async () => {
+  beforeAll(async () => {
     etcd = await startCluster();
     await etcd.leader();
-  }, 30_000);
-  afterEach(async () => {
-    await ledger?.close();
-    await etcd.stop();
+    ledger = await Ledger.start(etcd, { blocks: true, tickIntervalMs: 500 });
+  }, 60_000);
+  afterAll(async () => {
+    if (!closed) await ledger?.close();
+    await etcd?.stop();
   }, 60_000);
 
+  async function executorPid(at: number): Promise<number> {
+    const { executors } = await ledger.network.status();
+    return executors[at]?.pid ?? 0;
+  }
+
   test('kill -9 of each executor, and of each member of etcd in turn', async () => {
-    ledger = await Ledger.start(etcd);
     const tellers = ledger.tellers(12);
     const stalls: number[] = [];
     for (let turn = 0; turn < 3; turn++) {
       await tellers.more(50);
-      const pid = (await ledger.network.status()).executors[turn]?.pid;
-      if (pid !== undefined) process.kill(pid, 'SIGKILL');
+      kill(await executorPid(turn), 'SIGKILL');
       await tellers.more(50);
       tellers.takeStallMs();
       await etcd.kill(turn);
@@ -41,47 +55,109 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 180_000 }, (
     expect(await tellers.settle()).toEqual([]);
   });
 
-  test('a majority of etcd killed and brought back; executors that were paused meanwhile', async () => {
-    ledger = await Ledger.start(etcd);
+  test('kill -9 of what makes blocks, on every node', async () => {
+    const tellers = ledger.tellers(6);
+    await tellers.more(100);
+    for (let turn = 0; turn < 3; turn++) {
+      const pid = childOf(await executorPid(turn), 'block-process-main');
+      expect(pid).toBeGreaterThan(0);
+      tellers.takeStallMs();
+      kill(pid, 'SIGKILL');
+      await tellers.more(50);
+      // Commits do not wait for blocks.
+      expect(tellers.takeStallMs()).toBeLessThan(2_000);
+    }
+    expect(await tellers.settle()).toEqual([]);
+  });
+
+  test('a majority of etcd killed and brought back; an executor that was paused meanwhile', async () => {
     const tellers = ledger.tellers(12);
     await tellers.more(100);
-    const { executors } = await ledger.network.status();
     await Promise.all([etcd.kill(0), etcd.kill(1)]);
-    const pid = executors[2]?.pid ?? 0;
-    process.kill(pid, 'SIGSTOP');
+    const pid = await executorPid(2);
+    kill(pid, 'SIGSTOP');
     await sleep(3_000);
     etcd.start(0);
     etcd.start(1);
     await sleep(500);
-    process.kill(pid, 'SIGCONT');
+    kill(pid, 'SIGCONT');
     await tellers.more(200, 60_000);
     expect(await tellers.settle()).toEqual([]);
   });
 
+  test('a second node of a name that is in use is refused', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'daybook-same-'));
+    const { log, privateHost } = { log: { url: ledger.url }, privateHost: '127.0.0.1' };
+    await expect(
+      startNetwork({
+        directory,
+        executors: 1,
+        httpPort: 0,
+        blocks: false,
+        cluster: { log, privateHost, privatePort: 0 },
+      }),
+    ).rejects.toMatchObject({ code: 'NODE_NAME_TAKEN' });
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  test('a log unit is added and removed while the network is in use', async () => {
+    const more = await startCluster({ members: 1 });
+    await more.leader();
+    const tellers = ledger.tellers(6);
+    await tellers.more(50);
+    const present = etcd.endpoints.join();
+    const both = await ledger.admin.setUnits(`etcd://${present};${more.endpoints.join()}`);
+    expect(both.segments.at(-1)?.units).toHaveLength(2);
+    await tellers.more(100);
+    const again = await ledger.admin.setUnits(`etcd://${present}`);
+    expect(again.segments.map(({ units }) => units.length)).toEqual([1, 2, 1]);
+    await tellers.more(100);
+    expect(await tellers.settle()).toEqual([]);
+    // What lies on the unit that left is still needed.
+    await ledger.close();
+    closed = true;
+    await more.stop();
+  });
+
   test('the sequencer moves on by the clock while executors die', async () => {
-    ledger = await Ledger.start(etcd, { rotateMs: 1_500 });
-    const tellers = ledger.tellers(12);
+    const other = await Ledger.start(etcd, { rotateMs: 1_500 });
+    const tellers = other.tellers(12);
     const leaders = new Set<string>();
     for (let round = 0; round < 6; round++) {
-      leaders.add((await ledger.leader()).name);
+      leaders.add((await other.leader()).name);
       if (round % 2 === 1) {
-        const pid = (await ledger.network.status()).executors[round % 3]?.pid;
-        if (pid !== undefined) process.kill(pid, 'SIGKILL');
+        kill((await other.network.status()).executors[round % 3]?.pid ?? 0, 'SIGKILL');
       }
       await tellers.more(50);
       await sleep(1_000);
     }
     expect(leaders.size).toBeGreaterThan(1);
     expect(await tellers.settle()).toEqual([]);
+    await other.close();
   });
 
   test('without a sequencer: executors append at the tail', async () => {
-    ledger = await Ledger.start(etcd, { sequencer: false });
-    const tellers = ledger.tellers(6);
+    const other = await Ledger.start(etcd, { sequencer: false });
+    const tellers = other.tellers(6);
     await tellers.more(150);
-    const pid = (await ledger.network.status()).executors[0]?.pid;
-    if (pid !== undefined) process.kill(pid, 'SIGKILL');
+    kill((await other.network.status()).executors[0]?.pid ?? 0, 'SIGKILL');
     await tellers.more(150);
     expect(await tellers.settle()).toEqual([]);
+    await other.close();
   });
 });
+
+/** A process that is just being started again has no id: nothing is killed then. */
+function kill(pid: number, signal: NodeJS.Signals): void {
+  if (pid > 0) process.kill(pid, signal);
+}
+
+/** The child process of `parent` that runs a module of this name; 0: there is none. */
+function childOf(parent: number, module: string): number {
+  const text = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' });
+  for (const line of text.split('\n')) {
+    const [, pid, of, args = ''] = /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [];
+    if (Number(of) === parent && args.includes(module)) return Number(pid);
+  }
+  return 0;
+}

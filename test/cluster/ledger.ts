@@ -9,6 +9,7 @@ import type * as NodeRoom from '../../src/node/index.ts';
 import type { Cluster } from '../etcd/cluster.ts';
 import { built, root } from '../process/built.ts';
 import { discrepancies, startTellers, type Told } from '../process/transfers.ts';
+import { differentBlocks } from './chains.ts';
 
 const { openClusterAdmin, startNetwork } = (await import(
   built('src/node/index.js')
@@ -20,16 +21,21 @@ export class Ledger {
   readonly network: NodeRoom.Network;
   readonly client: Client;
   readonly admin: NodeRoom.ClusterAdmin;
+  /** Of the log. */
+  readonly url: string;
   readonly #directory: string;
+  #tellers = 0;
 
   private constructor(
     directory: string,
+    url: string,
     network: NodeRoom.Network,
     client: Client,
     admin: NodeRoom.ClusterAdmin,
     events: string[],
   ) {
     this.admin = admin;
+    this.url = url;
     this.#directory = directory;
     this.network = network;
     this.client = client;
@@ -63,12 +69,13 @@ export class Ledger {
     const client = await connect({ gateways, channel, signer, deadlineMs: 60_000 });
     await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
     const admin = await openClusterAdmin(realIo(), log);
-    return new Ledger(directory, network, client, admin, events);
+    return new Ledger(directory, log.url, network, client, admin, events);
   }
 
   /** Tellers, and a watch on the longest time without an acknowledgement. */
   tellers(count: number): Tellers {
-    return new Tellers(this, startTellers(this.client, count));
+    // Everybody begins with accounts of their own.
+    return new Tellers(this, startTellers(this.client, count, `${this.#tellers++}-`));
   }
 
   /** Name and process of the node that leads; waits until one does. */
@@ -107,15 +114,15 @@ export class Ledger {
   }
 
   /**
-   * What is wrong: with any transfer, as one of the nodes sees it, or with the balances of any node,
-   * each asked alone.
+   * What is wrong: with any transfer, as one of the nodes sees it, with the balances of any node,
+   * each asked alone, or with the blocks of any.
    */
-  async wrong(told: readonly Told[]): Promise<string[]> {
+  async wrong(told: readonly Told[], prefix: string): Promise<string[]> {
     await this.level();
-    const found = await discrepancies(this.client, told);
+    const found = await discrepancies(this.client, told, prefix);
     const accounts = [
-      ...told.map((_, teller) => `teller${teller}`),
-      ...Array.from({ length: 4 }, (_, common) => `common${common}`),
+      ...told.map((_, teller) => `${prefix}teller${teller}`),
+      ...Array.from({ length: 4 }, (_, common) => `${prefix}common${common}`),
     ];
     const books: string[] = [];
     for (const gateway of this.network.gateways) {
@@ -128,6 +135,9 @@ export class Ledger {
       await one.close();
     }
     if (new Set(books).size > 1) found.push(`balances differ: ${books.join(' and ')}`);
+    const { executors } = await this.network.status();
+    const makesBlocks = executors.some(({ status }) => status?.blocks !== undefined);
+    if (makesBlocks) found.push(...(await differentBlocks(this.network.gateways)));
     return found;
   }
 
@@ -190,7 +200,7 @@ class Tellers {
   async settle(): Promise<string[]> {
     clearInterval(this.#watch);
     await this.#tellers.stop();
-    return this.#ledger.wrong(this.#tellers.told);
+    return this.#ledger.wrong(this.#tellers.told, this.#tellers.prefix);
   }
 }
 

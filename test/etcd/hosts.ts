@@ -7,11 +7,13 @@ import { execFileSync } from 'node:child_process';
 export class Hosts {
   readonly #name: string;
   readonly #net: string;
+  readonly #private: string;
   readonly #count: number;
 
   private constructor(count: number) {
     this.#name = `db${process.pid.toString(36)}`;
     this.#net = `10.213.${process.pid % 250}`;
+    this.#private = `10.214.${process.pid % 250}`;
     this.#count = count;
   }
 
@@ -35,6 +37,22 @@ export class Hosts {
       address: this.#address(index),
       command: ['ip', 'netns', 'exec', this.#host(index)],
     }));
+  }
+
+  /** An address of the host on a second network, over the same link. */
+  privateAddress(index: number): string {
+    return `${this.#private}.${index + 2}`;
+  }
+
+  /** Nothing gets through between two hosts on the second network any more; the first one stays. */
+  cutPrivately(a: number, b: number): void {
+    ip('-n', this.#host(a), 'route', 'add', 'blackhole', `${this.privateAddress(b)}/32`);
+    ip('-n', this.#host(b), 'route', 'add', 'blackhole', `${this.privateAddress(a)}/32`);
+  }
+
+  healPrivately(a: number, b: number): void {
+    ip('-n', this.#host(a), 'route', 'del', 'blackhole', `${this.privateAddress(b)}/32`);
+    ip('-n', this.#host(b), 'route', 'del', 'blackhole', `${this.privateAddress(a)}/32`);
   }
 
   /** Nothing gets through to or from this host any more, and nobody is told. */
@@ -64,6 +82,7 @@ export class Hosts {
   #make(): void {
     ip('link', 'add', this.#name, 'type', 'bridge');
     ip('addr', 'add', `${this.#net}.1/24`, 'dev', this.#name);
+    ip('addr', 'add', `${this.#private}.1/24`, 'dev', this.#name);
     ip('link', 'set', this.#name, 'up');
     for (let index = 0; index < this.#count; index++) {
       const [host, link] = [this.#host(index), this.#link(index)];
@@ -71,6 +90,7 @@ export class Hosts {
       ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', host);
       ip('link', 'set', link, 'master', this.#name, 'up');
       ip('-n', host, 'addr', 'add', `${this.#address(index)}/24`, 'dev', 'eth0');
+      ip('-n', host, 'addr', 'add', `${this.privateAddress(index)}/24`, 'dev', 'eth0');
       ip('-n', host, 'link', 'set', 'eth0', 'up');
       ip('-n', host, 'link', 'set', 'lo', 'up');
     }

@@ -3,10 +3,18 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connect } from '../../src/client/index.ts';
+import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
 import { openEtcdLog } from '../../src/log/etcd/index.ts';
 import { asAddress } from '../../src/model/index.ts';
+import type * as NodeRoom from '../../src/node/index.ts';
+import { built, root } from '../process/built.ts';
 import { type Cluster, etcdAvailable, startCluster } from './cluster.ts';
+
+const { openClusterAdmin, startNetwork } = (await import(
+  built('src/node/index.js')
+)) as typeof NodeRoom;
 
 const io = realIo();
 
@@ -22,7 +30,7 @@ function opensslAvailable(): boolean {
 
 describe.skipIf(!etcdAvailable() || !opensslAvailable())(
   'etcd with TLS and users',
-  { timeout: 30_000 },
+  { timeout: 60_000 },
   () => {
     let directory: string;
     let cluster: Cluster;
@@ -161,6 +169,53 @@ describe.skipIf(!etcdAvailable() || !opensslAvailable())(
         const opening = openEtcdLog(io, { ...plain, ...(tls ? { tls } : {}), callTimeoutMs: 1000 });
         await expect(opening).rejects.toMatchObject({ code: 'TIMEOUT' });
       }
+    });
+
+    test('a whole network: TLS and a user towards etcd, TLS between nodes and towards clients', async () => {
+      writeFileSync(file('password'), 'secret\n');
+      const tls = { ca: file('ca.crt'), certificate: file('client.crt'), key: file('client.key') };
+      const log = {
+        url: `etcds://${cluster.endpoints.join()}/network`,
+        tls,
+        user: 'root',
+        passwordFile: file('password'),
+      };
+      const network = await startNetwork({
+        directory: join(directory, 'network'),
+        executors: 2,
+        httpPort: 0,
+        blocks: false,
+        tls: { certificateFile: file('server.crt'), keyFile: file('server.key') },
+        cluster: { log, privateHost: '127.0.0.1', privatePort: 0, privateTls: tls },
+      });
+      const { gateways, channel, signer } = network;
+      expect(gateways.map((gateway) => new URL(gateway).protocol)).toEqual(['https:', 'https:']);
+      const client = await connect({
+        gateways,
+        channel,
+        signer,
+        tls: { ca: pem('ca.crt').toString() },
+      });
+      await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
+      // Both nodes, so that one of them asks the other one's sequencer.
+      for (let round = 0; round < 6; round++) {
+        await client.submit('bench', 'move', ['payer', `payee${round}`, '1']);
+      }
+      expect((await client.evaluate('bench', 'read', ['payer'])).text()).toBe('-6');
+      const { executors } = await network.status();
+      expect(executors.every(({ status }) => (status?.executor.committed ?? 0) > 0)).toBe(true);
+      // Orders are taken from those with a certificate only.
+      const stranger = await openClusterAdmin(io, log);
+      await expect(stranger.drain('executor-2', true)).rejects.toMatchObject({
+        code: 'PEER_UNREACHABLE',
+      });
+      await stranger.close();
+      const admin = await openClusterAdmin(io, log, tls);
+      await admin.drain('executor-2', true);
+      expect((await admin.members()).map(({ draining }) => draining)).toEqual([false, true]);
+      await admin.close();
+      await client.close();
+      await network.close();
     });
   },
 );

@@ -11,22 +11,23 @@ export interface Told {
 }
 
 /**
- * Tellers that move 1 from an account of their own to a common one, one call after the other, as
- * fast as they are answered, until `stop`. So an account's balance tells how many transfers of its
- * teller took effect.
+ * Tellers that move 1 from an account of their own to a common one, one call after the other, as fast
+ * as they are answered, until `stop`. So an account's balance tells how many transfers of its teller
+ * took effect. Accounts are named with `prefix`.
  */
 export function startTellers(
   client: Client,
   count: number,
-): { readonly told: readonly Told[]; stop(): Promise<void> } {
+  prefix = '',
+): { readonly told: readonly Told[]; readonly prefix: string; stop(): Promise<void> } {
   let stopped = false;
   const told = Array.from({ length: count }, (): Told => ({ acknowledged: [], unknown: 0 }));
   const running = told.map(async (mine, teller) => {
     while (!stopped) {
       try {
         const { txId, position } = await client.submit('bench', 'move', [
-          `teller${teller}`,
-          `common${teller % 4}`,
+          `${prefix}teller${teller}`,
+          `${prefix}common${teller % 4}`,
           '1',
         ]);
         mine.acknowledged.push({ txId, position });
@@ -40,6 +41,7 @@ export function startTellers(
   });
   return {
     told,
+    prefix,
     stop: async () => {
       stopped = true;
       await Promise.all(running);
@@ -51,13 +53,17 @@ export function startTellers(
  * Compares what tellers were told with the ledger: every acknowledged transfer is there, at its
  * position, none took effect twice, and no money was made or lost. Returns what is wrong.
  */
-export async function discrepancies(client: Client, told: readonly Told[]): Promise<string[]> {
+export async function discrepancies(
+  client: Client,
+  told: readonly Told[],
+  prefix = '',
+): Promise<string[]> {
   const wrong: string[] = [];
   const balance = async (account: string): Promise<number> =>
     Number((await client.evaluate('bench', 'read', [account])).text());
   let total = 0;
   for (const [teller, { acknowledged, unknown }] of told.entries()) {
-    const effects = -(await balance(`teller${teller}`));
+    const effects = -(await balance(`${prefix}teller${teller}`));
     total -= effects;
     if (effects < acknowledged.length || effects > acknowledged.length + unknown) {
       wrong.push(
@@ -66,7 +72,7 @@ export async function discrepancies(client: Client, told: readonly Told[]): Prom
       );
     }
   }
-  for (let common = 0; common < 4; common++) total += await balance(`common${common}`);
+  for (let common = 0; common < 4; common++) total += await balance(`${prefix}common${common}`);
   if (total !== 0) wrong.push(`money made or lost: ${total}`);
   const positions = new Set<number>();
   for (const { txId, position } of told.flatMap(({ acknowledged }) => acknowledged)) {

@@ -10,6 +10,7 @@ import {
 } from '../context.ts';
 import { entryLines, type LogEntryDocument } from '../log-text.ts';
 import { addLogCopy } from './log-copy.ts';
+import { addLogUnits } from './log-units.ts';
 
 interface TailOptions extends NetworkOptions {
   readonly from?: number;
@@ -50,6 +51,7 @@ export function logCommand(context: CliContext): Command {
       withClient(context, options, ({ client }) => tail(context, client, options)),
     );
   addLogCopy(command, context);
+  addLogUnits(command, context);
   return command;
 }
 

@@ -1,0 +1,49 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { decodeBlock, decodeSignedMetadata } from '../../src/blocks/index.ts';
+
+/** Waits until it holds; a minute at most. */
+export async function until(holds: () => Promise<boolean>): Promise<void> {
+  const untilMs = performance.now() + 60_000;
+  while (!(await holds())) {
+    if (performance.now() > untilMs) throw new Error('not in time');
+    await sleep(100);
+  }
+}
+
+/**
+ * Waits until every node has the block that is now the newest of any, and compares all blocks of all
+ * nodes, byte for byte but for the signatures. Returns what differs.
+ *
+ * @param gateways - their URLs.
+ */
+export async function differentBlocks(gateways: readonly string[]): Promise<string[]> {
+  const heights = async (): Promise<number[]> => Promise.all(gateways.map(heightAt));
+  const top = Math.max(...(await heights())) - 1;
+  try {
+    await until(async () => Math.min(...(await heights())) > top);
+  } catch {
+    return [`blocks of the nodes end at ${(await heights()).join()}`];
+  }
+  const different: string[] = [];
+  for (let height = 0; height <= top; height++) {
+    const shown = await Promise.all(gateways.map((gateway) => blockAt(gateway, height)));
+    if (new Set(shown).size > 1) different.push(`block ${height} is not the same on all nodes`);
+  }
+  return different;
+}
+
+/** 0 while the node has no chain to show. */
+async function heightAt(gateway: string): Promise<number> {
+  const answer = await fetch(`${gateway}/v1/channels/main/blocks?limit=1`);
+  const { height } = (await answer.json()) as { height?: number };
+  return height ?? 0;
+}
+
+async function blockAt(gateway: string, height: number): Promise<string> {
+  const answer = await fetch(`${gateway}/v1/channels/main/blocks/${height}`);
+  const bytes = Buffer.from(await answer.arrayBuffer());
+  if (!answer.ok) throw new Error(`no block ${height} from ${gateway}: ${bytes.toString()}`);
+  const { header, envelopes, metadata } = decodeBlock(bytes);
+  const { value } = decodeSignedMetadata(metadata[0] as Buffer);
+  return JSON.stringify([header, envelopes, value, metadata.slice(1)]);
+}
