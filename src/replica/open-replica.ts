@@ -72,8 +72,9 @@ class FollowingReplica implements Replica {
   #alarm: DaybookError | undefined;
   #running: Promise<void> = Promise.resolve();
   #holeTimer: Timer | undefined;
-  /** Everything before this address was granted, as far as anybody said. */
+  /** Everything before this address was granted, as was said last, and when. */
   #granted = asAddress(0);
+  #grantedMs = Number.NEGATIVE_INFINITY;
   /** While holes are being closed: everything before it was granted a whole `holeTimeoutMs` ago. */
   #overdue: Address | undefined;
 
@@ -185,7 +186,8 @@ class FollowingReplica implements Replica {
   }
 
   expect(end: Address): void {
-    if (end > this.#granted) this.#granted = end;
+    this.#granted = end;
+    this.#grantedMs = this.#io.clock.monotonicMs();
   }
 
   status(txId: TxId): TransactionStatus | undefined {
@@ -336,7 +338,9 @@ class FollowingReplica implements Replica {
 
   async #fillHoles(first: Address): Promise<void> {
     try {
-      const end = Math.max(await this.#log.tail(), this.#granted);
+      // Who waits for a grant goes on asking; what was said long ago may be of a reign that is over.
+      const isNews = this.#io.clock.monotonicMs() - this.#grantedMs < this.#holeTimeoutMs;
+      const end = Math.max(await this.#log.tail(), isNews ? this.#granted : 0);
       const overdue = Math.max(first + 1, this.#overdue ?? 0);
       this.#overdue = end > first ? asAddress(end) : undefined;
       const fills: Promise<void>[] = [];

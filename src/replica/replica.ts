@@ -77,7 +77,7 @@ export interface Replica {
 
   /**
    * Tells that everything before `end` was granted to somebody. What of it stays unwritten is closed
-   * like any hole, though no entry stands behind it.
+   * like any hole, though no entry stands behind it, as long as this is told again and again.
    */
   expect(end: Address): void;
 
