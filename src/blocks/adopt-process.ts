@@ -20,7 +20,7 @@ export const adoptionMethods = {
 export async function adoptChainInProcess(
   io: Pick<Io, 'processes'>,
   options: AdoptionOptions,
-  fetch: FetchBlocks,
+  blocksFrom: FetchBlocks,
   signal: AbortSignal,
 ): Promise<number> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
@@ -33,7 +33,7 @@ export async function adoptChainInProcess(
   try {
     const peer = rpcPeer(child.connection);
     peer.handle(adoptionMethods.fetch, async (payload) => [
-      packBlocks(await fetch(new ByteReader(payload, 'height').u64())),
+      packBlocks(await blocksFrom(new ByteReader(payload, 'height').u64())),
     ]);
     const answer = await peer.call(adoptionMethods.adopt, [Buffer.from(JSON.stringify(options))]);
     return new ByteReader(answer, 'height').u64();

@@ -32,12 +32,12 @@ export type FetchBlocks = (height: number) => Promise<readonly Buffer[]>;
  *
  * @returns number of blocks.
  * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED` with `details.height`: a block that does not
- *   hold; what `fetch` throws.
+ *   hold; what `blocksFrom` throws.
  */
 export async function adoptChain(
   io: Pick<Io, 'disk'>,
   options: AdoptionOptions,
-  fetch: FetchBlocks,
+  blocksFrom: FetchBlocks,
 ): Promise<number> {
   const { directory } = options;
   await io.disk.makeDirectory(directory);
@@ -45,7 +45,7 @@ export async function adoptChain(
   try {
     const store = await openBlockStore({ disk: io.disk, directory: `${directory}/blocks` });
     try {
-      return await adopt(io, options, store, fetch);
+      return await adopt(io, options, store, blocksFrom);
     } finally {
       await store.close();
     }
@@ -58,7 +58,7 @@ async function adopt(
   io: Pick<Io, 'disk'>,
   { directory, target, msps }: AdoptionOptions,
   store: BlockStore,
-  fetch: FetchBlocks,
+  blocksFrom: FetchBlocks,
 ): Promise<number> {
   const history = await HistoryFiles.open(io.disk, directory);
   const buckets = openBucketStore(`${directory}/tree`);
@@ -88,7 +88,7 @@ async function adopt(
       verification.point.position >= target && verification.pendingUpdates.length === 0;
     // As far as others are, for the log goes on losing its beginning meanwhile.
     for (let few = false; !few || !reached(); ) {
-      const blocks = await fetch(verification.height);
+      const blocks = await blocksFrom(verification.height);
       for (const bytes of blocks) await take(bytes);
       few = blocks.length <= fewBlocks;
     }
