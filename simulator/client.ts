@@ -1,6 +1,6 @@
-import { ByteWriter, type ErrorJson, toDaybookError } from '../src/base/index.ts';
+import { ByteWriter, toDaybookError } from '../src/base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
-import { decodeBatch, type Outcome, signBatch } from '../src/model/index.ts';
+import { OutcomeReader, signBatch, type WireOutcome } from '../src/model/index.ts';
 import type { Cluster } from './cluster.ts';
 import { submitMethod } from './executor-machine.ts';
 import { simulatedSigner } from './identity.ts';
@@ -21,8 +21,8 @@ export interface CallHistory {
   readonly txId: string;
   readonly functionName: string;
   readonly submittedUs: number;
-  answeredUs?: number;
-  outcome?: Outcome;
+  answeredUs: number | undefined;
+  outcome: WireOutcome | undefined;
   /** Sent more than once, or an answer was lost: what it says about failure is not the last word. */
   attempts: number;
 }
@@ -54,7 +54,7 @@ export class SimClient {
   ): Promise<readonly CallHistory[]> {
     const { world } = this.#cluster;
     const { config } = this.#cluster;
-    const { bytes } = signBatch(
+    const { bytes, txIds } = signBatch(
       simulatedSigner,
       config.channel,
       this.#io.random.bytes(16),
@@ -71,15 +71,19 @@ export class SimClient {
         ...(orderingKey === undefined ? {} : { orderingKey }),
       })),
     );
-    const histories = decodeBatch(bytes).items.map(
-      ({ txId }, index): CallHistory => ({
-        txId: Buffer.from(txId).toString('hex'),
+    const histories: CallHistory[] = [];
+    for (let index = 0; index < txIds.length; index++) {
+      const call: CallHistory = {
+        txId: txIds[index] as string,
         functionName: calls[index]?.functionName ?? '',
         submittedUs: world.nowUs,
+        answeredUs: undefined,
+        outcome: undefined,
         attempts: 0,
-      }),
-    );
-    this.history.push(...histories);
+      };
+      histories.push(call);
+      this.history.push(call);
+    }
     this.outstanding++;
     const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
     let node = options.node ?? world.chance.below(this.#cluster.nodes.length);
@@ -104,7 +108,7 @@ export class SimClient {
     histories: readonly CallHistory[],
   ): Promise<boolean> {
     const address = this.#cluster.nodes[node]?.address ?? '';
-    let answer: Outcome[];
+    let answer: Buffer;
     try {
       const peer = await this.#peer(address);
       const header = new ByteWriter(4).u32(Math.ceil(leftMs)).view();
@@ -114,7 +118,7 @@ export class SimClient {
         peer.close();
       });
       try {
-        answer = JSON.parse((await call).toString()) as Outcome[];
+        answer = await call;
       } finally {
         timer.cancel();
       }
@@ -122,17 +126,17 @@ export class SimClient {
       return toDaybookError(error).retry !== 'never';
     }
     let retry = false;
-    for (const [index, outcome] of answer.entries()) {
+    new OutcomeReader(histories.length, (index, outcome) => {
       const history = histories[index];
-      if (history === undefined) continue;
+      if (history === undefined) return;
       if (outcome.status === 'committed') {
         history.outcome = outcome;
         history.answeredUs ??= this.#cluster.world.nowUs;
       } else if (history.outcome === undefined) {
-        if (isFinal(outcome.error)) history.outcome = outcome;
+        if (outcome.error.retry === 'never') history.outcome = outcome;
         else retry = true;
       }
-    }
+    }).push(answer);
     return retry;
   }
 
@@ -146,8 +150,4 @@ export class SimClient {
     this.#peers.set(address, peer);
     return peer;
   }
-}
-
-function isFinal({ retry }: ErrorJson): boolean {
-  return retry === 'never';
 }

@@ -1,11 +1,13 @@
 import { type ChannelConfig, channelConfigDefaults } from '../src/model/index.ts';
 import { SimClient } from './client.ts';
+import { bulkRowCount } from './contracts.ts';
 import { ExecutorMachine } from './executor-machine.ts';
 import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutants.ts';
 import { Oracle } from './oracle.ts';
 import { SimNetwork } from './sim-network.ts';
+import type { Workload } from './workload.ts';
 import type { World } from './world.ts';
 
 /** One simulated network: the machine of the log, executor machines, clients. */
@@ -18,6 +20,7 @@ export interface Cluster {
   readonly logMachine: LogMachine;
   readonly nodes: readonly ExecutorMachine[];
   readonly clients: readonly SimClient[];
+  readonly workload: Workload;
   /** Units of money that the workload began with. */
   money: number;
 }
@@ -26,6 +29,7 @@ export interface Cluster {
 export interface ClusterSize {
   readonly nodes: number;
   readonly clients: number;
+  readonly workload: Workload;
 }
 
 /** Builds a cluster; nothing runs yet. */
@@ -41,9 +45,14 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     access: { submit: names, deploy: names, administer: names },
     exclusiveControl: chance.pick(['transaction', 'batch', 'interleaved'] as const),
     blocks: {
-      recordsMax: chance.between(5, 60),
+      recordsMax: size.workload.kind === 'load' ? 500 : chance.between(5, 60),
       bytesMax: 64 * 1024,
-      cutBeforeReads: chance.happens(0.5),
+      cutBeforeReads: size.workload.kind === 'mixed' && chance.happens(0.5),
+    },
+    bulk: {
+      // Heavy, or updated at once by every replica.
+      heavyRowsMin: chance.pick([bulkRowCount - 2, 10_000]),
+      switchAfterBlocks: chance.between(1, 5),
     },
   };
   const base = {
@@ -54,6 +63,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     mutant,
     nodes,
     clients,
+    workload: size.workload,
     money: 0,
   };
   const cluster: { logMachine: LogMachine } & typeof base = {

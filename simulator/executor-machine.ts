@@ -1,14 +1,26 @@
-import { ByteReader, DaybookError, isDaybookError, toDaybookError } from '../src/base/index.ts';
+import {
+  ByteReader,
+  ByteWriter,
+  DaybookError,
+  isDaybookError,
+  toDaybookError,
+} from '../src/base/index.ts';
 import { createExecutor, type RunningExecutor } from '../src/executor/index.ts';
 import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
 import { type Child, type Connection, rpcPeer } from '../src/io/index.ts';
 import { remoteLog, type SharedLog } from '../src/log/index.ts';
-import { asPosition, decodeBatch, type Outcome, verifyBatch } from '../src/model/index.ts';
+import {
+  asPosition,
+  beginOutcomes,
+  decodeBatch,
+  encodeOutcome,
+  verifyBatch,
+} from '../src/model/index.ts';
 import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
 import { remoteSequencer } from '../src/sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
-import { simulatedContracts } from './contracts.ts';
+import { simulatedRuntime } from './contracts.ts';
 import { logAddress } from './log-machine.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -130,7 +142,7 @@ export class ExecutorMachine {
     replica.onApplied((entries) => oracle.applied(this.name, entries));
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
-    const inline = inlineProcesses(io, this.#store, simulatedContracts);
+    const inline = inlineProcesses(io, this.#store, simulatedRuntime);
     const sequencer = this.#withoutSequencer ? undefined : remoteSequencer(peer);
     const executor = await createExecutor({
       io: { ...io, processes: inline },
@@ -170,19 +182,22 @@ export class ExecutorMachine {
       verifyBatch(batch, replica.verifier, 'submit');
       replica.trustBatch(batch);
       return new Promise((resolve, reject) => {
-        const outcomes: Outcome[] = [];
+        const outcomes = new ByteWriter(32 * batch.items.length);
+        beginOutcomes(outcomes);
+        const answered = new Uint8Array(batch.items.length);
         let missing = batch.items.length;
         try {
           executor.submit(batch, deadlineMs, (index, outcome) => {
-            if (outcomes[index] !== undefined) {
+            if (answered[index] === 1) {
               this.#cluster.world.fail(
                 new SimulationFailure('correctness', `${outcome.txId} is answered twice`),
               );
             }
             this.#cluster.oracle.answering(this.name, outcome, replica);
-            outcomes[index] = outcome;
+            answered[index] = 1;
+            encodeOutcome(outcomes, index, outcome);
             missing--;
-            if (missing === 0) resolve([Buffer.from(JSON.stringify(outcomes))]);
+            if (missing === 0) resolve([outcomes.view()]);
           });
         } catch (error) {
           if (!isDaybookError(error)) this.#cluster.world.fail(error);

@@ -2,17 +2,21 @@ import { createHash } from 'node:crypto';
 import type { LogEntry, SharedLog } from '../src/log/index.ts';
 import {
   addressOf,
+  indexOf,
   type Outcome,
   type TxId,
-  type VerdictCode,
+  verdictName,
   verdicts,
 } from '../src/model/index.ts';
-import type { AppliedEntry, Replica } from '../src/replica/index.ts';
+import type { AppliedEntry, AppliedRecord, Replica } from '../src/replica/index.ts';
 import { SimulationFailure, type World } from './world.ts';
 
-interface KnownRecord {
-  readonly position: number;
-  readonly verdict: VerdictCode;
+/** What somebody found at an address, and everybody must find. */
+export interface KnownEntry {
+  /** Over ids, places and verdicts of all records. */
+  readonly fingerprint: number;
+  /** Place and verdict of those that are not valid. */
+  readonly invalid: string;
 }
 
 /**
@@ -24,9 +28,9 @@ export class Oracle {
   /** I1: what anyone ever read at an address. */
   readonly #entries = new Map<number, string>();
   /** I3, I7: what anyone found at an address. */
-  readonly #verdicts = new Map<number, string>();
-  /** Valid records by transaction id. */
-  readonly #valid = new Map<TxId, KnownRecord>();
+  readonly #verdicts = new Map<number, KnownEntry>();
+  /** Positions of valid records by transaction id. */
+  readonly #valid = new Map<TxId, number>();
   /** Next address of each running node. */
   readonly #next = new Map<string, number>();
   #recordsApplied = 0;
@@ -85,31 +89,38 @@ export class Oracle {
   }
 
   applied(node: string, entries: readonly AppliedEntry[]): void {
-    for (const { address, records, configVerdict } of entries) {
+    for (const entry of entries) {
+      const { address, records } = entry;
       const next = this.#next.get(node);
       if (next !== undefined && next !== address) {
         this.#wrong('I2', `${node} applied ${address} after ${next - 1}`);
       }
       this.#next.set(node, address + 1);
-      let found = `${configVerdict ?? ''}`;
-      for (const { verdict, position } of records) found += ` ${position}:${verdict}`;
+      this.#recordsApplied += records.length;
+      const found = knownEntry(entry);
       const known = this.#verdicts.get(address);
       if (known === undefined) {
         this.#verdicts.set(address, found);
-        this.#world.note(`${node} applied ${address}:${found}`);
-      } else if (known !== found) {
-        this.#wrong('I3', `${node} found${found} at ${address}, another node${known}`);
+        this.#world.note(`${node} applied ${address}: ${records.length} records${found.invalid}`);
+        this.#takeEffect(records);
+      } else if (known.fingerprint !== found.fingerprint) {
+        const of = (one: KnownEntry): string => (one.invalid === '' ? ' all valid' : one.invalid);
+        const what = `${node} found${of(found)} at ${address}, another node${of(known)}`;
+        this.#wrong('I3', `${what} (fingerprints ${found.fingerprint}, ${known.fingerprint})`);
       }
-      this.#recordsApplied += records.length;
-      for (const { record, position, verdict } of records) {
-        if (verdict !== verdicts.valid) continue;
-        const txId = Buffer.from(record.txId).toString('hex');
-        const before = this.#valid.get(txId);
-        if (before === undefined) this.#valid.set(txId, { position, verdict });
-        else if (before.position !== position) {
-          this.#wrong('I6', `${txId} took effect at ${before.position} and ${position}`);
-        }
+    }
+  }
+
+  /** Nodes that find the same at an address need not be looked at one by one. */
+  #takeEffect(records: readonly AppliedRecord[]): void {
+    for (const { record, position, verdict } of records) {
+      if (verdict !== verdicts.valid) continue;
+      const txId = (record.txId as Buffer).toString('hex');
+      const before = this.#valid.get(txId);
+      if (before !== undefined) {
+        this.#wrong('I6', `${txId} took effect at ${before} and ${position}`);
       }
+      this.#valid.set(txId, position);
     }
   }
 
@@ -126,8 +137,8 @@ export class Oracle {
     }
     const known = this.#valid.get(txId);
     if (known === undefined) this.#wrong('I4', `${node} answers ${txId}, which nobody found valid`);
-    else if (known.position !== position) {
-      this.#wrong('I4', `${node} answers ${position} for a record at ${known.position}`);
+    else if (known !== position) {
+      this.#wrong('I4', `${node} answers ${position} for a record at ${known}`);
     }
   }
 
@@ -151,4 +162,19 @@ export class Oracle {
 export function digestOf({ kind, epoch, bytes }: LogEntry): string {
   const hash = createHash('sha1').update(bytes).digest('base64');
   return kind === 'fill' ? kind : `${epoch} ${hash}`;
+}
+
+/** What nodes must agree on about an entry. */
+export function knownEntry({ records, configVerdict }: AppliedEntry): KnownEntry {
+  let low = 0x811c_9dc5 ^ (configVerdict ?? 0xff);
+  let high = records.length;
+  let invalid = '';
+  for (const { record, position, verdict } of records) {
+    const { txId } = record;
+    const id = ((txId[0] ?? 0) << 24) | ((txId[1] ?? 0) << 16) | ((txId[2] ?? 0) << 8);
+    low = Math.imul(low ^ (id | verdict), 0x0100_0193) ^ (low >>> 15);
+    high = Math.imul(high ^ indexOf(position) ^ (txId[3] ?? 0), 0x85eb_ca6b) ^ (high >>> 13);
+    if (verdict !== verdicts.valid) invalid += ` ${indexOf(position)}:${verdictName(verdict)}`;
+  }
+  return { fingerprint: (low >>> 0) + (high & 0xf_ffff) * 2 ** 32, invalid };
 }

@@ -2,7 +2,7 @@ import { buildCluster, type Cluster } from './cluster.ts';
 import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { type Mutant, noMutant } from './mutants.ts';
 import { Nemesis } from './nemesis.ts';
-import { prepareWorkload, probe, work } from './workload.ts';
+import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
 import { type FailureKind, SimulationFailure, World } from './world.ts';
 
 /** What to simulate. */
@@ -11,6 +11,8 @@ export interface RunOptions {
   /** Virtual milliseconds in which things break. */
   readonly ticks: number;
   readonly mutant?: Mutant;
+  /** Instead of the one that the seed draws. */
+  readonly workload?: Workload['kind'];
 }
 
 /** How a run ended. */
@@ -31,6 +33,8 @@ export interface RunReport {
   readonly recordsApplied: number;
 }
 
+/** Share of seeds that work under full load. */
+const loadShare = 0.1;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
@@ -42,11 +46,14 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
   const { seed, ticks, mutant = noMutant } = options;
   const world = new World(seed);
   const { chance } = world;
-  const cluster = buildCluster(
-    world,
-    { nodes: chance.between(1, 3), clients: chance.between(1, 3) },
-    mutant,
-  );
+  const drawn = chance.happens(loadShare) ? 'load' : 'mixed';
+  const workload = drawWorkload(chance, options.workload ?? drawn);
+  const size = {
+    nodes: workload.kind === 'load' ? chance.between(1, 2) : chance.between(1, 3),
+    clients: workload.kind === 'load' ? 4 : chance.between(1, 3),
+    workload,
+  };
+  const cluster = buildCluster(world, size, mutant);
   let counts: FinalCounts | undefined;
   let failure: RunReport['failure'];
   try {
@@ -78,8 +85,9 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
   let stopping = false;
-  const sleep = (ms: number): Promise<void> => world.sleep(undefined, ms * 1000);
-  const workers = cluster.clients.map((client) => work(cluster, client, () => stopping, sleep));
+  const workers = cluster.clients.map((client, number) =>
+    work(cluster, client, number, () => stopping),
+  );
   for (const worker of workers) worker.catch((error: unknown) => world.fail(error));
   await world.run(() => false, world.nowUs + ticks * 1000);
 

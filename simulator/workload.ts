@@ -2,22 +2,44 @@ import { deployArgument } from '../src/contract/index.ts';
 import { deployFunction, lifecycleNamespace } from '../src/model/index.ts';
 import type { SimCall, SimClient } from './client.ts';
 import type { Cluster } from './cluster.ts';
-import { contractBundle, contractName } from './contracts.ts';
+import { bulkRowCount, bulkRowKey, contractBundle, contractName } from './contracts.ts';
+import type { Chance } from './random.ts';
 import { SimulationFailure } from './world.ts';
 
-const accounts = 12;
+/** What the clients of a world do. Every seed has its own. */
+export interface Workload {
+  /** Few clients with all kinds of calls, or many large batches as under full load. */
+  readonly kind: 'mixed' | 'load';
+  readonly accounts: number;
+  /** Batches that one client has under way at a time. */
+  readonly batchesInFlight: number;
+  readonly batchMax: number;
+  readonly pauseMsMax: number;
+}
+
 const unitsPerAccount = 100;
 const setupDeadlineMs = 30_000;
 const callDeadlineMs = 12_000;
+
+/** Draws a workload. */
+export function drawWorkload(chance: Chance, kind: Workload['kind']): Workload {
+  if (kind === 'mixed') {
+    return { kind, accounts: 12, batchesInFlight: 1, batchMax: 20, pauseMsMax: 100 };
+  }
+  const batchMax = chance.pick([100, 200, 400]);
+  return { kind, accounts: 600, batchesInFlight: 2, batchMax, pauseMsMax: 2 };
+}
 
 /** Deploys the contract and opens the accounts; nothing is broken yet. */
 export async function prepareWorkload(cluster: Cluster): Promise<void> {
   const [client] = cluster.clients;
   if (client === undefined) return;
+  const { accounts } = cluster.workload;
   await demand(client, [deployCall('1')], 'deploy');
   const opening = Array.from({ length: accounts }, (_, at) =>
     money('put', account(at), String(unitsPerAccount)),
   );
+  opening.push(money('openRows'));
   await demand(client, opening, 'open the accounts');
   cluster.money = accounts * unitsPerAccount;
 }
@@ -26,20 +48,26 @@ export async function prepareWorkload(cluster: Cluster): Promise<void> {
 export async function work(
   cluster: Cluster,
   client: SimClient,
+  number: number,
   stopped: () => boolean,
-  sleep: (ms: number) => Promise<void>,
 ): Promise<void> {
   const { chance } = cluster.world;
-  const batchMax = chance.pick([1, 4, 20]);
-  const pauseMsMax = chance.pick([2, 20, 100]);
-  let version = 2;
-  while (!stopped()) {
-    const calls = chance.happens(0.005)
-      ? [deployCall(`1.${version++}.${chance.below(1_000_000)}`)]
-      : Array.from({ length: chance.between(1, batchMax) }, () => randomCall(cluster));
-    await client.submit(calls, { deadlineMs: callDeadlineMs });
-    await sleep(1 + chance.below(pauseMsMax + 1));
-  }
+  const { kind, batchesInFlight } = cluster.workload;
+  const mixed = kind === 'mixed';
+  const batchMax = mixed ? chance.pick([1, 4, 20]) : cluster.workload.batchMax;
+  const pauseMsMax = mixed ? chance.pick([2, 20, 100]) : cluster.workload.pauseMsMax;
+  const loop = async (): Promise<void> => {
+    while (!stopped()) {
+      const calls = chance.happens(0.005)
+        ? [deployCall(`1.${chance.below(1_000_000_000)}`)]
+        : randomCalls(cluster, number, mixed ? chance.between(1, batchMax) : batchMax);
+      // Under load each client keeps to its node, as clients do that know where their keys are hot.
+      const node = mixed ? {} : { node: number % cluster.nodes.length };
+      await client.submit(calls, { ...node, deadlineMs: callDeadlineMs });
+      await cluster.world.sleep(undefined, (1 + chance.below(pauseMsMax + 1)) * 1000);
+    }
+  };
+  await Promise.all(Array.from({ length: batchesInFlight }, loop));
 }
 
 /** After everything healed: every node must commit within `boundMs`. */
@@ -68,20 +96,56 @@ async function demand(client: SimClient, calls: readonly SimCall[], what: string
   }
 }
 
+function randomCalls(cluster: Cluster, client: number, count: number): SimCall[] {
+  const { chance } = cluster.world;
+  if (cluster.workload.kind === 'load') {
+    const calls: SimCall[] = [];
+    for (let at = 0; at < count; at++) calls.push(loadCall(cluster, client));
+    return calls;
+  }
+  if (chance.happens(0.02)) return [raiseCall(chance)];
+  return Array.from({ length: count }, () => randomCall(cluster));
+}
+
+/** A bulk update, over all rows or over some; in mode `batch` it needs a batch of its own. */
+function raiseCall(chance: Chance): SimCall {
+  const all = chance.happens(0.7);
+  const start = all ? 'r' : bulkRowKey(chance.below(bulkRowCount));
+  return money('raise', start, 's', String(chance.between(1, 3)));
+}
+
 function randomCall(cluster: Cluster): SimCall {
   const { chance } = cluster.world;
+  const { accounts } = cluster.workload;
   // Half of the traffic goes to two hot accounts.
   const one = (): string => account(chance.happens(0.5) ? chance.below(2) : chance.below(accounts));
-  const pick = chance.below(20);
+  const pick = chance.below(24);
   const call = ((): SimCall => {
     if (pick < 10) return money('move', one(), one(), String(chance.below(30)));
     if (pick < 12) return money('sum', 'a', account(chance.below(accounts)), `s${chance.below(3)}`);
     if (pick < 14) return money('toggle', `a5x${chance.below(4)}`);
     if (pick < 15) return money('remove', `s${chance.below(3)}`);
     if (pick < 19) return money('count', `c${chance.below(40)}`);
-    return money('put', `s${chance.below(3)}`, String(chance.below(100)));
+    if (pick < 20) return money('put', `s${chance.below(3)}`, String(chance.below(100)));
+    if (pick < 22) return money('raiseOne', bulkRowKey(chance.below(bulkRowCount)));
+    if (pick < 23) return money('sumRows', bulkRowKey(chance.below(bulkRowCount)), 's');
+    return money('stamp', `v${chance.below(3)}`);
   })();
   return chance.happens(0.1) ? { ...call, orderingKey: `k${chance.below(3)}` } : call;
+}
+
+/** Mostly over a client's own accounts; some meet another client's. */
+function loadCall(cluster: Cluster, client: number): SimCall {
+  const { chance } = cluster.world;
+  const own = Math.floor(cluster.workload.accounts / cluster.clients.length);
+  const one = (): string => account(client * own + chance.below(own));
+  const pick = chance.below(200);
+  if (pick < 100) return money('move', one(), one(), String(chance.below(10)));
+  if (pick < 196) return money('count', `c${client}.${chance.below(500)}`);
+  if (pick < 198)
+    return money('move', one(), account(chance.below(cluster.workload.accounts)), '1');
+  if (pick < 199) return money('sum', 'a1', 'a11', `s${chance.below(3)}`);
+  return money('raiseOne', bulkRowKey(chance.below(bulkRowCount)));
 }
 
 function account(number: number): string {

@@ -21,7 +21,7 @@ export type TestContracts = Readonly<
 export function inlineProcesses(
   io: Io,
   store: MemoryStore,
-  contracts: TestContracts,
+  contracts: TestContracts | (() => ContractRuntime),
 ): Processes & { readonly children: Child[] } {
   const children: Child[] = [];
   return {
@@ -35,7 +35,8 @@ export function inlineProcesses(
           io,
           connection: theirs,
           openReader: () => frozenReader(store),
-          createRuntime: () => plainRuntime(contracts),
+          createRuntime: () =>
+            typeof contracts === 'function' ? contracts() : plainRuntime(contracts),
         });
       });
       const child: Child = {
