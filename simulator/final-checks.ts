@@ -23,7 +23,7 @@ export interface FinalCounts {
 }
 
 /** Entries of so many records are made into blocks; making them costs more than committing them. */
-const blockRecordsMax = 4_000;
+const blockRecordsMax = 2_000;
 const blocksDirectory = '/blocks';
 const bulkPollUs = 50_000;
 

@@ -122,8 +122,11 @@ export class Groups {
   readonly #groupBytesMax: number;
   readonly #groupsInFlightMax: number;
   #open: Execution[] = [];
-  /** Groups with a token, by address, until replay has passed it. */
-  readonly #written = new Map<Address, Group>();
+  /**
+   * Groups with a token, by address, until replay has passed it. A sequencer that was deposed and
+   * does not know may grant what its successor grants too: at most one of them is written there.
+   */
+  readonly #written = new Map<Address, Group[]>();
   #sequencing: Group | undefined;
   #writing = 0;
   /** Executions that a record to come may refer to. */
@@ -244,7 +247,9 @@ export class Groups {
       return;
     }
     group.token = token;
-    this.#written.set(token.address, group);
+    const rivals = this.#written.get(token.address);
+    if (rivals === undefined) this.#written.set(token.address, [group]);
+    else rivals.push(group);
     this.#writing++;
     const records: EntryRecord[] = [];
     for (const execution of survivors) {
@@ -287,8 +292,7 @@ export class Groups {
   /** The entry is certainly not in the log, and will not be. */
   lost(group: Group): void {
     const { token } = group;
-    if (token === undefined || this.#written.get(token.address) !== group) return;
-    this.#written.delete(token.address);
+    if (token === undefined || !this.#forget(group, token.address)) return;
     this.#free(group);
     const members = group.executions.filter((execution) => execution.stage === 'written');
     for (const execution of members) this.#settle(execution);
@@ -301,9 +305,9 @@ export class Groups {
 
   /** Replay has passed an entry: fates of own records, writes of others. */
   applied(entry: AppliedEntry): void {
-    const group = this.#written.get(entry.address);
-    const own = group !== undefined && this.#isOwn(entry, group) ? group : undefined;
-    if (group !== undefined && own === undefined) this.lost(group);
+    const groups = this.#written.get(entry.address) ?? [];
+    const own = groups.find((group) => this.#isOwn(entry, group));
+    for (const group of [...groups]) if (group !== own) this.lost(group);
     let at = 0;
     for (const applied of entry.records) {
       const execution = own === undefined ? undefined : nextMember(own, applied, at);
@@ -315,7 +319,7 @@ export class Groups {
       this.#passed(execution, applied);
     }
     if (own === undefined) return;
-    this.#written.delete(entry.address);
+    this.#forget(own, entry.address);
     this.#free(own);
     // Bytes of ours that replay could not read: nothing of them took effect.
     for (const execution of own.executions) {
@@ -498,6 +502,16 @@ export class Groups {
     execution.reads = [];
     execution.job.onItsWay = false;
     this.#live--;
+  }
+
+  /** False when it is not known as written there. */
+  #forget(group: Group, address: Address): boolean {
+    const groups = this.#written.get(address) ?? [];
+    const at = groups.indexOf(group);
+    if (at < 0) return false;
+    groups.splice(at, 1);
+    if (groups.length === 0) this.#written.delete(address);
+    return true;
   }
 
   #free(group: Group): void {
