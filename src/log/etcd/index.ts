@@ -9,6 +9,7 @@ export {
   type Reign,
   watchLeader,
 } from './leadership.ts';
+export type { ConnectMember, Member, MemberCallOptions, MemberStream } from './member.ts';
 export { openEtcdLog } from './open.ts';
 export { type EtcdLogOptions, parseEtcdUrl, type TlsOptions, type UnitOptions } from './options.ts';
 export { listNodes, type NodeInfo, type Registration, register, watchNodes } from './registry.ts';

@@ -1,27 +1,17 @@
-import {
-  Channel,
-  type ChannelCredentials,
-  type ClientDuplexStream,
-  type ClientUnaryCall,
-  credentials,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js';
+import type { ServiceError } from '@grpc/grpc-js';
 import { DaybookError, isDaybookError } from '../../base/index.ts';
 import type { Io } from '../../io/index.ts';
-import {
-  type CallName,
-  type Calls,
-  etcdServices,
-  type ServiceName,
-  type StatusResponse,
-  serviceOf,
-} from './etcd-api.ts';
+import type { CallName, Calls, StatusResponse } from './etcd-api.ts';
 import { type CallVerdict, spaceExhausted, verdictOf } from './grpc-errors.ts';
+import { grpcMembers } from './grpc-member.ts';
+import type { ConnectMember, Member, MemberStream } from './member.ts';
 import type { Settings } from './options.ts';
 
-/** The part of the outside world that the log on etcd needs beside gRPC. */
-export type EtcdIo = Pick<Io, 'clock' | 'timers' | 'random'>;
+/** The part of the outside world that the log on etcd needs. */
+export interface EtcdIo extends Pick<Io, 'clock' | 'timers' | 'random'> {
+  /** Connects to members of etcd; gRPC when left out. The simulator brings a model of etcd. */
+  readonly connectMember?: ConnectMember;
+}
 
 /** What {@link UnitClient.call} may be told. */
 export interface CallOptions {
@@ -32,32 +22,6 @@ export interface CallOptions {
   readonly member?: number;
 }
 
-type Unary = (
-  request: object,
-  metadata: Metadata,
-  options: { deadline: number },
-  callback: (error: ServiceError | null, response: unknown) => void,
-) => ClientUnaryCall;
-type Stream = (metadata: Metadata) => ClientDuplexStream<object, object>;
-type Stub = Record<string, Unary | Stream>;
-
-interface Member {
-  readonly endpoint: string;
-  readonly channels: { calls: Channel; streams: Channel };
-  readonly stubs: Map<string, Stub>;
-}
-
-const channelOptions = {
-  'grpc.max_receive_message_length': -1,
-  'grpc.max_send_message_length': -1,
-  'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 1000,
-  // etcd closes connections that ping more often than every five seconds.
-  'grpc.keepalive_time_ms': 6000,
-  'grpc.keepalive_timeout_ms': 3000,
-  'grpc.use_local_subchannel_pool': 1,
-};
-
 /**
  * Connections to the members of one etcd cluster. Asks one member, the leader where it can, and
  * turns to another when that one does not answer. Every call may reach etcd more than once: the
@@ -66,9 +30,8 @@ const channelOptions = {
 export class UnitClient {
   readonly #io: EtcdIo;
   readonly #settings: Settings;
-  readonly #security: ChannelCredentials;
+  readonly #connect: ConnectMember;
   #members: readonly Member[];
-  readonly #pending = new Set<{ cancel(): void }>();
   #preferred = 0;
   #leaderSearch = false;
   #token: Promise<string> | undefined;
@@ -77,11 +40,8 @@ export class UnitClient {
   constructor(io: EtcdIo, settings: Settings, endpoints: readonly string[]) {
     this.#io = io;
     this.#settings = settings;
-    const tls = settings.tls;
-    this.#security = tls
-      ? credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.certificate))
-      : credentials.createInsecure();
-    this.#members = endpoints.map((endpoint) => newMember(endpoint, this.#security));
+    this.#connect = io.connectMember ?? grpcMembers(io.clock, settings.tls);
+    this.#members = endpoints.map((endpoint) => this.#connect(endpoint));
     this.#preferred = Math.floor(io.random.number() * endpoints.length);
   }
 
@@ -95,12 +55,11 @@ export class UnitClient {
     const before = this.#members;
     this.#members = endpoints.map(
       (endpoint) =>
-        before.find((member) => member.endpoint === endpoint) ??
-        newMember(endpoint, this.#security),
+        before.find((member) => member.endpoint === endpoint) ?? this.#connect(endpoint),
     );
     this.#preferred = 0;
     for (const member of before) {
-      if (!this.#members.includes(member)) closeChannels(member);
+      if (!this.#members.includes(member)) member.close();
     }
   }
 
@@ -156,21 +115,10 @@ export class UnitClient {
   }
 
   /** A stream to the preferred member; it ends with an error when that member loses its leader. */
-  async stream(
-    service: 'Watch' | 'Lease',
-    method: 'watch' | 'leaseKeepAlive',
-  ): Promise<ClientDuplexStream<object, object>> {
-    const metadata = await this.#metadata();
-    metadata.set('hasleader', 'true');
+  async stream(method: 'watch' | 'leaseKeepAlive'): Promise<MemberStream> {
+    const token = await this.#authentication();
     if (this.#closed) throw closedError();
-    const member = this.#members[this.#preferred] as Member;
-    const stub = stubOf(member, service, 'streams');
-    const stream = (stub[method] as Stream).call(stub, metadata);
-    this.#pending.add(stream);
-    stream.once('close', () => this.#pending.delete(stream));
-    stream.once('end', () => this.#pending.delete(stream));
-    stream.on('error', () => this.#pending.delete(stream));
-    return stream;
+    return (this.#members[this.#preferred] as Member).stream(method, token);
   }
 
   /**
@@ -180,7 +128,7 @@ export class UnitClient {
    */
   async keepAlive(lease: string, timeoutMs: number): Promise<number> {
     const member = this.#preferred;
-    const stream = await this.stream('Lease', 'leaseKeepAlive');
+    const stream = await this.stream('leaseKeepAlive');
     try {
       return await new Promise((resolve, reject) => {
         const timer = this.#io.timers.after(timeoutMs, () => reject(new Error('no answer')));
@@ -235,8 +183,7 @@ export class UnitClient {
   /** Ends all calls and streams. */
   close(): void {
     this.#closed = true;
-    for (const call of this.#pending) call.cancel();
-    for (const member of this.#members) closeChannels(member);
+    for (const member of this.#members) member.close();
   }
 
   async #attempt<Name extends CallName>(
@@ -245,46 +192,25 @@ export class UnitClient {
     request: Calls[Name]['request'],
     timeoutMs: number,
   ): Promise<Calls[Name]['response']> {
-    const metadata = name === 'authenticate' ? new Metadata() : await this.#metadata();
+    const token = name === 'authenticate' ? undefined : await this.#authentication();
     if (this.#closed) throw closedError();
-    const stub = stubOf(
-      this.#members[member % this.#members.length] as Member,
-      serviceOf[name],
-      'calls',
-    );
-    const deadline = this.#io.clock.nowMs() + timeoutMs;
-    return new Promise((resolve, reject) => {
-      const call = (stub[name] as Unary).call(
-        stub,
-        request,
-        metadata,
-        { deadline },
-        (error, response) => {
-          this.#pending.delete(call);
-          if (error) reject(error);
-          else resolve(response as Calls[Name]['response']);
-        },
-      );
-      this.#pending.add(call);
-    });
+    const asked = this.#members[member % this.#members.length] as Member;
+    return asked.call(name, request, { token, timeoutMs });
   }
 
-  async #metadata(): Promise<Metadata> {
-    const metadata = new Metadata();
+  async #authentication(): Promise<string | undefined> {
     const who = this.#settings.credentials;
-    if (who !== undefined) {
-      this.#token ??= this.call('authenticate', { name: who.user, password: who.password }).then(
-        (answer) => answer.token,
-      );
-      const asked = this.#token;
-      try {
-        metadata.set('token', await asked);
-      } catch (error) {
-        if (this.#token === asked) this.#token = undefined;
-        throw error;
-      }
+    if (who === undefined) return undefined;
+    this.#token ??= this.call('authenticate', { name: who.user, password: who.password }).then(
+      (answer) => answer.token,
+    );
+    const asked = this.#token;
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#token === asked) this.#token = undefined;
+      throw error;
     }
-    return metadata;
   }
 
   #leave(member: number): void {
@@ -300,29 +226,6 @@ export class UnitClient {
   }
 }
 
-function newMember(endpoint: string, security: ChannelCredentials): Member {
-  const open = (): Channel => new Channel(endpoint, security, channelOptions);
-  return { endpoint, channels: { calls: open(), streams: open() }, stubs: new Map() };
-}
-
-function closeChannels({ channels }: Member): void {
-  channels.calls.close();
-  channels.streams.close();
-}
-
-function stubOf(member: Member, service: ServiceName, channel: 'calls' | 'streams'): Stub {
-  let stub = member.stubs.get(`${service}/${channel}`);
-  if (stub === undefined) {
-    const Service = etcdServices()[service];
-    const made = new Service(member.endpoint, credentials.createInsecure(), {
-      channelOverride: member.channels[channel],
-    });
-    stub = made as unknown as Stub;
-    member.stubs.set(`${service}/${channel}`, stub);
-  }
-  return stub;
-}
-
 function refused(name: string, cause: unknown): DaybookError {
   if (isDaybookError(cause)) return cause;
   return new DaybookError('INTERNAL', `etcd refused ${name}: ${textOf(cause)}`, { cause });
@@ -330,10 +233,6 @@ function refused(name: string, cause: unknown): DaybookError {
 
 function closedError(): DaybookError {
   return new DaybookError('CLOSED', 'the log is closed');
-}
-
-function pem(bytes: Uint8Array | undefined): Buffer | null {
-  return bytes === undefined ? null : Buffer.from(bytes);
 }
 
 function textOf(error: unknown): string {

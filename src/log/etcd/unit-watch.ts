@@ -28,7 +28,7 @@ const noDeletes = 1;
  */
 export async function watchUnit(options: WatchOptions): Promise<void> {
   const { signal } = options;
-  const stream = await options.client.stream('Watch', 'watch');
+  const stream = await options.client.stream('watch');
   await new Promise<void>((resolve) => {
     let ended = false;
     const end = (): void => {

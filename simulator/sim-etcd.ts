@@ -1,0 +1,551 @@
+import type { CallName, Calls, WatchResponse } from '../src/log/etcd/etcd-api.ts';
+import type { Member, MemberStream } from '../src/log/index.ts';
+import { EtcdFailure, EtcdStore, grpcStatus } from './etcd-store.ts';
+import type { SimNetwork } from './sim-network.ts';
+import type { SimProcess, World } from './world.ts';
+
+/** What is wrong with a cluster of etcd. */
+export interface EtcdFaults {
+  /** Probability that a call is carried out and its answer lost. */
+  lostAnswers: number;
+  /** Probability that a write takes 20–300 ms to reach a majority's disks. */
+  slow: number;
+}
+
+const membersPerUnit = 3;
+/** A member without a way to the leader keeps a request for so long before it gives up. */
+const proposalTimeoutUs = 3_000_000;
+const proposalRetryUs = 40_000;
+const leaderlessUs = 400_000;
+
+interface MemberState {
+  /** The machine's name on the network. */
+  readonly machine: string;
+  readonly id: string;
+  alive: boolean;
+  readonly streams: Set<SimStream>;
+}
+
+interface Lease {
+  readonly id: string;
+  readonly ttlUs: number;
+  expiresAtUs: number;
+}
+
+/** Where a call or a stream comes from. */
+interface Caller {
+  readonly process: SimProcess;
+  /** The connection was closed by the caller. */
+  closed: boolean;
+}
+
+/**
+ * One cluster of etcd: three members with one replicated store. What a majority has accepted is
+ * never lost; when a call is applied, if at all, lies between its sending and long after its answer
+ * was given up. Members can die, be cut off from their leader or from callers, and lose the leader.
+ */
+export class SimEtcdCluster {
+  readonly name: string;
+  readonly endpoints: readonly string[];
+  readonly faults: EtcdFaults = { lostAnswers: 0, slow: 0 };
+  readonly #world: World;
+  readonly #network: SimNetwork;
+  readonly #store: EtcdStore;
+  readonly #members: readonly MemberState[];
+  readonly #leases = new Map<string, Lease>();
+  #leader = 0;
+  /** Goes up with every election: what was proposed before one may be lost with it. */
+  #term = 1;
+  #leaderFromUs = 0;
+  #nextLease = 1;
+
+  constructor(world: World, network: SimNetwork, number: number) {
+    this.#world = world;
+    this.#network = network;
+    this.name = `etcd${number}`;
+    this.#store = new EtcdStore(String(1000 + number));
+    this.#members = Array.from({ length: membersPerUnit }, (_, at) => ({
+      machine: `${this.name}-${at}`,
+      id: String(number * 10 + at + 1),
+      alive: true,
+      streams: new Set<SimStream>(),
+    }));
+    this.endpoints = this.#members.map(({ machine }) => `${machine}:2379`);
+  }
+
+  /** Machines of the members, as the network names them. */
+  get machines(): readonly string[] {
+    return this.#members.map(({ machine }) => machine);
+  }
+
+  has(endpoint: string): boolean {
+    return this.endpoints.includes(endpoint);
+  }
+
+  /** Connects a process to one member. */
+  connect(process: SimProcess, endpoint: string): Member {
+    const member = this.#members[this.endpoints.indexOf(endpoint)] as MemberState;
+    const caller: Caller = { process, closed: false };
+    const streams = new Set<SimStream>();
+    return {
+      endpoint,
+      call: (name, request, { timeoutMs }) => this.#call(caller, member, name, request, timeoutMs),
+      stream: (method) => {
+        const stream = new SimStream(this.#world, this.#network, caller, member, {
+          open: (opened, message) => this.#onStream(method, member, opened, message),
+        });
+        streams.add(stream);
+        return stream;
+      },
+      close: () => {
+        caller.closed = true;
+        for (const stream of streams) stream.cancel();
+      },
+    };
+  }
+
+  /** Ends one member's process for a while; at most one at a time is dead. */
+  killMember(forUs: number): void {
+    const { chance } = this.#world;
+    if (this.#members.some(({ alive }) => !alive)) return;
+    const at = chance.below(membersPerUnit);
+    const member = this.#members[at] as MemberState;
+    this.#world.note(`${member.machine} is killed for ${forUs / 1000} ms`);
+    member.alive = false;
+    for (const stream of [...member.streams]) stream.fail('the member is gone');
+    if (at === this.#leader) this.#elect(chance.between(200_000, 1_500_000));
+    this.#world.after(undefined, forUs, 'etcd restart', () => {
+      member.alive = true;
+    });
+  }
+
+  /** Another member leads; what was under way may be done, or not. */
+  changeLeader(): void {
+    this.#elect(this.#world.chance.between(10_000, 1_200_000));
+  }
+
+  /** Ends a lease as if its owner had been silent: a stalled leader, a wrong clock. */
+  expireLease(): void {
+    const ids = [...this.#leases.keys()];
+    if (ids.length === 0) return;
+    const id = this.#world.chance.pick(ids);
+    this.#world.note(`${this.name}: lease ${id} ends early`);
+    this.#expire(id);
+  }
+
+  /** Forgets all changes so far: watches that are behind are cancelled. */
+  compact(): void {
+    const { revision, compacted } = this.#store;
+    if (revision <= compacted) return;
+    this.#world.note(`${this.name} is compacted at ${revision}`);
+    this.#store.compact(revision);
+  }
+
+  heal(): void {
+    this.faults.lostAnswers = 0;
+    this.faults.slow = 0;
+    for (const member of this.#members) member.alive = true;
+  }
+
+  #elect(leaderlessForUs: number): void {
+    const { chance, nowUs } = this.#world;
+    const candidates = this.#members.flatMap(({ alive }, at) =>
+      alive && at !== this.#leader ? [at] : [],
+    );
+    if (candidates.length > 0) this.#leader = chance.pick(candidates);
+    this.#term++;
+    this.#leaderFromUs = Math.max(this.#leaderFromUs, nowUs + leaderlessForUs);
+    this.#world.note(`${this.name} has a new leader in ${leaderlessForUs / 1000} ms`);
+    // A new leader gives every lease its whole time again.
+    for (const lease of this.#leases.values()) lease.expiresAtUs = this.#leaderFromUs + lease.ttlUs;
+    if (leaderlessForUs < leaderlessUs) return;
+    for (const member of this.#members) {
+      for (const stream of [...member.streams]) stream.fail('etcdserver: no leader');
+    }
+  }
+
+  /** True when a member's requests reach the leader, and the leader a majority. */
+  #isServed(member: MemberState): boolean {
+    const { nowUs } = this.#world;
+    const leader = this.#members[this.#leader] as MemberState;
+    if (!leader.alive || nowUs < this.#leaderFromUs) return false;
+    if (!this.#passes(member, leader)) return false;
+    let reached = 0;
+    for (const other of this.#members) if (other.alive && this.#passes(leader, other)) reached++;
+    return reached * 2 > membersPerUnit;
+  }
+
+  #passes(one: MemberState, other: MemberState): boolean {
+    const { nowUs } = this.#world;
+    if (one === other) return true;
+    const there = this.#network.link(one.machine, other.machine);
+    const back = this.#network.link(other.machine, one.machine);
+    return Math.max(there.blockedUntilUs, back.blockedUntilUs) <= nowUs;
+  }
+
+  #call<Name extends CallName>(
+    caller: Caller,
+    member: MemberState,
+    name: Name,
+    request: Calls[Name]['request'],
+    timeoutMs: number,
+  ): Promise<Calls[Name]['response']> {
+    const world = this.#world;
+    const { process } = caller;
+    return new Promise((resolve, reject) => {
+      const fail = (code: number, details: string): void => reject(new EtcdFailure(code, details));
+      world.after(process, timeoutMs * 1000, 'etcd timeout', () =>
+        fail(grpcStatus.deadlineExceeded, 'Deadline exceeded'),
+      );
+      travel(world, this.#network, process.machine, member.machine, () => {
+        const answer = (settle: () => void): void =>
+          travel(world, this.#network, member.machine, process.machine, () =>
+            world.after(process, 0, 'etcd answer', () => {
+              if (caller.closed) fail(grpcStatus.cancelled, 'cancelled');
+              else settle();
+            }),
+          );
+        this.#propose(member, name, world.nowUs + proposalTimeoutUs, (carryOut) => {
+          if (carryOut === undefined) {
+            answer(() => fail(grpcStatus.unavailable, 'etcdserver: request timed out'));
+            return;
+          }
+          try {
+            const response = this.#apply(name, request, member);
+            if (carryOut === 'silently') return;
+            answer(() => resolve(response));
+          } catch (error) {
+            if (!(error instanceof EtcdFailure)) throw error;
+            answer(() => reject(error));
+          }
+        });
+      });
+    });
+  }
+
+  /** Calls back when a majority has it: to be carried out, or `undefined` when it came to nothing. */
+  #propose(
+    member: MemberState,
+    name: CallName,
+    untilUs: number,
+    decided: (carryOut: 'aloud' | 'silently' | undefined) => void,
+  ): void {
+    const world = this.#world;
+    const { chance } = world;
+    if (!member.alive) {
+      decided(undefined);
+      return;
+    }
+    if (name === 'status') {
+      decided('aloud');
+      return;
+    }
+    if (!this.#isServed(member)) {
+      if (world.nowUs >= untilUs) decided(undefined);
+      else {
+        world.after(undefined, proposalRetryUs, 'etcd waits', () =>
+          this.#propose(member, name, untilUs, decided),
+        );
+      }
+      return;
+    }
+    const term = this.#term;
+    const isRead = name === 'range';
+    const slow = !isRead && chance.happens(this.faults.slow);
+    const us = slow ? chance.between(20_000, 300_000) : chance.between(isRead ? 100 : 400, 1_500);
+    world.after(undefined, us, 'etcd commits', () => {
+      // Of what an old leader had proposed the new one may know or not.
+      if (term !== this.#term && chance.happens(0.5)) decided(undefined);
+      else if (!member.alive || chance.happens(this.faults.lostAnswers)) decided('silently');
+      else decided('aloud');
+    });
+  }
+
+  #apply<Name extends CallName>(
+    name: Name,
+    request: Calls[Name]['request'],
+    member: MemberState,
+  ): Calls[Name]['response'] {
+    const before = this.#store.revision;
+    const response = this.#perform(name, request, member);
+    if (this.#store.revision !== before) this.#tellWatchers();
+    return response as Calls[Name]['response'];
+  }
+
+  #perform(name: CallName, request: object, { id }: MemberState): object {
+    const store = this.#store;
+    const single = (op: object): object => store.txn({ compare: [], success: [op] }, id);
+    switch (name) {
+      case 'range':
+        return store.range(request as Calls['range']['request'], id);
+      case 'txn':
+        return store.txn(request as Calls['txn']['request'], id);
+      case 'put':
+        return single({ request_put: request });
+      case 'deleteRange':
+        single({ request_delete_range: request });
+        return { header: store.header(id), deleted: '0' };
+      case 'compact':
+        store.compact(Number((request as Calls['compact']['request']).revision));
+        return { header: store.header(id) };
+      case 'leaseGrant':
+        return this.#grant(request as Calls['leaseGrant']['request'], id);
+      case 'leaseRevoke': {
+        const { ID } = request as Calls['leaseRevoke']['request'];
+        if (!this.#leases.delete(ID)) {
+          throw new EtcdFailure(grpcStatus.notFound, 'etcdserver: requested lease not found');
+        }
+        store.endLease(ID);
+        return { header: store.header(id) };
+      }
+      case 'status': {
+        const size = String(store.bytes);
+        const leader = (this.#members[this.#leader] as MemberState).id;
+        const version = '3.4.23';
+        return { header: store.header(id), version, dbSize: size, dbSizeInUse: size, leader };
+      }
+      case 'defragment':
+        return { header: store.header(id) };
+      case 'alarm':
+        return { header: store.header(id), alarms: [] };
+      case 'authenticate':
+        throw new EtcdFailure(grpcStatus.unimplemented, 'the model has no users');
+    }
+  }
+
+  #grant({ TTL, ID }: Calls['leaseGrant']['request'], memberId: string): object {
+    const id = ID ?? String(this.#nextLease++);
+    // etcd's least time to live is one and a half election timeouts.
+    const seconds = Math.max(2, TTL);
+    const ttlUs = seconds * 1_000_000;
+    const lease = { id, ttlUs, expiresAtUs: this.#world.nowUs + ttlUs };
+    this.#leases.set(id, lease);
+    this.#store.grantLease(id);
+    this.#watchLease(lease);
+    return { header: this.#store.header(memberId), ID: id, TTL: String(seconds) };
+  }
+
+  #watchLease(lease: Lease): void {
+    this.#world.after(undefined, lease.expiresAtUs - this.#world.nowUs, 'lease', () => {
+      if (this.#leases.get(lease.id) !== lease) return;
+      // Only a leader that reaches a majority ends leases.
+      const leader = this.#members[this.#leader] as MemberState;
+      if (lease.expiresAtUs > this.#world.nowUs) this.#watchLease(lease);
+      else if (this.#isServed(leader)) {
+        this.#world.note(`${this.name}: lease ${lease.id} has expired`);
+        this.#expire(lease.id);
+      } else {
+        lease.expiresAtUs = this.#world.nowUs + proposalRetryUs;
+        this.#watchLease(lease);
+      }
+    });
+  }
+
+  #expire(id: string): void {
+    this.#leases.delete(id);
+    const before = this.#store.revision;
+    this.#store.endLease(id);
+    if (this.#store.revision !== before) this.#tellWatchers();
+  }
+
+  #onStream(
+    method: 'watch' | 'leaseKeepAlive',
+    member: MemberState,
+    stream: SimStream,
+    message: object,
+  ): void {
+    if (!member.alive) {
+      stream.fail('connection refused');
+      return;
+    }
+    if (method === 'leaseKeepAlive') {
+      this.#keepAlive(member, stream, (message as { ID: string }).ID);
+      return;
+    }
+    const { create_request: create } = message as { create_request: WatchRequest };
+    stream.watch = {
+      from: create.key.toString('latin1'),
+      end: create.range_end.toString('latin1'),
+      next: create.start_revision,
+      deletes: create.filters.length === 0,
+    };
+    stream.deliver(this.#message([], { created: true }));
+    this.#pump(member, stream);
+  }
+
+  #keepAlive(member: MemberState, stream: SimStream, id: string): void {
+    this.#propose(member, 'leaseGrant', this.#world.nowUs + proposalTimeoutUs, (carryOut) => {
+      if (carryOut === undefined) return;
+      const lease = this.#leases.get(id);
+      if (lease !== undefined) lease.expiresAtUs = this.#world.nowUs + lease.ttlUs;
+      if (carryOut === 'silently') return;
+      const seconds = lease === undefined ? 0 : lease.ttlUs / 1_000_000;
+      stream.deliver({ ID: id, TTL: String(seconds) });
+    });
+  }
+
+  #tellWatchers(): void {
+    for (const member of this.#members) {
+      for (const stream of member.streams) this.#pumpSoon(member, stream);
+    }
+  }
+
+  #pumpSoon(member: MemberState, stream: SimStream): void {
+    if (stream.pumping || stream.watch === undefined) return;
+    stream.pumping = true;
+    // A member that is cut off does not learn what happens; it goes on when it is not.
+    const us = this.#isServed(member) ? this.#world.chance.between(50, 800) : proposalRetryUs;
+    this.#world.after(undefined, us, 'etcd watch', () => {
+      stream.pumping = false;
+      if (!member.streams.has(stream) || !member.alive) return;
+      if (this.#isServed(member)) this.#pump(member, stream);
+      else this.#pumpSoon(member, stream);
+    });
+  }
+
+  #pump(member: MemberState, stream: SimStream): void {
+    const { watch } = stream;
+    const { compacted, revision, events } = this.#store;
+    if (watch === undefined) return;
+    if (!this.#isServed(member)) {
+      this.#pumpSoon(member, stream);
+      return;
+    }
+    if (watch.next <= compacted) {
+      const canceled = { canceled: true, compact_revision: String(compacted) };
+      stream.deliver(this.#message([], canceled));
+      stream.watch = undefined;
+      return;
+    }
+    const found = events.filter(
+      (event) =>
+        event.revision >= watch.next &&
+        event.key >= watch.from &&
+        event.key < watch.end &&
+        (event.type === 'put' || watch.deletes),
+    );
+    watch.next = revision + 1;
+    if (found.length === 0) return;
+    stream.deliver(
+      this.#message(
+        found.map(({ type, kv }) => ({ type: type === 'put' ? 0 : 1, kv })),
+        {},
+      ),
+    );
+  }
+
+  #message(events: WatchResponse['events'], rest: Partial<WatchResponse>): WatchResponse {
+    return {
+      header: this.#store.header('0'),
+      created: false,
+      canceled: false,
+      compact_revision: '0',
+      cancel_reason: '',
+      events,
+      ...rest,
+    };
+  }
+}
+
+interface WatchRequest {
+  readonly key: Buffer;
+  readonly range_end: Buffer;
+  readonly start_revision: number;
+  readonly filters: readonly number[];
+}
+
+interface Watch {
+  readonly from: string;
+  readonly end: string;
+  next: number;
+  readonly deletes: boolean;
+}
+
+/** A stream between a caller and a member; messages of one direction stay in order. */
+class SimStream implements MemberStream {
+  readonly #world: World;
+  readonly #network: SimNetwork;
+  readonly #caller: Caller;
+  readonly #member: MemberState;
+  readonly #open: (stream: SimStream, message: object) => void;
+  readonly #listeners: { event: string; listener: (argument: never) => void }[] = [];
+  readonly #incoming: object[] = [];
+  #ended = false;
+  watch: Watch | undefined;
+  pumping = false;
+
+  constructor(
+    world: World,
+    network: SimNetwork,
+    caller: Caller,
+    member: MemberState,
+    { open }: { readonly open: (stream: SimStream, message: object) => void },
+  ) {
+    this.#world = world;
+    this.#network = network;
+    this.#caller = caller;
+    this.#member = member;
+    this.#open = open;
+    member.streams.add(this);
+    caller.process.onDeath.push(() => this.cancel());
+  }
+
+  on(event: 'data' | 'error' | 'end', listener: (argument: never) => void): void {
+    this.#listeners.push({ event, listener });
+  }
+
+  write(message: object): void {
+    travel(this.#world, this.#network, this.#caller.process.machine, this.#member.machine, () => {
+      if (!this.#ended) this.#open(this, message);
+    });
+  }
+
+  cancel(): void {
+    this.#ended = true;
+    this.#member.streams.delete(this);
+  }
+
+  /** Towards the caller. */
+  deliver(message: object): void {
+    this.#incoming.push(message);
+    const { machine } = this.#caller.process;
+    travel(this.#world, this.#network, this.#member.machine, machine, () => {
+      this.#world.after(this.#caller.process, 0, 'etcd message', () => {
+        const next = this.#incoming.shift();
+        if (!this.#ended && next !== undefined) this.#emit('data', next);
+      });
+    });
+  }
+
+  fail(details: string): void {
+    this.#member.streams.delete(this);
+    this.#world.after(this.#caller.process, 500, 'etcd stream ends', () => {
+      if (this.#ended) return;
+      this.#ended = true;
+      this.#emit('error', new EtcdFailure(grpcStatus.unavailable, details));
+    });
+  }
+
+  #emit(event: string, argument: unknown): void {
+    for (const known of [...this.#listeners]) {
+      if (known.event === event) known.listener(argument as never);
+    }
+  }
+}
+
+/** Passes a link, when it can: a blocked one holds things up. */
+function travel(
+  world: World,
+  network: SimNetwork,
+  from: string,
+  to: string,
+  arrived: () => void,
+): void {
+  const link = network.link(from, to);
+  if (link.blockedUntilUs > world.nowUs) {
+    world.after(undefined, 50_000, 'blocked', () => travel(world, network, from, to, arrived));
+    return;
+  }
+  const us = link.delayUs + world.chance.below(link.delayUs + 1);
+  world.after(undefined, us, 'network', () => arrived());
+}
