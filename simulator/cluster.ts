@@ -1,6 +1,9 @@
+import type { SharedLog } from '../src/log/index.ts';
 import { type ChannelConfig, channelConfigDefaults } from '../src/model/index.ts';
+import type { Sequencer } from '../src/sequencer/index.ts';
 import { SimClient } from './client.ts';
 import { bulkRowCount } from './contracts.ts';
+import { EtcdSide } from './etcd-side.ts';
 import { ExecutorMachine } from './executor-machine.ts';
 import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
@@ -17,12 +20,17 @@ export interface Cluster {
   readonly oracle: Oracle;
   readonly config: ChannelConfig;
   readonly mutant: Mutant;
+  /** Where the log lies, when it does not lie on etcd. */
   readonly logMachine: LogMachine;
+  /** The log on etcd; `undefined`: it is embedded. */
+  readonly etcd: EtcdSide | undefined;
   readonly nodes: readonly ExecutorMachine[];
   readonly clients: readonly SimClient[];
   readonly workload: Workload;
   /** Units of money that the workload began with. */
   money: number;
+  /** Happens once, when a token is on its way to whoever asked for it. */
+  afterGrant: ((requester: string) => void) | undefined;
 }
 
 /** How large a cluster is. */
@@ -30,6 +38,8 @@ export interface ClusterSize {
   readonly nodes: number;
   readonly clients: number;
   readonly workload: Workload;
+  /** Clusters of etcd that the log may lie on; 0: it is embedded. */
+  readonly units: number;
 }
 
 /** Builds a cluster; nothing runs yet. */
@@ -65,12 +75,15 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     clients,
     workload: size.workload,
     money: 0,
+    afterGrant: undefined,
   };
-  const cluster: { logMachine: LogMachine } & typeof base = {
+  const cluster: { logMachine: LogMachine; etcd: EtcdSide | undefined } & typeof base = {
     ...base,
     logMachine: undefined as unknown as LogMachine,
+    etcd: undefined,
   };
   cluster.logMachine = new LogMachine(cluster);
+  if (size.units > 0) cluster.etcd = new EtcdSide(cluster, size.units);
   for (let number = 0; number < size.nodes; number++) {
     nodes.push(new ExecutorMachine(cluster, number));
   }
@@ -79,4 +92,23 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   }
   mutant.prepare?.(cluster);
   return cluster;
+}
+
+/** The log as those see it who check; `undefined` while its machine is down. */
+export async function readLog(cluster: Cluster): Promise<SharedLog | undefined> {
+  return cluster.etcd === undefined ? cluster.logMachine.log : await cluster.etcd.read();
+}
+
+/** The same sequencer; {@link Cluster.afterGrant} strikes when it grants. */
+export function strikingSequencer(cluster: Cluster, sequencer: Sequencer): Sequencer {
+  return {
+    request: async (group) => {
+      const grant = await sequencer.request(group);
+      const strike = cluster.afterGrant;
+      if (grant.token === undefined || strike === undefined) return grant;
+      cluster.afterGrant = undefined;
+      strike(group.requester);
+      return grant;
+    },
+  };
 }

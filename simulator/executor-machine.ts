@@ -7,9 +7,11 @@ import {
 } from '../src/base/index.ts';
 import { createExecutor, type RunningExecutor } from '../src/executor/index.ts';
 import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
-import { type Child, type Connection, rpcPeer } from '../src/io/index.ts';
+import { type Child, type Connection, type Io, rpcPeer } from '../src/io/index.ts';
 import { remoteLog, type SharedLog } from '../src/log/index.ts';
 import {
+  type Address,
+  asAddress,
   asPosition,
   beginOutcomes,
   decodeBatch,
@@ -17,10 +19,11 @@ import {
   verifyBatch,
 } from '../src/model/index.ts';
 import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
-import { remoteSequencer } from '../src/sequencer/index.ts';
+import { remoteSequencer, type Sequencer } from '../src/sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
+import type { NodeLog } from './etcd-side.ts';
 import { logAddress } from './log-machine.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -48,6 +51,7 @@ export class ExecutorMachine {
   executor: RunningExecutor | undefined;
   #children: readonly Child[] = [];
   #withoutSequencer = false;
+  #nodeLog: NodeLog | undefined;
 
   constructor(cluster: Cluster, number: number) {
     this.#cluster = cluster;
@@ -71,6 +75,7 @@ export class ExecutorMachine {
       this.replica = undefined;
       this.state = undefined;
       this.executor = undefined;
+      this.#nodeLog = undefined;
       this.#children = [];
     });
     this.#cluster.oracle.started(this.name);
@@ -111,16 +116,20 @@ export class ExecutorMachine {
     this.#withoutSequencer = !use;
   }
 
+  /** Works as it should again; a stretch without the sequencer ends. */
+  heal(): void {
+    if (!this.#withoutSequencer) return;
+    this.#withoutSequencer = false;
+    if (this.#process?.alive === true) this.crash(false);
+  }
+
   async #boot(process: SimProcess): Promise<void> {
     const { world, network, oracle, mutant } = this.#cluster;
     const io = simIo(world, process, this.disk, network);
-    const connection = await io.network.connect(logAddress);
-    const peer = rpcPeer(connection);
-    // As in production: a process whose connection to the log closes ends, and is started again.
-    peer.onClose(() => world.after(process, 0, 'log gone', () => this.crash(false)));
-    const remote = remoteLog(peer);
-    const watched = oracle.watch(this.name, remote);
-    const log = mutant.nodeLog?.(watched, this.#cluster) ?? watched;
+    const { log: whole, sequencer } = await this.#openLog(process, io);
+    const watched = oracle.watch(this.name, whole);
+    const sleep = (us: number): Promise<void> => world.sleep(process, us);
+    const log = mutant.nodeLog?.(watched, sleep) ?? watched;
     const state = await openState({
       io,
       directory: stateDirectory,
@@ -143,12 +152,11 @@ export class ExecutorMachine {
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
     const inline = inlineProcesses(io, this.#store, simulatedRuntime);
-    const sequencer = this.#withoutSequencer ? undefined : remoteSequencer(peer);
     const executor = await createExecutor({
       io: { ...io, processes: inline },
       name: this.name,
       log,
-      sequencer,
+      sequencer: this.#withoutSequencer ? undefined : sequencer,
       replica: mutant.executorReplica?.(replica, log) ?? replica,
       stateDirectory,
     });
@@ -157,10 +165,35 @@ export class ExecutorMachine {
     this.executor = executor;
     this.#children = inline.children;
     world.note(
-      `${process.name} runs from ${replica.nextAddress}${sequencer ? '' : ' without a sequencer'}`,
+      `${process.name} runs from ${replica.nextAddress}${this.#withoutSequencer ? ' without a sequencer' : ''}`,
     );
     const parts = { executor, replica, log, nowMs: () => io.clock.monotonicMs() };
     await io.network.listen(this.address, (client) => this.#serve(client, parts));
+  }
+
+  async #openLog(
+    process: SimProcess,
+    io: Io,
+  ): Promise<{ readonly log: SharedLog; readonly sequencer: Sequencer }> {
+    const { world, etcd } = this.#cluster;
+    if (etcd !== undefined) {
+      const next = (): Address => this.replica?.nextAddress ?? asAddress(0);
+      this.#nodeLog = await etcd.openNode(this.name, process, io, next);
+      return this.#nodeLog;
+    }
+    const peer = rpcPeer(await io.network.connect(logAddress));
+    // As in production: a process whose connection to the log closes ends, and is started again.
+    peer.onClose(() => world.after(process, 0, 'log gone', () => this.crash(false)));
+    return { log: remoteLog(peer), sequencer: remoteSequencer(peer) };
+  }
+
+  /** Gives the sequencer's place to another, if this node has it. */
+  async handOver(): Promise<void> {
+    try {
+      await this.#nodeLog?.handOver(undefined);
+    } catch (error) {
+      if (!isDaybookError(error)) throw error;
+    }
   }
 
   /** Stands for the gateway: checks the batch, hands it over, sends all outcomes in one answer. */
@@ -178,6 +211,8 @@ export class ExecutorMachine {
       const reader = new ByteReader(payload, 'submit');
       const deadlineMs = parts.nowMs() + reader.u32();
       const batch = decodeBatch(reader.raw(reader.remaining));
+      const refusal = this.#nodeLog?.refusal();
+      if (refusal !== undefined) throw refusal;
       if (replica.verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
       verifyBatch(batch, replica.verifier, 'submit');
       replica.trustBatch(batch);

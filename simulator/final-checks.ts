@@ -4,7 +4,7 @@ import { asAddress, positionOf, stateKey } from '../src/model/index.ts';
 import type { AppliedEntry } from '../src/replica/index.ts';
 import { MemoryBucketStore } from '../src/state/index.ts';
 import type { CallHistory } from './client.ts';
-import type { Cluster } from './cluster.ts';
+import { type Cluster, readLog } from './cluster.ts';
 import { contractName } from './contracts.ts';
 import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
@@ -33,7 +33,7 @@ const bulkPollUs = 50_000;
  * @throws {SimulationFailure} naming the invariant.
  */
 export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
-  const log = cluster.logMachine.log;
+  const log = await readLog(cluster);
   if (log === undefined) throw new SimulationFailure('liveness', 'the log does not run');
   const fills = await checkLog(cluster, log);
   const model = new LedgerModel();

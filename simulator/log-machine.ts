@@ -1,9 +1,10 @@
 import { DaybookError, isDaybookError, toDaybookError } from '../src/base/index.ts';
 import { rpcPeer } from '../src/io/index.ts';
 import { openEmbeddedLog, type SharedLog, serveLog } from '../src/log/index.ts';
-import { asAddress, encodeChannelConfig, encodeEntry } from '../src/model/index.ts';
+import { asAddress } from '../src/model/index.ts';
 import { type Sequencer, serveSequencer, startSequencer } from '../src/sequencer/index.ts';
-import type { Cluster } from './cluster.ts';
+import { type Cluster, strikingSequencer } from './cluster.ts';
+import { foundingEntry } from './founding.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
@@ -93,6 +94,11 @@ export class LogMachine {
     }
   }
 
+  /** The last sequencer answers everybody. */
+  heal(): void {
+    this.#sequencers = this.#sequencers.slice(-1);
+  }
+
   async #boot(process: SimProcess): Promise<void> {
     const { world, network, mutant, config } = this.#cluster;
     const io = simIo(world, process, this.disk, network);
@@ -105,14 +111,7 @@ export class LogMachine {
     });
     const log = mutant.log?.(store, this.#cluster) ?? store;
     if ((await log.tail()) === 0) {
-      const founding = encodeEntry({
-        kind: 'config',
-        writer: 'network',
-        timestampMs: io.clock.nowMs(),
-        config: encodeChannelConfig(config),
-        creator: new Uint8Array(),
-        signature: new Uint8Array(),
-      });
+      const founding = foundingEntry(config, io);
       await log.write({ epoch: await log.epoch(), address: asAddress(0) }, founding);
     }
     this.#sequencers = [await startSequencer({ log })];
@@ -121,10 +120,8 @@ export class LogMachine {
     await io.network.listen(logAddress, (connection) => {
       const peer = rpcPeer(connection);
       serveLog(this.#guarded(log, process), peer);
-      serveSequencer(
-        mutant.sequencer?.(this.#sequencer(), this.#cluster) ?? this.#sequencer(),
-        peer,
-      );
+      const granting = strikingSequencer(this.#cluster, this.#sequencer());
+      serveSequencer(mutant.sequencer?.(granting, this.#cluster) ?? granting, peer);
     });
   }
 

@@ -22,10 +22,13 @@ const exitCodes: Readonly<Record<FailureKind | 'usage' | 'unequal', number>> = {
 };
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
+                    [--log=embedded|etcd] [--workload=mixed|load]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
   --workers  processes that try seeds (default 2)
+  --log      where the log lies, and
+  --workload what clients do, instead of what the seed draws
   --mutant   switch a deliberate bug on: ${mutants.map(({ name }) => name).join(', ')}`;
 
 function commit(): string {
@@ -52,10 +55,15 @@ function line(report: RunReport): string {
 function explain(report: RunReport, options: RunOptions): number {
   const { failure } = report;
   if (failure === undefined) return 0;
-  const mutant = options.mutant === undefined ? '' : ` --mutant=${options.mutant.name}`;
+  const { mutant, log, workload } = options;
+  const more = [
+    mutant === undefined ? '' : ` --mutant=${mutant.name}`,
+    log === undefined ? '' : ` --log=${log}`,
+    workload === undefined ? '' : ` --workload=${workload}`,
+  ].join('');
   process.stdout.write(
     `${report.recent.join('\n')}\n\n${failure.stack}\n\n${failure.kind}: ${failure.message}\n` +
-      `commit ${commit()}\nagain: npm run sim -- --seed=${hex(report.seed)} --ticks=${options.ticks}${mutant}\n`,
+      `commit ${commit()}\nagain: npm run sim -- --seed=${hex(report.seed)} --ticks=${options.ticks}${more}\n`,
   );
   return exitCodes[failure.kind];
 }
@@ -89,10 +97,13 @@ async function explore(options: Omit<RunOptions, 'seed'>, minutes: number): Prom
   return 0;
 }
 
+/** Worlds make much that dies young. */
+const execArgv = ['--max-semi-space-size=64'];
+
 /** Several processes explore; the first failure ends all. */
 function exploreTogether(workers: number): Promise<number> {
   const children = Array.from({ length: workers }, () =>
-    fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--workers=1']),
+    fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--workers=1'], { execArgv }),
   );
   let code = 0;
   let left = workers;
@@ -118,6 +129,8 @@ async function main(): Promise<number> {
       minutes: { type: 'string', default: '1' },
       workers: { type: 'string', default: '2' },
       mutant: { type: 'string' },
+      log: { type: 'string' },
+      workload: { type: 'string' },
     },
   });
   const ticks = Number(values.ticks);
@@ -127,12 +140,23 @@ async function main(): Promise<number> {
     values.mutant === undefined ? noMutant : mutants.find(({ name }) => name === values.mutant);
   const seed = values.seed === undefined ? undefined : Number(values.seed);
   const wrong =
-    !(ticks > 0) || !(minutes > 0) || !(workers >= 1) || mutant === undefined || Number.isNaN(seed);
+    !['embedded', 'etcd', undefined].includes(values.log) ||
+    !['mixed', 'load', undefined].includes(values.workload) ||
+    !(ticks > 0) ||
+    !(minutes > 0) ||
+    !(workers >= 1) ||
+    mutant === undefined ||
+    Number.isNaN(seed);
   if (wrong) {
     process.stderr.write(`${usage}\n`);
     return exitCodes.usage;
   }
-  const options = { ticks, ...(mutant === noMutant ? {} : { mutant }) };
+  const options = {
+    ticks,
+    ...(mutant === noMutant ? {} : { mutant }),
+    ...(values.log === undefined ? {} : { log: values.log as 'embedded' | 'etcd' }),
+    ...(values.workload === undefined ? {} : { workload: values.workload as 'mixed' | 'load' }),
+  };
   if (seed !== undefined) return await replay({ ...options, seed });
   return workers === 1 ? await explore(options, minutes) : await exploreTogether(workers);
 }

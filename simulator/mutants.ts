@@ -22,7 +22,7 @@ export interface Mutant {
   /** Comes between log process and sequencer. */
   sequencer?(sequencer: Sequencer, cluster: Cluster): Sequencer;
   /** Comes between a node and its log. */
-  nodeLog?(log: SharedLog, cluster: Cluster): SharedLog;
+  nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
   /** Changes a node's state. */
   state?(state: State, node: string): void;
   /** Comes between executor and replica. */
@@ -44,11 +44,11 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'answer-before-replay',
     seedsMax: 5,
-    nodeLog: (log, { world }) => ({
+    nodeLog: (log, sleep) => ({
       ...plain(log),
       follow: async function* (from, signal) {
         for await (const run of log.follow(from, signal)) {
-          await world.sleep(undefined, 2000);
+          await sleep(2000);
           yield run;
         }
       },
@@ -147,6 +147,21 @@ export const mutants: readonly Mutant[] = [
     seedsMax: 20,
     needs: ['crashes', 'power'],
     servesEarly: true,
+    // As behind a long log: the beginning takes its time.
+    nodeLog: (log, sleep) => ({
+      ...plain(log),
+      follow: async function* (from, signal) {
+        for await (const run of log.follow(from, signal)) {
+          if (run.length <= 5) yield run;
+          else {
+            for (const entry of run) {
+              yield [entry];
+              await sleep(20_000);
+            }
+          }
+        }
+      },
+    }),
   },
   {
     name: 'forget-transaction-ids',

@@ -1,4 +1,5 @@
 import type { Cluster } from './cluster.ts';
+import type { EtcdSide } from './etcd-side.ts';
 
 /** What may break in a run; every seed switches some of it on. */
 export interface Faults {
@@ -9,6 +10,10 @@ export interface Faults {
   readonly pauses: boolean;
   readonly clocks: boolean;
   readonly sequencers: boolean;
+  /** Of etcd's members; only where the log lies on etcd. */
+  readonly etcd: boolean;
+  /** New entries go to other units; only where the log lies on etcd. */
+  readonly layouts: boolean;
 }
 
 /** Breaks things at random times until it is told to heal. */
@@ -32,6 +37,8 @@ export class Nemesis {
       pauses: some('pauses'),
       clocks: some('clocks'),
       sequencers: some('sequencers'),
+      etcd: some('etcd'),
+      layouts: some('layouts'),
     };
   }
 
@@ -59,7 +66,9 @@ export class Nemesis {
         process.clockOffsetMs = 0;
       }
     }
-    for (const node of nodes) node.useSequencer(true);
+    this.#cluster.etcd?.heal();
+    logMachine.heal();
+    for (const node of nodes) node.heal();
   }
 
   #next(): void {
@@ -72,7 +81,7 @@ export class Nemesis {
   }
 
   #strike(): void {
-    const { world, logMachine, nodes } = this.#cluster;
+    const { world, logMachine, nodes, etcd } = this.#cluster;
     const { chance } = world;
     const node = chance.pick(nodes);
     const strikes: (() => void)[] = [];
@@ -81,29 +90,56 @@ export class Nemesis {
         () => node.crash(false),
         () => node.crash(false),
         () => node.crashContracts(),
-        () => logMachine.crash(false),
+        () => this.#loseToken('kill'),
       );
+      if (etcd === undefined) strikes.push(() => logMachine.crash(false));
     }
     if (this.#faults.power) {
-      strikes.push(
-        () => node.crash(true),
-        () => logMachine.crash(true),
-      );
+      strikes.push(() => node.crash(true));
+      if (etcd === undefined) strikes.push(() => logMachine.crash(true));
     }
     if (this.#faults.network)
       strikes.push(
         () => this.#partition(),
         () => this.#degrade(),
+        () => this.#clog(),
+        () => this.#loseToken('cut off'),
       );
     if (this.#faults.pauses) strikes.push(() => this.#pause());
     if (this.#faults.clocks) strikes.push(() => this.#stepClock());
     if (this.#faults.sequencers) {
+      const next = etcd === undefined ? () => logMachine.failOver() : () => node.handOver();
       strikes.push(
-        () => void logMachine.failOver().catch((error: unknown) => world.fail(error)),
+        () => void next().catch((error: unknown) => world.fail(error)),
         () => node.useSequencer(chance.happens(0.5)),
       );
     }
+    if (etcd !== undefined) strikes.push(...this.#etcdStrikes(etcd));
     if (strikes.length > 0) chance.pick(strikes)();
+  }
+
+  #etcdStrikes(etcd: EtcdSide): (() => void)[] {
+    const { world } = this.#cluster;
+    const { chance } = world;
+    const unit = chance.pick(etcd.clusters);
+    const strikes: (() => void)[] = [];
+    if (this.#faults.etcd) {
+      strikes.push(
+        () => unit.killMember(chance.between(100_000, 3_000_000)),
+        () => unit.changeLeader(),
+        () => unit.expireLease(),
+        () => unit.compact(),
+        () => {
+          unit.faults.lostAnswers = chance.pick([0, 0.02, 0.2]);
+          unit.faults.slow = chance.pick([0, 0.05]);
+          world.note(`${unit.name} loses ${unit.faults.lostAnswers} of its answers`);
+        },
+      );
+    }
+    if (this.#faults.layouts) {
+      strikes.push(() => void etcd.changeLayout().catch((error: unknown) => world.fail(error)));
+    }
+    return strikes;
   }
 
   #breakDisks(): void {
@@ -126,9 +162,15 @@ export class Nemesis {
     }
   }
 
+  #machineNames(): string[] {
+    const { etcd, nodes } = this.#cluster;
+    const logs = etcd?.clusters.flatMap(({ machines }) => machines) ?? ['log'];
+    return [...logs, ...nodes.map(({ name }) => name)];
+  }
+
   #machines(): { readonly from: string; readonly to: string } {
     const { chance } = this.#cluster.world;
-    const names = ['log', ...this.#cluster.nodes.map(({ name }) => name)];
+    const names = this.#machineNames();
     const clients = this.#cluster.clients.map((_, number) => `client${number}`);
     const from = chance.pick([...names, ...clients]);
     const to = chance.pick(names);
@@ -143,6 +185,36 @@ export class Nemesis {
     world.note(`nothing passes from ${from} to ${to} for ${(untilUs - world.nowUs) / 1000} ms`);
     network.link(from, to).blockedUntilUs = untilUs;
     if (world.chance.happens(0.3)) network.link(to, from).blockedUntilUs = untilUs;
+  }
+
+  /** The next who gets a token dies with it, or cannot write for a while: a hole, or a late write. */
+  #loseToken(how: 'kill' | 'cut off'): void {
+    const { world, network, nodes, etcd } = this.#cluster;
+    this.#cluster.afterGrant = (requester) => {
+      if (this.#healed) return;
+      world.note(`${requester} gets a token: ${how}`);
+      if (how === 'kill') {
+        nodes.find(({ name }) => name === requester)?.crash(false);
+        return;
+      }
+      const untilUs = world.nowUs + world.chance.between(300_000, 1_500_000);
+      const logs = etcd?.clusters.flatMap(({ machines }) => machines) ?? ['log'];
+      for (const log of logs) network.link(requester, log).blockedUntilUs = untilUs;
+    };
+  }
+
+  /** Everything that goes to one machine, or comes from it, waits for a moment, then comes at once. */
+  #clog(): void {
+    const { world, network, nodes } = this.#cluster;
+    const { name } = world.chance.pick(nodes);
+    const others = this.#machineNames().filter((other) => other !== name);
+    const untilUs = world.nowUs + world.chance.between(20_000, 400_000);
+    const inwards = world.chance.happens(0.5);
+    world.note(`${name} is clogged, ${inwards ? 'inwards' : 'outwards'}`);
+    for (const other of others) {
+      const link = inwards ? network.link(other, name) : network.link(name, other);
+      link.blockedUntilUs = Math.max(link.blockedUntilUs, untilUs);
+    }
   }
 
   #degrade(): void {

@@ -1,4 +1,4 @@
-import { buildCluster, type Cluster } from './cluster.ts';
+import { buildCluster, type Cluster, readLog } from './cluster.ts';
 import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { type Mutant, noMutant } from './mutants.ts';
 import { Nemesis } from './nemesis.ts';
@@ -13,6 +13,8 @@ export interface RunOptions {
   readonly mutant?: Mutant;
   /** Instead of the one that the seed draws. */
   readonly workload?: Workload['kind'];
+  /** Where the log lies, instead of where the seed says. */
+  readonly log?: 'embedded' | 'etcd';
 }
 
 /** How a run ended. */
@@ -35,6 +37,8 @@ export interface RunReport {
 
 /** Share of seeds that work under full load. */
 const loadShare = 0.1;
+/** Share of seeds whose log lies on etcd. */
+const etcdShare = 0.35;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
@@ -48,7 +52,10 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
   const { chance } = world;
   const drawn = chance.happens(loadShare) ? 'load' : 'mixed';
   const workload = drawWorkload(chance, options.workload ?? drawn);
+  const log = chance.happens(etcdShare) ? 'etcd' : 'embedded';
+  const units = chance.between(1, 3);
   const size = {
+    units: (options.log ?? log) === 'etcd' ? units : 0,
     nodes: workload.kind === 'load' ? chance.between(1, 2) : chance.between(1, 3),
     clients: workload.kind === 'load' ? 4 : chance.between(1, 3),
     workload,
@@ -78,9 +85,10 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
 }
 
 async function phases(world: World, cluster: Cluster, ticks: number): Promise<FinalCounts> {
-  cluster.logMachine.start();
+  if (cluster.etcd === undefined) cluster.logMachine.start();
   for (const node of cluster.nodes) node.start();
-  await finish(world, prepareWorkload(cluster), setupBoundMs, 'the network does not start');
+  const prepared = prepareWorkload(cluster, () => settled(world, cluster));
+  await finish(world, prepared, setupBoundMs, 'the network does not start');
 
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
@@ -97,7 +105,8 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   await finish(world, Promise.all(workers), settleBoundMs, 'calls do not end');
   await finish(world, settled(world, cluster), settleBoundMs, 'the nodes do not catch up');
   // What survives a power failure is what is durable.
-  cluster.logMachine.crash(true);
+  if (cluster.etcd === undefined) cluster.logMachine.crash(true);
+  else for (const node of cluster.nodes) node.crash(true);
   await finish(world, probe(cluster, progressBoundMs), settleBoundMs, 'no progress at the end');
   await finish(
     world,
@@ -114,10 +123,18 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
   let tail = -1;
   while (quiet < 5) {
     await world.sleep(undefined, 100_000);
-    const now = (await cluster.logMachine.log?.tail().catch(() => undefined)) ?? -1;
+    const now = (await tailOf(cluster)) ?? -1;
     const caught = cluster.nodes.every(({ replica }) => replica?.nextAddress === now);
     quiet = now === tail && caught ? quiet + 1 : 0;
     tail = now;
+  }
+}
+
+async function tailOf(cluster: Cluster): Promise<number | undefined> {
+  try {
+    return await (await readLog(cluster))?.tail();
+  } catch {
+    return undefined;
   }
 }
 

@@ -75,6 +75,9 @@ export class SimNetwork {
       const back = this.link(machine, process.machine);
       const refuse = (): void =>
         reject(new DaybookError('PEER_UNREACHABLE', `cannot connect to ${address}`));
+      const cause = Object.assign(new Error('connection refused'), { code: 'ECONNREFUSED' });
+      const refuseAtOnce = (): void =>
+        reject(new DaybookError('PEER_UNREACHABLE', `nothing listens at ${address}`, { cause }));
       if (Math.max(there.blockedUntilUs, back.blockedUntilUs) > world.nowUs) {
         world.after(process, blockedConnectTimeoutUs, 'connect timeout', refuse);
         return;
@@ -82,7 +85,7 @@ export class SimNetwork {
       world.after(undefined, there.delayUs + back.delayUs, 'connect', () => {
         const listener = this.#listeners.get(address);
         if (listener?.process.alive !== true) {
-          world.after(process, 0, 'refused', refuse);
+          world.after(process, 0, 'refused', refuseAtOnce);
           return;
         }
         const near = new End(world, process, there, this.#open);

@@ -31,16 +31,21 @@ export function drawWorkload(chance: Chance, kind: Workload['kind']): Workload {
 }
 
 /** Deploys the contract and opens the accounts; nothing is broken yet. */
-export async function prepareWorkload(cluster: Cluster): Promise<void> {
+export async function prepareWorkload(
+  cluster: Cluster,
+  caughtUp: () => Promise<void>,
+): Promise<void> {
   const [client] = cluster.clients;
   if (client === undefined) return;
   const { accounts } = cluster.workload;
   await demand(client, [deployCall('1')], 'deploy');
+  await caughtUp();
   const opening = Array.from({ length: accounts }, (_, at) =>
     money('put', account(at), String(unitsPerAccount)),
   );
   opening.push(money('openRows'));
   await demand(client, opening, 'open the accounts');
+  await caughtUp();
   cluster.money = accounts * unitsPerAccount;
 }
 
@@ -88,7 +93,7 @@ export async function probe(cluster: Cluster, boundMs: number): Promise<void> {
 }
 
 async function demand(client: SimClient, calls: readonly SimCall[], what: string): Promise<void> {
-  const answers = await client.submit(calls, { deadlineMs: setupDeadlineMs });
+  const answers = await client.submit(calls, { node: 0, deadlineMs: setupDeadlineMs });
   const failed = answers.find(({ outcome }) => outcome?.status !== 'committed');
   if (failed !== undefined) {
     const said = JSON.stringify(failed.outcome ?? 'no answer');

@@ -43,6 +43,8 @@ const leaseDefaultMs = 2000;
 const successorLeaseSeconds = 2;
 const watchSilenceMs = 1000;
 const failurePauseMs = 200;
+/** A reign whose epoch another has sealed is of no use for at most about so long. */
+const epochCheckMs = 500;
 
 /**
  * Waits until no one leads, then leads: takes the leader's key under a lease and seals the next
@@ -164,6 +166,10 @@ async function ascend(log: EtcdLog, candidate: Candidate, session: Session): Pro
   const { keys } = log.units;
   const { node, address } = candidate;
   for (;;) {
+    await log.units.refresh();
+    if (log.units.home !== session.unit) {
+      throw new DaybookError('TIMEOUT', 'leadership lives on another unit now');
+    }
     const epoch = (await log.epoch()) + 1;
     let tail: Address;
     try {
@@ -188,6 +194,7 @@ async function ascend(log: EtcdLog, candidate: Candidate, session: Session): Pro
     if (!answer.succeeded || session.lost.aborted) {
       throw new DaybookError('TIMEOUT', 'the lease ended before the reign began');
     }
+    void watchEpoch(log, epoch, session);
     return {
       epoch,
       tail,
@@ -197,6 +204,21 @@ async function ascend(log: EtcdLog, candidate: Candidate, session: Session): Pro
         await session.close();
       },
     };
+  }
+}
+
+/**
+ * Ends a reign whose epoch another has sealed, though its lease lives: somebody who had not heard of
+ * a new home unit may win an election on the old one, seal, and find out too late.
+ */
+async function watchEpoch(log: EtcdLog, epoch: number, session: Session): Promise<void> {
+  while (!session.lost.aborted) {
+    await session.unit.client.sleep(epochCheckMs);
+    try {
+      if (!session.lost.aborted && (await log.epoch()) > epoch) await session.close();
+    } catch (error) {
+      if (isDaybookError(error, 'CLOSED')) return;
+    }
   }
 }
 

@@ -1,0 +1,123 @@
+import { expect, it } from 'vitest';
+import { EtcdLog } from '../src/log/etcd/etcd-log.ts';
+import { campaign, currentLeader, type LogEntry } from '../src/log/index.ts';
+import { asAddress } from '../src/model/index.ts';
+import { SimDisk } from './sim-disk.ts';
+import { SimEtcdCluster } from './sim-etcd.ts';
+import { simIo } from './sim-io.ts';
+import { SimNetwork } from './sim-network.ts';
+import { World } from './world.ts';
+
+const second = 1_000_000;
+
+function etcdWorld(seed: number, units = 1) {
+  const world = new World(seed);
+  const network = new SimNetwork(world);
+  const clusters = Array.from({ length: units }, (_, at) => new SimEtcdCluster(world, network, at));
+  const finished = async <T>(task: Promise<T>, seconds = 30): Promise<T> => {
+    let over = false;
+    const watched = task.finally(() => {
+      over = true;
+    });
+    watched.catch(() => undefined);
+    await world.run(() => over, world.nowUs + seconds * second);
+    expect(over, 'it ends in time').toBe(true);
+    return await watched;
+  };
+  const open = (name: string): Promise<EtcdLog> => {
+    const process = world.spawn(name, name);
+    const io = simIo(world, process, new SimDisk(world), network);
+    const connectMember = (endpoint: string) =>
+      (clusters.find((cluster) => cluster.has(endpoint)) as SimEtcdCluster).connect(
+        process,
+        endpoint,
+      );
+    return EtcdLog.open(
+      { ...io, connectMember },
+      {
+        units: clusters.slice(0, 1).map(({ endpoints }) => ({ endpoints })),
+        attemptTimeoutMs: 500,
+      },
+    );
+  };
+  const clusterAt = (at: number): SimEtcdCluster => clusters[at] as SimEtcdCluster;
+  return { world, network, clusters, clusterAt, open, finished };
+}
+
+it('writes once, follows, fences: two nodes over the model of etcd', async () => {
+  const { world, open, finished } = etcdWorld(1);
+  const [one, two] = await finished(Promise.all([open('one'), open('two')]));
+  await finished(one.write({ epoch: 0, address: asAddress(0) }, Buffer.from('first')));
+  await expect(
+    finished(two.write({ epoch: 0, address: asAddress(0) }, Buffer.from('other'))),
+  ).rejects.toMatchObject({ code: 'LOG_ADDRESS_TAKEN' });
+  const seen: LogEntry[] = [];
+  void (async () => {
+    for await (const run of two.follow(asAddress(0))) seen.push(...run);
+  })();
+  await world.run(() => seen.length > 0, world.nowUs + 5 * second);
+  expect(Buffer.from(seen[0]?.bytes ?? []).toString()).toBe('first');
+  await finished(two.seal(1));
+  await expect(
+    finished(one.write({ epoch: 0, address: asAddress(1) }, Buffer.from('late'))),
+  ).rejects.toMatchObject({ code: 'LOG_EPOCH_SEALED' });
+});
+
+it('follows through lost answers, new leaders, compaction, dead members and changed layouts', async () => {
+  for (let seed = 1; seed <= 5; seed++) {
+    const { world, clusters, clusterAt, open, finished } = etcdWorld(seed, 3);
+    const [writer, reader, admin] = await finished(
+      Promise.all([open('writer'), open('reader'), open('admin')]),
+    );
+    for (const cluster of clusters) cluster.faults.lostAnswers = 0.2;
+    const seen: number[] = [];
+    void (async () => {
+      for await (const run of reader.follow(asAddress(0))) {
+        for (const { address } of run) seen.push(address);
+      }
+    })();
+    const count = 60;
+    const write = async (): Promise<void> => {
+      for (let at = 0; at < count; at++) {
+        await writer.write({ epoch: 0, address: asAddress(at) }, Buffer.from(`entry ${at}`));
+        if (at % 10 === 3) clusterAt(0).compact();
+        if (at === 15) clusterAt(1).changeLeader();
+        if (at === 20) {
+          void admin.setUnits(clusters.slice(1).map(({ endpoints }) => ({ endpoints })));
+        }
+        if (at === 30) clusterAt(2).killMember(second);
+        if (at === 40) void admin.setUnits(clusters.map(({ endpoints }) => ({ endpoints })));
+      }
+    };
+    await finished(write(), 200);
+    await world.run(() => seen.length >= count, world.nowUs + 20 * second);
+    expect(seen).toEqual(Array.from({ length: count }, (_, at) => at));
+  }
+});
+
+it('one leads at a time; a leader that falls silent is replaced when its lease ends', async () => {
+  const { world, network, clusterAt, open, finished } = etcdWorld(4);
+  const [one, two] = await finished(Promise.all([open('one'), open('two')]));
+  const first = await finished(campaign(one, { node: 'one', address: 'one:1' }));
+  const second1 = campaign(two, { node: 'two', address: 'two:1' });
+  await world.run(() => false, world.nowUs + 5 * second);
+  await expect(finished(currentLeader(two))).resolves.toMatchObject({ node: 'one', epoch: 1 });
+  for (const machine of clusterAt(0).machines) {
+    network.link('one', machine).blockedUntilUs = world.nowUs + 60 * second;
+  }
+  const next = await finished(second1);
+  expect(next.epoch).toBe(2);
+  expect(first.lost.aborted).toBe(true);
+});
+
+it('a leader gives way when another has sealed its epoch, though its own lease lives', async () => {
+  const { world, open, finished } = etcdWorld(5);
+  const [one, two] = await finished(Promise.all([open('one'), open('two')]));
+  const reign = await finished(campaign(one, { node: 'one', address: 'one:1' }));
+  // As somebody does who won an election on a unit that is no longer the home of the log.
+  await finished(two.seal(reign.epoch + 1));
+  await world.run(() => reign.lost.aborted, world.nowUs + 3 * second);
+  expect(reign.lost.aborted).toBe(true);
+  const next = await finished(campaign(two, { node: 'two', address: 'two:1' }));
+  expect(next.epoch).toBe(reign.epoch + 2);
+});
