@@ -1,10 +1,10 @@
 import type { SharedLog } from '../src/log/index.ts';
 import { type ChannelConfig, channelConfigDefaults } from '../src/model/index.ts';
-import type { Sequencer } from '../src/sequencer/index.ts';
 import { SimClient } from './client.ts';
 import { bulkRowCount } from './contracts.ts';
 import { EtcdSide } from './etcd-side.ts';
 import { ExecutorMachine } from './executor-machine.ts';
+import { FollowerMachine } from './follower-machine.ts';
 import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutants.ts';
@@ -26,6 +26,7 @@ export interface Cluster {
   readonly etcd: EtcdSide | undefined;
   readonly nodes: readonly ExecutorMachine[];
   readonly clients: readonly SimClient[];
+  readonly followers: readonly FollowerMachine[];
   readonly workload: Workload;
   /** Units of money that the workload began with. */
   money: number;
@@ -37,6 +38,7 @@ export interface Cluster {
 export interface ClusterSize {
   readonly nodes: number;
   readonly clients: number;
+  readonly followers: number;
   readonly workload: Workload;
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
   readonly units: number;
@@ -47,6 +49,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const { chance } = world;
   const nodes: ExecutorMachine[] = [];
   const clients: SimClient[] = [];
+  const followers: FollowerMachine[] = [];
   const names = [simulatedMsp.mspId];
   const config: ChannelConfig = {
     ...channelConfigDefaults,
@@ -73,6 +76,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     mutant,
     nodes,
     clients,
+    followers,
     workload: size.workload,
     money: 0,
     afterGrant: undefined,
@@ -90,6 +94,9 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   for (let number = 0; number < size.clients; number++) {
     clients.push(new SimClient(cluster, number));
   }
+  for (let number = 0; number < size.followers; number++) {
+    followers.push(new FollowerMachine(cluster, number));
+  }
   mutant.prepare?.(cluster);
   return cluster;
 }
@@ -97,18 +104,4 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
 /** The log as those see it who check; `undefined` while its machine is down. */
 export async function readLog(cluster: Cluster): Promise<SharedLog | undefined> {
   return cluster.etcd === undefined ? cluster.logMachine.log : await cluster.etcd.read();
-}
-
-/** The same sequencer; {@link Cluster.afterGrant} strikes when it grants. */
-export function strikingSequencer(cluster: Cluster, sequencer: Sequencer): Sequencer {
-  return {
-    request: async (group) => {
-      const grant = await sequencer.request(group);
-      const strike = cluster.afterGrant;
-      if (grant.token === undefined || strike === undefined) return grant;
-      cluster.afterGrant = undefined;
-      strike(group.requester);
-      return grant;
-    },
-  };
 }

@@ -6,11 +6,12 @@ import { type Address, asAddress } from '../src/model/index.ts';
 import { LeaderSequencer } from '../src/node/leader-sequencer.ts';
 import { SequencerHost } from '../src/node/sequencer-host.ts';
 import { type Sequencer, serveSequencer } from '../src/sequencer/index.ts';
-import { type Cluster, strikingSequencer } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { foundingEntry } from './founding.ts';
 import { SimDisk } from './sim-disk.ts';
 import { SimEtcdCluster } from './sim-etcd.ts';
 import { simIo } from './sim-io.ts';
+import { strikingSequencer } from './striking-sequencer.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
 
 /** What a node works with. */

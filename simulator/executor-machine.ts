@@ -7,7 +7,7 @@ import {
 } from '../src/base/index.ts';
 import { createExecutor, type RunningExecutor } from '../src/executor/index.ts';
 import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
-import { type Child, type Connection, type Io, rpcPeer } from '../src/io/index.ts';
+import { type Child, type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
 import { remoteLog, type SharedLog } from '../src/log/index.ts';
 import {
   type Address,
@@ -24,6 +24,7 @@ import { MemoryStore, openState, type State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
 import type { NodeLog } from './etcd-side.ts';
+import { openFollowers } from './follower-machine.ts';
 import { logAddress } from './log-machine.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -168,7 +169,15 @@ export class ExecutorMachine {
       `${process.name} runs from ${replica.nextAddress}${this.#withoutSequencer ? ' without a sequencer' : ''}`,
     );
     const parts = { executor, replica, log, nowMs: () => io.clock.monotonicMs() };
-    await io.network.listen(this.address, (client) => this.#serve(client, parts));
+    const serveFollowers =
+      this.#cluster.followers.length === 0
+        ? undefined
+        : await openFollowers(this.#cluster, io, replica);
+    await io.network.listen(this.address, (connection) => {
+      const client = rpcPeer(connection);
+      this.#serve(client, parts);
+      serveFollowers?.(client);
+    });
   }
 
   async #openLog(
@@ -198,7 +207,7 @@ export class ExecutorMachine {
 
   /** Stands for the gateway: checks the batch, hands it over, sends all outcomes in one answer. */
   #serve(
-    connection: Connection,
+    client: RpcPeer,
     parts: {
       readonly executor: RunningExecutor;
       readonly replica: Replica;
@@ -207,7 +216,7 @@ export class ExecutorMachine {
     },
   ): void {
     const { executor, replica } = parts;
-    rpcPeer(connection).handle(submitMethod, (payload) => {
+    client.handle(submitMethod, (payload) => {
       const reader = new ByteReader(payload, 'submit');
       const deadlineMs = parts.nowMs() + reader.u32();
       const batch = decodeBatch(reader.raw(reader.remaining));

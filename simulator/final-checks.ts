@@ -20,6 +20,9 @@ export interface FinalCounts {
   readonly fills: number;
   readonly blocks: number;
   readonly unknown: number;
+  /** Transactions of followers' systems, and how often they were filled. */
+  readonly posted: number;
+  readonly fillsOfSinks: number;
 }
 
 /** Entries of so many records are made into blocks; making them costs more than committing them. */
@@ -36,7 +39,11 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   const log = await readLog(cluster);
   if (log === undefined) throw new SimulationFailure('liveness', 'the log does not run');
   const fills = await checkLog(cluster, log);
-  const model = new LedgerModel();
+  const model = new LedgerModel(
+    cluster.followers.flatMap(({ name, sink }) =>
+      [...sink.checkpoints, sink.now()].map((checkpoint) => ({ ...checkpoint, name })),
+    ),
+  );
   const heads: AppliedEntry[][] = [];
   let known: readonly number[] | undefined;
   for (const node of cluster.nodes) {
@@ -51,6 +58,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
       wrong('I3', `${node.name} holds other verdicts than another node from ${other} on`);
     }
   }
+  model.reach(Number.MAX_SAFE_INTEGER);
   checkMoney(cluster, model.rows);
   for (const node of cluster.nodes) checkState(node, model.rows);
   const histories = cluster.clients.flatMap(({ history }) => history);
@@ -60,7 +68,15 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   let unknown = 0;
   for (const { outcome } of histories) if (outcome === undefined) unknown++;
   const addresses = known?.length ?? 0;
-  return { addresses, valid: model.valid.size, invalid: model.invalid, fills, blocks, unknown };
+  let posted = 0;
+  let fillsOfSinks = 0;
+  for (const { sink } of cluster.followers) {
+    posted += sink.applies;
+    fillsOfSinks += sink.fills;
+  }
+  const { size } = model.valid;
+  const { invalid } = model;
+  return { addresses, valid: size, invalid, fills, blocks, unknown, posted, fillsOfSinks };
 }
 
 /** I1: what anybody ever read still stands there; epochs never go down (what a seal promises). */

@@ -7,12 +7,18 @@ import {
 } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { type Access, bulkRow, bulkRowUnits, contractFunctions } from './contracts.ts';
+import type { SinkCheckpoint } from './sink-model.ts';
 import { SimulationFailure } from './world.ts';
 
 /** Where a valid record stands, and what it returned. */
 export interface ModelRecord {
   readonly position: number;
   readonly result: string;
+}
+
+/** What the system of a follower held at its cursor. */
+export interface NamedCheckpoint extends SinkCheckpoint {
+  readonly name: string;
 }
 
 /**
@@ -25,9 +31,32 @@ export class LedgerModel {
   /** Valid records by transaction id. */
   readonly valid = new Map<string, ModelRecord>();
   invalid = 0;
+  /** What others held at a position, ascending: compared when the model gets there. */
+  readonly #checkpoints: NamedCheckpoint[];
   #version = '';
   /** Keys of {@link LedgerModel.rows}, ascending. */
   readonly #keys: string[] = [];
+
+  constructor(checkpoints: readonly NamedCheckpoint[] = []) {
+    this.#checkpoints = checkpoints.toSorted((left, right) => left.position - right.position);
+  }
+
+  /** Compares what followers held before this position. @throws {SimulationFailure} */
+  reach(position: number): void {
+    for (let first = this.#checkpoints[0]; first !== undefined; first = this.#checkpoints[0]) {
+      if (first.position > position) return;
+      this.#checkpoints.shift();
+      const { name, rows } = first;
+      for (const [key, value] of this.rows) {
+        if (rows.get(key) === value) continue;
+        wrong(
+          'sink',
+          `${name} held ${rows.get(key)} under ${key} at ${first.position}, not ${value}`,
+        );
+      }
+      if (rows.size !== this.rows.size) wrong('sink', `${name} held rows that are not there`);
+    }
+  }
 
   /** Executes the next entry. @throws {SimulationFailure} */
   async take({ records }: AppliedEntry): Promise<void> {
@@ -38,6 +67,7 @@ export class LedgerModel {
   }
 
   async #execute({ record, position }: AppliedRecord): Promise<void> {
+    this.reach(position);
     const txId = (record.txId as Buffer).toString('hex');
     if (this.valid.has(txId)) wrong('I6', `${txId} took effect twice, again at ${position}`);
     this.valid.set(txId, { position, result: record.result });

@@ -3,10 +3,11 @@ import { rpcPeer } from '../src/io/index.ts';
 import { openEmbeddedLog, type SharedLog, serveLog } from '../src/log/index.ts';
 import { asAddress } from '../src/model/index.ts';
 import { type Sequencer, serveSequencer, startSequencer } from '../src/sequencer/index.ts';
-import { type Cluster, strikingSequencer } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { foundingEntry } from './founding.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
+import { strikingSequencer } from './striking-sequencer.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
 
 /** Where executors find the log. */

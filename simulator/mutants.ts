@@ -2,8 +2,9 @@ import { isDaybookError } from '../src/base/index.ts';
 import type { LogEntry, SharedLog, Token } from '../src/log/index.ts';
 import type { Address } from '../src/model/index.ts';
 import { type Replica, replayedBefore } from '../src/replica/index.ts';
+import type { Feed, FollowerIntroduction } from '../src/replication/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
-import type { State } from '../src/state/index.ts';
+import type { RecordedUpdate, State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import type { Faults } from './nemesis.ts';
 
@@ -25,6 +26,8 @@ export interface Mutant {
   nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
   /** Changes a node's state. */
   state?(state: State, node: string): void;
+  /** Comes between a follower and the ledger. */
+  feed?(feed: Feed): Feed;
   /** Comes between executor and replica. */
   executorReplica?(replica: Replica, log: SharedLog): Replica;
 }
@@ -143,6 +146,54 @@ export const mutants: readonly Mutant[] = [
     },
   },
   {
+    name: 'apply-a-bulk-update-twice',
+    seedsMax: 20,
+    state: (state, node) => {
+      const apply = state.apply.bind(state);
+      state.apply = (change) => {
+        if (node !== 'node0' || change.bulkUpdates === undefined) apply(change);
+        else apply({ ...change, bulkUpdates: change.bulkUpdates.map(doubled) });
+      };
+    },
+  },
+  {
+    name: 'acknowledge-before-applied',
+    seedsMax: 10,
+    feed: (feed) => {
+      let delivered: number | undefined;
+      const early = (introduction: FollowerIntroduction): FollowerIntroduction => ({
+        ...introduction,
+        applied: delivered ?? introduction.applied,
+      });
+      return {
+        pull: async (introduction, ...rest) => {
+          const page = await feed.pull(early(introduction), ...rest);
+          delivered = page.next;
+          return page;
+        },
+        scan: (introduction, ...rest) => feed.scan(early(introduction), ...rest),
+        applied: (introduction, ...rest) => feed.applied(early(introduction), ...rest),
+        close: () => feed.close(),
+      };
+    },
+  },
+  {
+    name: 'lose-a-change-on-the-way-to-a-sink',
+    seedsMax: 10,
+    feed: (feed) => {
+      let pages = 0;
+      return {
+        pull: async (...question) => {
+          const page = await feed.pull(...question);
+          return ++pages % 5 === 0 ? { ...page, changes: page.changes.slice(1) } : page;
+        },
+        scan: (...question) => feed.scan(...question),
+        applied: (...question) => feed.applied(...question),
+        close: () => feed.close(),
+      };
+    },
+  },
+  {
     name: 'serve-before-caught-up',
     seedsMax: 20,
     needs: ['crashes', 'power'],
@@ -173,6 +224,14 @@ export const mutants: readonly Mutant[] = [
     },
   },
 ];
+
+function doubled(update: RecordedUpdate): RecordedUpdate {
+  const parts = update.parts.map((part) => {
+    const { $inc } = JSON.parse(part.update) as { $inc: { n: number } };
+    return { ...part, update: JSON.stringify({ $inc: { n: 2 * $inc.n } }) };
+  });
+  return { ...update, parts };
+}
 
 /** The same log as an object of functions, to replace some of them. */
 function plain(log: SharedLog): SharedLog {

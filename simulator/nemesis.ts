@@ -52,7 +52,7 @@ export class Nemesis {
   /** Mends all that is broken; what is dead starts again by itself. */
   heal(): void {
     this.#healed = true;
-    const { network, logMachine, nodes, world } = this.#cluster;
+    const { network, logMachine, nodes, followers, world } = this.#cluster;
     world.note('everything heals');
     network.heal();
     for (const machine of [logMachine, ...nodes]) {
@@ -69,6 +69,7 @@ export class Nemesis {
     this.#cluster.etcd?.heal();
     logMachine.heal();
     for (const node of nodes) node.heal();
+    for (const follower of followers) follower.heal();
   }
 
   #next(): void {
@@ -81,7 +82,7 @@ export class Nemesis {
   }
 
   #strike(): void {
-    const { world, logMachine, nodes, etcd } = this.#cluster;
+    const { world, logMachine, nodes, followers, etcd } = this.#cluster;
     const { chance } = world;
     const node = chance.pick(nodes);
     const strikes: (() => void)[] = [];
@@ -92,6 +93,7 @@ export class Nemesis {
         () => node.crashContracts(),
         () => this.#loseToken('kill'),
       );
+      if (followers.length > 0) strikes.push(() => chance.pick(followers).crash());
       if (etcd === undefined) strikes.push(() => logMachine.crash(false));
     }
     if (this.#faults.power) {
@@ -143,11 +145,12 @@ export class Nemesis {
   }
 
   #breakDisks(): void {
-    const { world, logMachine, nodes } = this.#cluster;
+    const { world, logMachine, nodes, followers } = this.#cluster;
     const { chance } = world;
     for (const { disk } of [logMachine, ...nodes]) {
       if (chance.happens(0.5)) disk.faults.slow = 0.02;
     }
+    for (const { sink } of followers) sink.failures = chance.pick([0, 0.05, 0.2]);
     if (chance.happens(0.5)) logMachine.disk.faults.syncFails = 0.002;
     if (chance.happens(0.3)) {
       const full = (): void => {
@@ -172,6 +175,7 @@ export class Nemesis {
     const { chance } = this.#cluster.world;
     const names = this.#machineNames();
     const clients = this.#cluster.clients.map((_, number) => `client${number}`);
+    for (const { name } of this.#cluster.followers) clients.push(name);
     const from = chance.pick([...names, ...clients]);
     const to = chance.pick(names);
     return chance.happens(0.5) ? { from, to } : { from: to, to: from };

@@ -34,6 +34,7 @@ export class Oracle {
   /** Next address of each running node. */
   readonly #next = new Map<string, number>();
   #recordsApplied = 0;
+  #lastValid = -1;
   #answers = 0;
 
   constructor(world: World) {
@@ -43,6 +44,11 @@ export class Oracle {
   /** Records applied, by all nodes together. */
   get recordsApplied(): number {
     return this.#recordsApplied;
+  }
+
+  /** The greatest position of a valid record. */
+  get lastValid(): number {
+    return this.#lastValid;
   }
 
   get answers(): number {
@@ -121,6 +127,7 @@ export class Oracle {
         this.#wrong('I6', `${txId} took effect at ${before} and ${position}`);
       }
       this.#valid.set(txId, position);
+      this.#lastValid = Math.max(this.#lastValid, position);
     }
   }
 

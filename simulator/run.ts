@@ -57,6 +57,7 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
   const size = {
     units: (options.log ?? log) === 'etcd' ? units : 0,
     nodes: workload.kind === 'load' ? chance.between(1, 2) : chance.between(1, 3),
+    followers: workload.kind === 'load' ? 0 : Math.max(chance.below(3), mutant.feed ? 1 : 0),
     clients: workload.kind === 'load' ? 4 : chance.between(1, 3),
     workload,
   };
@@ -90,6 +91,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   const prepared = prepareWorkload(cluster, () => settled(world, cluster));
   await finish(world, prepared, setupBoundMs, 'the network does not start');
 
+  for (const follower of cluster.followers) follower.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
   let stopping = false;
@@ -124,7 +126,12 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
   while (quiet < 5) {
     await world.sleep(undefined, 100_000);
     const now = (await tailOf(cluster)) ?? -1;
-    const caught = cluster.nodes.every(({ replica }) => replica?.nextAddress === now);
+    const posted = cluster.oracle.lastValid;
+    const caught =
+      cluster.nodes.every(({ replica }) => replica?.nextAddress === now) &&
+      cluster.followers.every(
+        ({ isStarted, sink }) => !isStarted || (sink.position ?? -1) > posted,
+      );
     quiet = now === tail && caught ? quiet + 1 : 0;
     tail = now;
   }
