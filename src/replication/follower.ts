@@ -51,6 +51,11 @@ export interface Follower {
   readonly changes: number;
   /** Resolves after `stop`; rejects with what ended the follower. */
   readonly ended: Promise<void>;
+  /**
+   * Changes what it wants to hear of while it runs: the copy is filled anew, readers see the old one
+   * until then.
+   */
+  resubscribe(subscription: Subscription): void;
   /** Ends after what is being written. */
   stop(): Promise<void>;
 }
@@ -77,12 +82,14 @@ class RunningFollower implements Follower {
   readonly #abort = new AbortController();
   readonly #busy = new Set<Promise<void>>();
   #poison: PoisonFilter;
+  #subscription: Subscription;
   #retryParked: boolean;
   #filling = false;
   #end: (error: DaybookError | undefined) => void = () => undefined;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.#subscription = options.subscription;
     this.#core = new FollowerCore(options.timing);
     this.#run = options.io.random.bytes(8).toString('hex');
     this.#poison = this.#filter([]);
@@ -96,6 +103,11 @@ class RunningFollower implements Follower {
 
   get position(): number | undefined {
     return this.#core.position;
+  }
+
+  resubscribe(subscription: Subscription): void {
+    // The next pull brings it to the ledger, which finds that the cursor is of another.
+    this.#subscription = subscription;
   }
 
   async stop(): Promise<void> {
@@ -255,12 +267,16 @@ class RunningFollower implements Follower {
   async *#fillBatches(): AsyncGenerator<FillBatch> {
     const { feed } = this.#options;
     const { signal } = this.#abort;
+    // One for the whole fill, whatever it is changed to meanwhile.
+    const subscription = this.#subscription;
     let from: number | undefined;
     let resume: string | undefined;
     let at: SinkPosition = { position: 0, cursor: '' };
     let end = 0;
     do {
-      const scan = await this.#persist(() => feed.scan(this.#introduction(), from, resume, signal));
+      const scan = await this.#persist(() =>
+        feed.scan(this.#introduction(subscription), from, resume, signal),
+      );
       from ??= scan.page.from;
       end = Math.max(end, scan.page.tail);
       at = { position: from, cursor: scan.page.cursor };
@@ -270,7 +286,7 @@ class RunningFollower implements Follower {
     } while (resume !== undefined);
     while (at.position < end) {
       const before = at;
-      const page = await this.#persist(() => this.#pull(before, 1_000));
+      const page = await this.#persist(() => this.#pull(before, 1_000, subscription));
       at = { position: page.next, cursor: page.cursor };
       this.changes += page.changes.length;
       yield { ...this.#batch(page.changes), revisionMax: Number.MAX_SAFE_INTEGER };
@@ -293,9 +309,9 @@ class RunningFollower implements Follower {
     }
   }
 
-  #pull(at: SinkPosition, waitMs: number): Promise<Page> {
+  #pull(at: SinkPosition, waitMs: number, subscription?: Subscription): Promise<Page> {
     return this.#options.feed.pull(
-      this.#introduction(),
+      this.#introduction(subscription),
       at.cursor,
       at.position,
       waitMs,
@@ -303,8 +319,8 @@ class RunningFollower implements Follower {
     );
   }
 
-  #introduction(): FollowerIntroduction {
-    const { name, subscription, keys = [], changesMax = 5_000 } = this.#options;
+  #introduction(subscription = this.#subscription): FollowerIntroduction {
+    const { name, keys = [], changesMax = 5_000 } = this.#options;
     return {
       follower: name,
       run: this.#run,

@@ -13,7 +13,9 @@ export interface SourceTable {
  *
  * An entity's revision is taken while its row in `daybook.revision` is locked until the commit, so
  * revisions of one entity are in the order of its commits. Nothing else about an outbox is: numbers
- * of rows and of transactions are given out before the commit, in any order.
+ * of rows and of transactions are given out before the commit, in any order. Revisions keep up with
+ * the clock, so that those of a database that was restored from a backup are newer than what the
+ * ledger got before.
  */
 export const outboxSql = `
   CREATE SCHEMA IF NOT EXISTS daybook;
@@ -32,8 +34,10 @@ export const outboxSql = `
   RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $body$
   DECLARE next_revision bigint;
   BEGIN
-    INSERT INTO daybook.revision AS r (source, entity, revision) VALUES (source_name, entity_name, 1)
-      ON CONFLICT (source, entity) DO UPDATE SET revision = r.revision + 1
+    INSERT INTO daybook.revision AS r (source, entity, revision) VALUES
+      (source_name, entity_name, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+      ON CONFLICT (source, entity)
+      DO UPDATE SET revision = greatest(r.revision + 1, excluded.revision)
       RETURNING revision INTO next_revision;
     INSERT INTO daybook.outbox (source, entity, revision, content)
       VALUES (source_name, entity_name, next_revision, new_content);
