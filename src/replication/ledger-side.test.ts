@@ -147,6 +147,7 @@ describe('subscription', () => {
       [{ contract: 'c', what: 1 }],
       [{ contract: 'c', prefix: 'a', start: 'b' }],
       [{ contract: 'c', selector: { $where: '1' } }],
+      [{ contract: 'c', selector: { $or: [{ a: { $regex: '(a+)+$' } }] } }],
     ]) {
       expect(() => compileSubscription(bad)).toThrow();
     }
@@ -318,6 +319,23 @@ describe('account of followers', () => {
     expect(later.followers.map(({ lagChanges }) => lagChanges)).toEqual([2, 2]);
     // Answers about an older position do not count.
     expect(mergeStatus([later, newer])).toMatchObject({ tail: 3 * 4096, inStep: false });
+    await followers.close();
+  });
+
+  it('gives one follower no more than its part of the pulls', async () => {
+    const ledger = new TestLedger();
+    const followers = await service(ledger);
+    const request = { run: 'r', subscription: [{ contract: 'catalog' }], waitMs: 300 };
+    const pulls = Array.from({ length: 6 }, () => followers.pull('greedy', '', request));
+    const outcomes = Promise.allSettled(pulls);
+    await expect(pulls[5]).rejects.toMatchObject({
+      code: 'OVERLOADED',
+      details: { limit: 'followerPullsEachMax' },
+    });
+    const other = followers.pull('other', '', request);
+    ledger.append([{ a: '1' }]);
+    expect(decodePage((await other).body).changes).toHaveLength(1);
+    expect((await outcomes).filter(({ status }) => status === 'fulfilled')).toHaveLength(4);
     await followers.close();
   });
 

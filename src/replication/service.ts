@@ -140,7 +140,8 @@ export class FollowerService {
   readonly #journal: Journal;
   readonly #lags: LagCounter;
   readonly #compiled = new Map<string, CompiledSubscription>();
-  #underWay = 0;
+  /** Pulls and scans by follower. */
+  readonly #underWay = new Map<string, number>();
   #status: Promise<unknown> = Promise.resolve();
   #timer: Timer | undefined;
   #saving: Promise<void> = Promise.resolve();
@@ -165,14 +166,14 @@ export class FollowerService {
    * The page after the request's cursor.
    *
    * @throws {DaybookError} `FOLLOWER_REFILL`, `CURSOR_INVALID`, `ACCESS_DENIED`, `MALFORMED`,
-   *   `OVERLOADED` (`followerPullsMax`, `followersMax`)
+   *   `OVERLOADED` (`followerPullsMax`, `followerPullsEachMax`, `followersMax`)
    */
   async pull(name: string, owner: string, request: PullRequest): Promise<PageAnswer> {
     const subscription = this.#compile(request.subscription);
     const from = this.#from(name, request.cursor, subscription);
     this.#report(name, owner, request, from);
     const waitMs = Math.min(request.waitMs ?? 0, limits.followerWaitMsMax);
-    const page = await this.#bounded(() =>
+    const page = await this.#bounded(name, () =>
       this.#journal.page(subscription, from, sizeOf(request), waitMs),
     );
     const cursor = this.#cursor(name, subscription, page.next);
@@ -193,7 +194,7 @@ export class FollowerService {
     const subscription = this.#compile(request.subscription);
     this.#report(name, owner, { ...request, filling: true }, undefined);
     const { from: first, resume: at } = request;
-    const { from, tail, rows, resume } = await this.#bounded(() =>
+    const { from, tail, rows, resume } = await this.#bounded(name, () =>
       this.#journal.scan(subscription, first, at, sizeOf(request)),
     );
     const cursor = this.#cursor(name, subscription, from);
@@ -222,7 +223,7 @@ export class FollowerService {
    *   same; this node catches up with it first, for 5 s at most. Default: all that is applied here.
    */
   status(at?: number): Promise<FollowersStatus> {
-    return this.#bounded(() => this.#inTurn(() => this.#statusAt(at)));
+    return this.#bounded('', () => this.#inTurn(() => this.#statusAt(at)));
   }
 
   async #statusAt(at: number | undefined): Promise<FollowersStatus> {
@@ -340,18 +341,20 @@ export class FollowerService {
     return entry;
   }
 
-  async #bounded<T>(work: () => Promise<T>): Promise<T> {
-    const max = limits.followerPullsMax;
-    if (this.#underWay >= max) {
-      throw new DaybookError('OVERLOADED', `followerPullsMax is ${max}`, {
-        details: { limit: 'followerPullsMax', max },
-      });
-    }
-    this.#underWay++;
+  /** One follower must not take the place of the others. */
+  async #bounded<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const own = this.#underWay.get(name) ?? 0;
+    let all = 0;
+    for (const count of this.#underWay.values()) all += count;
+    if (all >= limits.followerPullsMax) throw overloaded('followerPullsMax');
+    if (own >= limits.followerPullsEachMax) throw overloaded('followerPullsEachMax');
+    this.#underWay.set(name, own + 1);
     try {
       return await work();
     } finally {
-      this.#underWay--;
+      const left = (this.#underWay.get(name) ?? 1) - 1;
+      if (left === 0) this.#underWay.delete(name);
+      else this.#underWay.set(name, left);
     }
   }
 
@@ -401,6 +404,11 @@ export function summed(tail: number, followers: readonly FollowerStatus[]): Foll
     ...(needed === undefined ? {} : { neededFrom: needed }),
     followers,
   };
+}
+
+function overloaded(limit: 'followerPullsMax' | 'followerPullsEachMax'): DaybookError {
+  const max = limits[limit];
+  return new DaybookError('OVERLOADED', `${limit} is ${max}`, { details: { limit, max } });
 }
 
 function sizeOf({ changesMax = 1_000 }: FollowerRequest): PageSize {
