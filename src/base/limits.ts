@@ -133,8 +133,8 @@ export const limits = {
   followersMax: 1_000,
   /** Pulls and scans that are answered at the same time; others wait at their follower. */
   followerPullsMax: 64,
-  /** Of them for one follower. */
-  followerPullsEachMax: 4,
+  /** Of them for one follower; those of its runs that were killed wait on for a while. */
+  followerPullsEachMax: 16,
   /** Changes in one page; a commit that is larger goes alone, and whole. */
   followerPageChangesMax: 20_000,
   followerPageBytesMax: 8 * 1024 * 1024,
