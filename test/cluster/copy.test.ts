@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
-import { openEmbeddedLog, type SharedLog } from '../../src/log/index.ts';
+import { openEmbeddedLog, openEtcdLog, parseEtcdUrl, type SharedLog } from '../../src/log/index.ts';
 import { asAddress, positionOf } from '../../src/model/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
@@ -78,6 +78,21 @@ describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
     expect(await chainsOf(third)).toEqual([chains[0]]);
     await again.close();
     await third.close();
+  });
+
+  test('a log that has lost its beginning is not copied, and says so', async () => {
+    const url = etcdUrl(etcd);
+    const log = await openEtcdLog(io, parseEtcdUrl(url));
+    for (const address of [0, 1, 2]) {
+      await log.write({ epoch: 0, address: asAddress(address) }, Buffer.from(`entry ${address}`));
+    }
+    await log.trim(asAddress(2));
+    await log.close();
+    const to = join(directory, 'beheaded');
+    await expect(copyLog(io, { url }, { directory: to })).rejects.toMatchObject({
+      code: 'LOG_TRIMMED',
+      details: { start: 2 },
+    });
   });
 });
 

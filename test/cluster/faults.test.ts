@@ -73,8 +73,8 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 180_000 }, (
   test('a majority of etcd killed and brought back; an executor that was paused meanwhile', async () => {
     const tellers = ledger.tellers(12);
     await tellers.more(100);
-    await Promise.all([etcd.kill(0), etcd.kill(1)]);
     const pid = await executorPid(2);
+    await Promise.all([etcd.kill(0), etcd.kill(1)]);
     kill(pid, 'SIGSTOP');
     await sleep(3_000);
     etcd.start(0);

@@ -118,7 +118,7 @@ describe.skipIf(hosts === undefined)('hosts that lose their network', { timeout:
     const lonely = (leads + 1) % 3;
     hosts?.cutPrivately(leads, lonely);
     const only = { gateways: [gateways[lonely] as string], channel: 'main' };
-    const one = await connect({ ...only, ...(signer ? { signer } : {}), deadlineMs: 15_000 });
+    const one = await connect({ ...only, ...(signer ? { signer } : {}), deadlineMs: 9_000 });
     await expect(one.submit('bench', 'move', ['b-x', 'b-y', '1'])).rejects.toMatchObject({
       code: 'PEER_UNREACHABLE',
     });
