@@ -70,6 +70,7 @@ export function messageIn(text: string, charactersMax?: number): XmlElement | un
   const outer = parseXml(text, charactersMax);
   const body = outer.name === 'Envelope' ? childOf(outer, 'Body') : undefined;
   if (body === undefined) throw refusal('E_fatalError', 'not a SOAP envelope');
+  if (body.children.length > 1) throw refusal('E_fatalError', 'more than one message');
   return body.children[0];
 }
 
