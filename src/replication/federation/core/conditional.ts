@@ -1,5 +1,6 @@
 import type { ChangeRecord, Entity } from './change-record.ts';
 import { dropPending, holdPending, storeEntity } from './entities.ts';
+import { examine } from './examine.ts';
 import { originate, presentMembers } from './journal.ts';
 import { noteOutcome } from './outcomes.ts';
 import { type Pending, rows, type StoredEntity } from './rows.ts';
@@ -35,6 +36,12 @@ export function* issue(self: string, entity: Entity): Step<ChangeRecord> {
 export function* resolveIfComplete(self: string, pending: Pending): Step<boolean> {
   const members = yield* presentMembers();
   if (!members.every((member) => pending.acknowledgedBy.includes(member))) return false;
+  // A custodian that left without an answer may have deleted a target: its last records tell.
+  const verdict = yield* examine(self, pending.entity, false);
+  if (verdict.type === 'refused') {
+    yield* failOwn(self, pending, self, `${verdict.code}: ${verdict.reason}`);
+    return false;
+  }
   yield* dropPending(pending);
   const record = yield* originate(self, { type: 'newData', entity: pending.entity });
   const previous = yield* get<StoredEntity>(rows.entity(pending.entity.key));

@@ -38,9 +38,14 @@ export function* expulsionProblem(
   vouched: boolean,
 ): Step<string | undefined> {
   const present = yield* presentMembers();
-  const going = new Set((yield* expulsions()).map((one) => one.node));
+  const open = yield* expulsions();
+  const going = new Set(open.map((one) => one.node));
   if (going.has(proposer)) return `${proposer} is being expelled itself`;
-  if (going.has(node)) return `${node} is being expelled already`;
+  // A proposal of one who is going himself nobody may be left to end: the new one takes its place.
+  const current = open.find((one) => one.node === node);
+  if (current !== undefined && !going.has(current.id.origin)) {
+    return `${node} is being expelled already`;
+  }
   // Or both could end up as heirs of one another.
   if (going.has(heir)) return `${heir}, the heir, is being expelled`;
   going.add(node);
@@ -71,7 +76,10 @@ export function* applyExpel(
 /** Says how far this node knows one that is being expelled. */
 export function* answerExpulsion(self: string, node: string, of: ChangeId): Step<void> {
   const mark = (yield* get<number>(rows.seen(node))) ?? 0;
-  yield* originate(self, { type: 'frozen', of, mark });
+  const answer = { type: 'frozen', of, mark } as const;
+  yield* originate(self, answer);
+  // Noted here, too: who copies this node's rows has the answer behind him.
+  yield* applyFrozen(self, answer);
 }
 
 /** Notes an answer to a proposal. */
@@ -148,7 +156,7 @@ export function* dropExpulsion(
     return true;
   }
   yield* remove(rows.expelling(failed.node));
-  if (of.origin === self) {
+  if (of.origin === self && by !== self) {
     yield* originate(self, { type: 'conditionFailed', of, reason: `${by}: ${reason}` });
   }
   return true;

@@ -308,6 +308,22 @@ describe('compaction and coming back', () => {
   });
 });
 
+it('what a leaving node deleted last is not referred to by what waited for its answer', () => {
+  const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+  const [a, b, c] = nodes;
+  b.save(b.key('y'));
+  settle(nodes);
+  const insert = a.save(a.key('x'), [b.key('y')]);
+  c.pullFrom(a);
+  b.remove(b.key('y'));
+  b.store.run(resign(c.id));
+  settle([a, c]);
+  a.pullFrom(b);
+  settle([a, c]);
+  expect(a.outcome(insert)).toBe('failed');
+  expectSame([a, c]);
+});
+
 describe('assertions', () => {
   it('live as long as both businesses, whichever comes first anywhere', () => {
     const nodes = federation('a', 'b', 'c', 'd') as [TestNode, TestNode, TestNode, TestNode];
@@ -422,6 +438,12 @@ describe('under partitions, duplicates, reordering, lost messages and late joine
       }),
       { numRuns: 20 },
     );
+  }, 120_000);
+
+  it('members lost in the middle of it are expelled, and the others end the same', () => {
+    // The last three once ended badly.
+    const seeds = [...Array.from({ length: 12 }, (_, at) => at + 1), 112, 192, 326];
+    for (const seed of seeds) storm(seed, 4 + (seed % 2), 300, true);
   }, 120_000);
 
   it('known seeds', () => {

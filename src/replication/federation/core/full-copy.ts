@@ -1,4 +1,4 @@
-import type { ChangeRecord, Vector } from './change-record.ts';
+import type { ChangeId, ChangeRecord, Vector } from './change-record.ts';
 import { failOwn, pendingFrom, resolveIfComplete } from './conditional.ts';
 import { keysOf } from './entities.ts';
 import { examine } from './examine.ts';
@@ -111,9 +111,17 @@ export function* endCopy(nowMs: number): Step<void> {
   }
   for (const [origin, { final }] of yield* leftOrigins()) yield* put(rows.floor(origin), final);
   yield* remove(rows.copying);
+  const refused: { readonly id: ChangeId; readonly reason: string }[] = [];
   for (const record of own) {
     yield* append(record);
-    yield* applyPayload(self, record, record.payload, nowMs);
+    const effect = yield* applyPayload(self, record, record.payload, nowMs);
+    if (effect.type === 'objection' && record.payload.type === 'expel') {
+      refused.push({ id: { origin: self, usn: record.usn }, reason: effect.reason });
+    }
+  }
+  // New numbers come after those of the records that were done again.
+  for (const { id: of, reason } of refused) {
+    yield* originate(self, { type: 'conditionFailed', of, reason });
   }
   for (const { node } of yield* allMembers()) {
     for (const pending of yield* pendingFrom(node)) yield* answerPending(self, pending, nowMs);

@@ -190,7 +190,8 @@ export function* applyPayload(
       return applied;
     case 'retired':
       yield* applyRetired(id, payload);
-      yield* releaseResolved(self, nowMs);
+      // An own one is done again after a full copy, before own numbers are given again.
+      if (record.origin !== self) yield* releaseResolved(self, nowMs);
       return applied;
   }
 }
