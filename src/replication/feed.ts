@@ -1,6 +1,5 @@
 import type { FollowerKey } from './encryption.ts';
 import type { Page } from './page.ts';
-import { type FollowersStatus, summed } from './service.ts';
 import type { Subscription } from './subscription.ts';
 
 /** What a follower says of itself with every request. */
@@ -50,29 +49,4 @@ export interface Feed {
   /** Tells what is applied; answers what the ledger now knows. */
   applied(introduction: FollowerIntroduction, signal?: AbortSignal): Promise<number>;
   close(): Promise<void>;
-}
-
-/**
- * Where followers stand, as several nodes tell it of one position: of each follower the newest word.
- * Answers about an older position are left out.
- */
-export function mergeStatus(statuses: readonly FollowersStatus[]): FollowersStatus {
-  const tail = Math.max(0, ...statuses.map((status) => status.tail));
-  const newest = new Map<string, FollowersStatus['followers'][number]>();
-  for (const { followers } of statuses.filter((status) => status.tail === tail)) {
-    for (const follower of followers) {
-      const other = newest.get(follower.name);
-      const later =
-        other?.run === follower.run
-          ? other.appliedPosition < follower.appliedPosition ||
-            (other.appliedPosition === follower.appliedPosition &&
-              other.seenAtMs < follower.seenAtMs)
-          : other === undefined || other.seenAtMs < follower.seenAtMs;
-      if (later) newest.set(follower.name, follower);
-    }
-  }
-  return summed(
-    tail,
-    [...newest.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
-  );
 }

@@ -3,9 +3,9 @@ import { DaybookError, type ErrorJson, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import { readTokenLifetimeMs, type Signer, signReadToken } from '../model/index.ts';
 import { decryptPage, encryptedMediaType, publicHalf } from './encryption.ts';
-import { type Feed, type FeedScan, type FollowerIntroduction, mergeStatus } from './feed.ts';
+import type { Feed, FeedScan, FollowerIntroduction } from './feed.ts';
 import { decodePage, type Page } from './page.ts';
-import type { FollowersStatus } from './service.ts';
+import { type FollowersStatus, mergeStatus } from './status.ts';
 
 /** Settings of {@link httpFeed}. */
 export interface HttpFeedOptions {
