@@ -108,10 +108,7 @@ export function residentMiB(pid: number): number {
 export function cpuMsByRole(pid: number): Map<string, number> {
   const used = new Map<string, number>();
   for (const each of processTree(pid)) {
-    const program = procFile(each, 'cmdline')
-      .split('\0')
-      .find((part) => /main\.[jt]s$/.test(part));
-    const role = roles.find(([pattern]) => pattern.test(program ?? ''))?.[1];
+    const role = roleOf(each);
     if (role === undefined) continue;
     const stat = procFile(each, 'stat');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
@@ -119,6 +116,18 @@ export function cpuMsByRole(pid: number): Map<string, number> {
     used.set(role, (used.get(role) ?? 0) + ms);
   }
   return used;
+}
+
+/** The contract processes among a process's descendants (Linux). */
+export function contractProcesses(pid: number): number[] {
+  return processTree(pid).filter((each) => roleOf(each) === 'contract');
+}
+
+function roleOf(pid: number): string | undefined {
+  const program = procFile(pid, 'cmdline')
+    .split('\0')
+    .find((part) => /main\.[jt]s$/.test(part));
+  return roles.find(([pattern]) => pattern.test(program ?? ''))?.[1];
 }
 
 const roles: readonly (readonly [RegExp, string])[] = [

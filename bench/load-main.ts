@@ -20,9 +20,10 @@ export interface LoadOptions {
   readonly warmUpSeconds?: number;
   /** Ends after so many calls even when time is left. */
   readonly callsMax?: number;
-  /** `fill` writes all keys, `move` updates two of them at random, `hot` likewise among few. */
-  readonly work: 'fill' | 'move';
+  /** `fill` writes all keys, `move` updates two at random, `burn` one after `rounds` of CPU work. */
+  readonly work: 'fill' | 'move' | 'burn';
   readonly keys: number;
+  readonly rounds?: number;
 }
 
 /** What a load run measured; printed as JSON on standard output. */
@@ -40,7 +41,20 @@ export interface LoadResult {
   readonly p99Ms: number;
   /** CPU time of this process per committed transaction, microseconds. */
   readonly clientCpuUs: number;
+  /** The longest times without an acknowledgement, in order of time. */
+  readonly gaps: readonly Gap[];
 }
+
+/** No call was acknowledged in this time. */
+export interface Gap {
+  /** When it began, milliseconds since 1970. */
+  readonly atMs: number;
+  readonly ms: number;
+}
+
+/** Shorter ones are of no interest. */
+const gapMsMin = 20;
+const gapsMax = 1000;
 
 const fillRowsPerCall = 500;
 
@@ -62,6 +76,16 @@ async function run(options: LoadOptions): Promise<LoadResult> {
   let conflictsSeen = 0;
   let failed = 0;
 
+  let acknowledgedAt = started;
+  const gaps: Gap[] = [];
+  const acknowledged = (): void => {
+    const now = performance.now();
+    const ms = now - acknowledgedAt;
+    if (ms >= gapMsMin && gaps.length < gapsMax) {
+      gaps.push({ atMs: performance.timeOrigin + acknowledgedAt, ms });
+    }
+    acknowledgedAt = now;
+  };
   const account = (): string => `account${Math.floor(Math.random() * options.keys)}`;
   const call = (): Promise<unknown> => {
     if (options.work === 'fill') {
@@ -70,6 +94,9 @@ async function run(options: LoadOptions): Promise<LoadResult> {
       return client.submit('bench', 'fill', ['account', String(first), String(rows)]);
     }
     const from = account();
+    if (options.work === 'burn') {
+      return client.submit('bench', 'burn', [from, String(options.rounds ?? 0)]);
+    }
     let to = account();
     while (to === from) to = account();
     return client.submit('bench', 'move', [from, to, '1']);
@@ -80,6 +107,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
       const at = performance.now();
       try {
         await call();
+        acknowledged();
         const now = performance.now();
         if (now < started) {
           warmUpCommitted++;
@@ -110,6 +138,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
     p50Ms: percentile(latencies, 0.5),
     p99Ms: percentile(latencies, 0.99),
     clientCpuUs: (cpu.user + cpu.system) / Math.max(1, latencies.length),
+    gaps,
   };
 }
 

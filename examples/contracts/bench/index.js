@@ -42,6 +42,16 @@ class Bench extends Contract {
     await ctx.stub.updateRange({ prefix }, {}, { $inc: { balance: Number(amount) } });
   }
 
+  /** Costs CPU time: `rounds` steps of a pseudo-random sequence, then one read and one write. */
+  async burn(ctx, key, rounds) {
+    const row = parse(await ctx.stub.getState(key));
+    let seed = row.moves + 1;
+    for (let left = Number(rounds); left > 0; left--) seed = step(seed);
+    row.moves++;
+    row.seed = seed;
+    await ctx.stub.putState(key, Buffer.from(JSON.stringify(row)));
+  }
+
   /** The balance of a row. */
   async read(ctx, key) {
     return parse(await ctx.stub.getState(key)).balance;
@@ -50,6 +60,10 @@ class Bench extends Contract {
 
 function parse(bytes) {
   return bytes.length === 0 ? { balance: 0, moves: 0 } : JSON.parse(bytes.toString());
+}
+
+function step(seed) {
+  return (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
 }
 
 module.exports.contracts = [Bench];
