@@ -43,7 +43,7 @@ export const clusterBenchDefaults: ClusterBenchOptions = {
   members: 3,
   kills: 5,
   engineMs: 2_000,
-  contractMs: 4,
+  contractMs: 10,
   contractCores: 0.3,
 };
 

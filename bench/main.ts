@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
 import { blocksBench, blocksBenchDefaults } from './blocks.bench.ts';
 import { bulkBench, bulkBenchDefaults } from './bulk.ts';
+import { capacityBench, capacityBenchDefaults } from './capacity.bench.ts';
 import { clusterBench, clusterBenchDefaults } from './cluster.bench.ts';
 import { repositoryPath } from './cluster-under-load.ts';
 import { commitBench, commitBenchDefaults } from './commit.ts';
@@ -13,6 +14,7 @@ import { etcdBench, etcdBenchDefaults } from './etcd.bench.ts';
 import { federationBench, federationBenchDefaults } from './federation.bench.ts';
 import { logBench, logBenchDefaults } from './log.bench.ts';
 import { merkleBench, merkleBenchDefaults } from './merkle.bench.ts';
+import { replicaBench, replicaBenchDefaults } from './replica.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
 import { syncBench, syncBenchDefaults } from './sync.bench.ts';
 
@@ -26,6 +28,8 @@ const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults:
   log: { run: logBench as Bench, defaults: logBenchDefaults },
   etcd: { run: etcdBench as Bench, defaults: etcdBenchDefaults },
   cluster: { run: clusterBench as Bench, defaults: clusterBenchDefaults },
+  capacity: { run: capacityBench as Bench, defaults: capacityBenchDefaults },
+  replica: { run: replicaBench as Bench, defaults: replicaBenchDefaults },
   merkle: { run: merkleBench as Bench, defaults: merkleBenchDefaults },
   blocks: { run: blocksBench as Bench, defaults: blocksBenchDefaults },
   federation: { run: federationBench as Bench, defaults: federationBenchDefaults },

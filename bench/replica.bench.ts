@@ -2,25 +2,18 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ByteWriter } from '../src/base/index.ts';
+import { buildEntry } from '../src/executor/entry-builder.ts';
 import { realIo } from '../src/io/index.ts';
 import {
   type Address,
+  asAddress,
   type Batch,
-  channelConfigDefaults,
-  decodeBatch,
-  encodeChannelConfig,
-  encodeEntry,
-  encodeRecord,
   type Position,
   positionOf,
-  type Signer,
-  signBatch,
-  stateKey,
 } from '../src/model/index.ts';
-import { DevelopmentCa } from '../src/node/dev-ca.ts';
 import { Replay } from '../src/replica/index.ts';
 import { openState, type StateChange } from '../src/state/index.ts';
+import { BenchLedger } from './bench-ledger.ts';
 
 /** Settings of {@link replicaBench}. */
 export interface ReplicaBenchOptions {
@@ -28,13 +21,27 @@ export interface ReplicaBenchOptions {
   readonly transactions: number;
   /** Records per entry and per batch. */
   readonly group: number;
+  /** Length of a row's value, about. */
+  readonly valueBytes: number;
 }
+
+/** Replayed in one go: Linux counts CPU time in steps of milliseconds. */
+const roundTransactions = 2_000;
+
+/** Full size. */
+export const replicaBenchDefaults: ReplicaBenchOptions = {
+  keys: 1_000_000,
+  transactions: 100_000,
+  group: 100,
+  valueBytes: 54,
+};
 
 /** The small mode, for the tests. */
 export const replicaBenchSmall: ReplicaBenchOptions = {
   keys: 2_000,
   transactions: 2_000,
   group: 100,
+  valueBytes: 54,
 };
 
 /** Everything in microseconds per transaction on the main thread, unless said. */
@@ -54,27 +61,16 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
   const io = realIo();
   const directory = await mkdtemp(join(tmpdir(), 'daybook-bench-'));
   try {
-    const ca = await DevelopmentCa.create('Org1', Date.now());
-    const { signer } = await ca.issue('bench');
-    const ledger = new BenchLedger(signer, options.keys);
+    const ledger = await BenchLedger.create(options.valueBytes);
+    const versions = new Float64Array(options.keys);
     let state = await openState({ io, directory });
     let replay = new Replay(state);
     const put = (bytes: Uint8Array): StateChange =>
       replay.next({ address: state.nextAddress, kind: 'data', epoch: 0, bytes }).change;
-    const msps = [{ mspId: 'Org1', rootCertificates: [ca.root.certificate] }];
-    const access = { submit: ['Org1'], deploy: ['Org1'], administer: ['Org1'] };
-    const config = { ...channelConfigDefaults, channel: 'bench', msps, access };
-    const founding = {
-      kind: 'config' as const,
-      writer: 'bench',
-      timestampMs: Date.now(),
-      config: encodeChannelConfig(config),
-      creator: new Uint8Array(),
-      signature: new Uint8Array(),
-    };
-    state.apply(put(encodeEntry(founding)));
+    state.apply(put(ledger.founding));
     // The rows are there from the beginning, and the contract too.
-    const rows = [...ledger.initialRows(state.nextAddress)];
+    const rows = [...ledger.rows(options.keys, positionOf(state.nextAddress, 0))];
+    versions.fill(positionOf(state.nextAddress, 0));
     for (let at = 0; at < rows.length; at += 50_000) {
       state.apply({
         address: state.nextAddress,
@@ -88,35 +84,37 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
     await state.flush();
     replay = new Replay(state);
 
-    const groups = Math.ceil(options.transactions / options.group);
-    const times = { trusted: 0, foreign: 0, apply: 0 };
+    // As many with batches of one's own as with those of others.
+    const rounds = 2 * Math.max(1, Math.ceil(options.transactions / roundTransactions / 2));
+    const groups = Math.ceil(Math.min(options.transactions, roundTransactions) / options.group);
+    const times = { trusted: new Times(), foreign: new Times() };
     let valid = 0;
     let cpuMs = 0;
-    for (let number = 0; number < groups; number++) {
-      const trusted = number % 2 === 0;
-      const { batch, bytes } = ledger.group(options.group, state.nextAddress);
-      if (trusted) replay.trustBatch(batch);
+    for (let round = 0; round < rounds; round++) {
+      const trusted = round % 2 === 0;
+      const entries = Array.from({ length: groups }, (_, at) =>
+        group(ledger, versions, options.group, asAddress(state.nextAddress + at)),
+      );
+      if (trusted) for (const { batch } of entries) replay.trustBatch(batch);
+      const time = times[trusted ? 'trusted' : 'foreign'];
       const cpu = process.cpuUsage();
-      const started = threadMs();
-      const change = put(bytes);
-      const replayed = threadMs();
-      state.apply(change);
-      const applied = threadMs();
-      times[trusted ? 'trusted' : 'foreign'] += replayed - started;
-      times.apply += applied - replayed;
+      time.begin();
+      for (const { bytes } of entries) {
+        const started = performance.now();
+        const change = put(bytes);
+        const replayed = performance.now();
+        state.apply(change);
+        time.add(replayed - started, performance.now() - replayed);
+        for (const { verdict } of change.transactions) if (verdict === 0) valid++;
+      }
+      time.end();
+      // Lets the flush run; its CPU counts.
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      while (state.overloaded) await state.relieved();
       const { user, system } = process.cpuUsage(cpu);
       cpuMs += (user + system) / 1000;
-      for (const { verdict } of change.transactions) if (verdict === 0) valid++;
-      if (number % 20 === 19) {
-        // Lets the flush run; its CPU counts.
-        const pause = process.cpuUsage();
-        await new Promise((resolve) => setTimeout(resolve, 1));
-        while (state.overloaded) await state.relieved();
-        const flushed = process.cpuUsage(pause);
-        cpuMs += (flushed.user + flushed.system) / 1000;
-      }
     }
-    const count = groups * options.group;
+    const count = rounds * groups * options.group;
     if (valid !== count) throw new Error(`${count - valid} records of ${count} are not valid`);
     await state.close();
     const reopening = performance.now();
@@ -127,9 +125,9 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
     const perHalf = (ms: number): number => round((ms * 1000) / (count / 2));
     return {
       ...options,
-      replayTrustedUs: perHalf(times.trusted),
-      replayForeignUs: perHalf(times.foreign),
-      applyUs: round((times.apply * 1000) / count),
+      replayTrustedUs: perHalf(times.trusted.replayMs),
+      replayForeignUs: perHalf(times.foreign.replayMs),
+      applyUs: round(((times.trusted.applyMs + times.foreign.applyMs) * 1000) / count),
       cpuUs: round((cpuMs * 1000) / count),
       reopenMs: round(reopenMs),
     };
@@ -138,95 +136,55 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
   }
 }
 
-/** Makes entries as an executor would, and keeps the versions. */
-class BenchLedger {
-  readonly #signer: Signer;
-  readonly #versions: Float64Array;
-  readonly #writer = new ByteWriter();
+/** CPU time of this thread in all rounds of one kind, split as the wall-clock times of its parts. */
+class Times {
+  #replayMs = 0;
+  #applyMs = 0;
+  #cpuMs = 0;
+  #began = 0;
 
-  constructor(signer: Signer, keys: number) {
-    this.#signer = signer;
-    this.#versions = new Float64Array(keys);
+  get replayMs(): number {
+    return this.#cpuMs * (this.#replayMs / (this.#replayMs + this.#applyMs));
   }
 
-  *initialRows(address: Address): Generator<StateChange['writes'][number]> {
-    const version = positionOf(address, 0);
-    for (let at = 0; at < this.#versions.length; at++) {
-      this.#versions[at] = version;
-      yield { key: stateKey('bench', keyOf(at)), value: rowValue(0), version };
-    }
-    const definition = { version: '1', sequence: 1, bundleHash: '', options: {} };
-    const key = stateKey('_lifecycle', 'contracts/bench/definition');
-    yield { key, value: JSON.stringify(definition), version };
+  get applyMs(): number {
+    return this.#cpuMs - this.replayMs;
   }
 
-  group(count: number, address: Address): { batch: Batch; bytes: Buffer } {
-    const timestampMs = Date.now();
-    const calls = Array.from({ length: count }, () => ({
-      transaction: {
-        channel: 'bench',
-        contract: 'bench',
-        contractVersion: '',
-        functionName: 'move',
-        args: [Buffer.from('account-00000001'), Buffer.from('account-00000002')],
-        nonce: crypto.getRandomValues(new Uint8Array(24)),
-        timestampMs,
-      },
-    }));
-    const batchId = crypto.getRandomValues(new Uint8Array(16));
-    const batch = decodeBatch(signBatch(this.#signer, 'bench', batchId, calls).bytes);
-    const records = batch.items.map((item, index) => {
-      const picked = new Set<number>();
-      while (picked.size < 2) picked.add(Math.floor(Math.random() * this.#versions.length));
-      const keys = [...picked].sort((left, right) => left - right);
-      this.#writer.reset();
-      encodeRecord(
-        {
-          type: 'call',
-          txId: item.txId,
-          batch: 0,
-          leaf: index,
-          transactionBytes: item.bytes,
-          contractVersion: '1',
-          sets: [
-            {
-              namespace: 'bench',
-              reads: keys.map((at) => ({
-                key: keyOf(at),
-                version: this.#versions[at] as Position,
-              })),
-              ranges: [],
-              writes: keys.map((at) => ({ key: keyOf(at), value: rowValue(index) })),
-              bulkUpdates: [],
-            },
-          ],
-          result: 'ok',
-          event: undefined,
-        },
-        this.#writer,
-      );
-      for (const at of keys) this.#versions[at] = positionOf(address, index);
-      return { index, bytes: this.#writer.finish() };
-    });
-    const bytes = encodeEntry({
-      kind: 'records',
-      writer: 'bench',
-      timestampMs,
-      identities: [batch.creatorBytes],
-      batches: [
-        {
-          batchId,
-          creator: 0,
-          mode: 'batch',
-          size: count,
-          signatures: [batch.signature],
-          proof: [],
-        },
-      ],
-      records,
-    });
-    return { batch, bytes };
+  begin(): void {
+    this.#began = threadMs();
   }
+
+  add(replayMs: number, applyMs: number): void {
+    this.#replayMs += replayMs;
+    this.#applyMs += applyMs;
+  }
+
+  end(): void {
+    this.#cpuMs += threadMs() - this.#began;
+  }
+}
+
+/** The entry of one batch of calls, on rows that nobody else touches meanwhile. */
+function group(
+  ledger: BenchLedger,
+  versions: Float64Array,
+  count: number,
+  address: Address,
+): { batch: Batch; bytes: Buffer } {
+  const timestampMs = Date.now();
+  const batch = ledger.batch(count, timestampMs);
+  const admitted = { batch, creator: 0 };
+  const records = batch.items.map((item, index) => {
+    const picked = new Set<number>();
+    while (picked.size < 2) picked.add(Math.floor(Math.random() * versions.length));
+    const rows = [...picked].sort((left, right) => left - right);
+    const reads = rows.map((row) => ({ row, version: versions[row] as Position }));
+    const bytes = ledger.record(item, index, reads);
+    for (const row of rows) versions[row] = positionOf(address, index);
+    return { index, bytes, batch: admitted, leaf: index };
+  });
+  return { batch, bytes: buildEntry('bench', timestampMs, records) };
 }
 
 /** CPU time of this thread where the platform tells; other work on the machine does not count. */
@@ -236,14 +194,6 @@ function threadMs(): number {
   } catch {
     return performance.now();
   }
-}
-
-function keyOf(at: number): string {
-  return `account-${String(at).padStart(8, '0')}`;
-}
-
-function rowValue(amount: number): string {
-  return JSON.stringify({ owner: 'somebody with a name', balance: String(amount + 1_000_000) });
 }
 
 function round(value: number): number {

@@ -130,6 +130,37 @@ describe.skipIf(!etcdAvailable())('the log on etcd', { timeout: 30_000 }, () => 
     await log.close();
   });
 
+  test('a large entry is there as a whole or not at all, whenever its writer ends', async () => {
+    const prefix = `t${++prefixes}/`;
+    log = await open(prefix);
+    const kinds: string[] = [];
+    const rounds = 10;
+    for (let n = 0; n < rounds; n++) {
+      const writer = await open(prefix);
+      const writing = writer.write(token(n), entry(n, 3_000_000)).then(
+        () => true,
+        () => false,
+      );
+      // Before the first part, between parts, before the head, after it.
+      if (n === rounds - 1) await writing;
+      else await pause(5 * n);
+      await writer.close();
+      const told = await writing;
+      await log.fill(asAddress(n));
+      const { kind, bytes } = await log.read(asAddress(n));
+      if (kind === 'data') expect(Buffer.compare(bytes, entry(n, 3_000_000))).toBe(0);
+      else expect(told).toBe(false);
+      kinds.push(kind);
+    }
+    expect(kinds[0]).toBe('fill');
+    expect(kinds.at(-1)).toBe('data');
+    const found = await readAll(log, asAddress(0), asAddress(rounds));
+    expect([...found.values()].map((text) => (text === '' ? 'fill' : 'data'))).toEqual(kinds);
+    await log.trim(asAddress(rounds));
+    expect(cluster.etcdctl('get', '--prefix', `${prefix}p/`, '--keys-only').trim()).toBe('');
+    await log.close();
+  });
+
   test('without a sequencer, writers race at the tail and all get in', async () => {
     const logs = await Promise.all([open('race/'), open('race/'), open('race/')]);
     const append = async (racer: EtcdLog, bytes: Buffer): Promise<void> => {

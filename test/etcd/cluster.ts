@@ -25,14 +25,23 @@ interface Member {
   process: ChildProcess | undefined;
 }
 
+/** Where a new member is to be reached by the others, and the member once its cluster is known. */
+type NewMember = (name: string) => Promise<{
+  readonly peer: string;
+  readonly member: (initialCluster: string, state: 'new' | 'existing') => Member;
+}>;
+
 /** Real etcd members on free ports, in a temporary directory. */
 export class Cluster {
   readonly #directory: string;
-  readonly #members: readonly Member[];
+  readonly #members: Member[];
+  readonly #newMember: NewMember;
+  #added = 0;
 
-  constructor(directory: string, members: readonly Member[]) {
+  constructor(directory: string, members: readonly Member[], newMember: NewMember) {
     this.#directory = directory;
-    this.#members = members;
+    this.#members = [...members];
+    this.#newMember = newMember;
   }
 
   get endpoints(): string[] {
@@ -54,6 +63,41 @@ export class Cluster {
     const gone = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');
     await gone;
+  }
+
+  /** Takes a member out of the cluster for good; those after it move down by one. */
+  async remove(member: number): Promise<void> {
+    const { name } = this.#at(member);
+    const id = this.etcdctl('member', 'list')
+      .split('\n')
+      .find((line) => line.includes(`, ${name}, `))
+      ?.split(',')[0];
+    if (id === undefined) throw new Error(`no member ${name}`);
+    await this.#change('remove', id);
+    await this.kill(member);
+    this.#members.splice(member, 1);
+  }
+
+  /** Adds and starts a new member, the last one from now on. */
+  async add(): Promise<void> {
+    const name = `added${this.#added++}`;
+    const { peer, member } = await this.#newMember(name);
+    const text = await this.#change('add', name, `--peer-urls=${peer}`);
+    const initial = /ETCD_INITIAL_CLUSTER="([^"]*)"/.exec(text)?.[1] ?? '';
+    this.#members.push(member(initial, 'existing'));
+    this.start(this.#members.length - 1);
+  }
+
+  /** etcd refuses changes while it is not sure of its members' health, for some seconds. */
+  async #change(...args: string[]): Promise<string> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return this.etcdctl('member', ...args);
+      } catch (error) {
+        if (attempt === 100) throw error;
+      }
+      await pause(200);
+    }
   }
 
   pause(member: number): void {
@@ -106,6 +150,11 @@ export class Cluster {
     throw new Error('no leader');
   }
 
+  /** Without waiting: this process ends. */
+  killAll(): void {
+    for (const member of this.#members) member.process?.kill('SIGKILL');
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.#members.map((_, index) => this.kill(index)));
     rmSync(this.#directory, { recursive: true, force: true });
@@ -123,36 +172,49 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const count = options.members ?? 3;
   const scheme = options.scheme ?? 'http';
   const directory = mkdtempSync(join(tmpdir(), 'daybook-etcd-'));
+  const place = (
+    name: string,
+    [clientPort, peerPort]: readonly number[],
+    host?: { readonly address: string; readonly command: readonly string[] },
+  ): Awaited<ReturnType<NewMember>> => {
+    const address = host?.address ?? '127.0.0.1';
+    const client = `${scheme}://${address}:${clientPort}`;
+    const peer = `http://${address}:${peerPort}`;
+    const member = (initialCluster: string, state: 'new' | 'existing'): Member => ({
+      name,
+      endpoint: `${address}:${clientPort}`,
+      command: [
+        ...(host?.command ?? []),
+        'etcd',
+        `--name=${name}`,
+        `--data-dir=${join(directory, name)}`,
+        `--listen-client-urls=${client}`,
+        `--advertise-client-urls=${client}`,
+        `--listen-peer-urls=${peer}`,
+        `--initial-advertise-peer-urls=${peer}`,
+        `--initial-cluster=${initialCluster}`,
+        `--initial-cluster-state=${state}`,
+        `--initial-cluster-token=${directory}`,
+        '--log-level=error',
+        '--logger=zap',
+        ...(options.quotaBytes ? [`--quota-backend-bytes=${options.quotaBytes}`] : []),
+        ...(options.args ?? []),
+      ],
+      process: undefined,
+    });
+    return { peer, member };
+  };
+  // All at once: one at a time might be given a port twice.
   const ports = await freePorts(2 * count);
-  const name = (index: number): string => `m${index}`;
-  const host = (index: number): string => options.hosts?.[index]?.address ?? '127.0.0.1';
-  const peer = (index: number): string => `http://${host(index)}:${ports[count + index]}`;
-  const initial = Array.from({ length: count }, (_, i) => `${name(i)}=${peer(i)}`).join();
-  const members = Array.from({ length: count }, (_, index): Member => {
-    const client = `${scheme}://${host(index)}:${ports[index]}`;
-    const command = [
-      ...(options.hosts?.[index]?.command ?? []),
-      'etcd',
-      `--name=${name(index)}`,
-      `--data-dir=${join(directory, name(index))}`,
-      `--listen-client-urls=${client}`,
-      `--advertise-client-urls=${client}`,
-      `--listen-peer-urls=${peer(index)}`,
-      `--initial-advertise-peer-urls=${peer(index)}`,
-      `--initial-cluster=${initial}`,
-      `--initial-cluster-token=${directory}`,
-      '--log-level=error',
-      '--logger=zap',
-      ...(options.quotaBytes ? [`--quota-backend-bytes=${options.quotaBytes}`] : []),
-      ...(options.args ?? []),
-    ];
-    const endpoint = `${host(index)}:${ports[index]}`;
-    return { name: name(index), endpoint, command, process: undefined };
-  });
-  const cluster = new Cluster(directory, members);
+  const founders = Array.from({ length: count }, (_, index) =>
+    place(`m${index}`, ports.slice(2 * index), options.hosts?.[index]),
+  );
+  const initial = founders.map(({ peer }, index) => `m${index}=${peer}`).join();
+  const members = founders.map(({ member }) => member(initial, 'new'));
+  const cluster = new Cluster(directory, members, async (name) => place(name, await freePorts(2)));
   for (let index = 0; index < count; index++) cluster.start(index);
   process.once('exit', () => {
-    for (const member of members) member.process?.kill('SIGKILL');
+    cluster.killAll();
   });
   return cluster;
 }

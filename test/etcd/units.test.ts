@@ -111,6 +111,29 @@ describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout:
     await end(logs, load, reader);
   });
 
+  test('every member of a unit is replaced by another one', async () => {
+    const cluster = await startCluster({ members: 3 });
+    try {
+      await cluster.leader();
+      const logs = await openLogs(3, [cluster.endpoints], 'members/');
+      const load = new Load(logs.slice(0, 2), { writers: 8 });
+      const reader = new Reader(logs[1] as EtcdLog);
+      const founders = cluster.endpoints;
+      await load.more(100);
+      for (let round = 0; round < 3; round++) {
+        await cluster.add();
+        await (logs[2] as EtcdLog).setUnits([{ endpoints: cluster.endpoints }]);
+        await cluster.remove(0);
+        await (logs[2] as EtcdLog).setUnits([{ endpoints: cluster.endpoints }]);
+        await load.more(100);
+      }
+      expect(cluster.endpoints.filter((each) => founders.includes(each))).toEqual([]);
+      await end(logs, load, reader);
+    } finally {
+      await cluster.stop();
+    }
+  });
+
   test('an old epoch cannot write after the seal, on any unit', async () => {
     const logs = await openLogs(2, [0, 1, 2].map(endpoints), 'seal/');
     const [first, second] = logs as [EtcdLog, EtcdLog];
