@@ -1,6 +1,6 @@
 import { BenchLedger } from './bench-ledger.ts';
 import { measureCosts } from './capacity/measure-costs.ts';
-import { type Costs, predict, type Resource, type Sizing } from './capacity/model.ts';
+import { type Costs, predict, type Resource } from './capacity/model.ts';
 import { simulate } from './capacity/simulate.ts';
 
 /** Settings of the `capacity` bench. */
@@ -39,16 +39,46 @@ export interface CapacityLoad {
   readonly batch: number;
   /** Length of each of the two values written. */
   readonly valueBytes: number;
+  /** Calls that clients keep open in all; at least so many per executor. */
+  readonly openCalls: number;
+  readonly openCallsMin: number;
 }
 
-const loads: readonly CapacityLoad[] = [
-  { load: 'transfers', batch: 100, valueBytes: 54 },
-  { load: 'documents', batch: 100, valueBytes: 4096 },
-  { load: 'lone signatures', batch: 1, valueBytes: 54 },
-];
+/** The loads of the grid. */
+export const capacityLoads = {
+  transfers: {
+    load: 'transfers',
+    batch: 100,
+    valueBytes: 54,
+    openCalls: 4_000,
+    openCallsMin: 150,
+  },
+  documents: {
+    load: 'documents',
+    batch: 100,
+    valueBytes: 4096,
+    openCalls: 400,
+    openCallsMin: 60,
+  },
+  lone: {
+    load: 'lone signatures',
+    batch: 1,
+    valueBytes: 54,
+    openCalls: 1_000,
+    openCallsMin: 100,
+  },
+} as const satisfies Record<string, CapacityLoad>;
+
+/** A network to be predicted and simulated. */
+export interface CapacityCase {
+  readonly load: CapacityLoad;
+  readonly executors: number;
+  readonly units: number;
+}
 
 /** One network of the grid. Rates per second. */
-export interface CapacityRow extends CapacityLoad {
+export interface CapacityRow {
+  readonly load: CapacityLoad['load'];
   readonly executors: number;
   readonly units: number;
   readonly predictedTps: number;
@@ -84,7 +114,7 @@ export async function capacityBench(
 ): Promise<CapacityBenchResult> {
   const costs = await measureCosts(settings, progress);
   progress(JSON.stringify(costs));
-  const rows = await capacityGrid(costs, settings, progress);
+  const rows = await compareAll(costs, settings, gridOf(settings), progress);
   const ratios = rows.map(({ ratio }) => ratio);
   return {
     costs,
@@ -95,60 +125,59 @@ export async function capacityBench(
   };
 }
 
-type GridOptions = Pick<
-  CapacityBenchOptions,
-  'executorsMax' | 'unitsMax' | 'measuredMs' | 'warmUpMs' | 'keys' | 'networkUs'
->;
+/** All sizes for one load, the corners for the others. */
+function gridOf({ executorsMax, unitsMax }: CapacityBenchOptions): CapacityCase[] {
+  const cases: CapacityCase[] = [];
+  for (const load of Object.values(capacityLoads)) {
+    const [step, unitStep] = load.load === 'transfers' ? [2, 2] : [8, 4];
+    for (const executors of powers(executorsMax, step)) {
+      for (const units of powers(unitsMax, unitStep)) cases.push({ load, executors, units });
+    }
+  }
+  return cases;
+}
 
-/** Predicts and simulates every network: all sizes of one load, the corners of the others. */
-export async function capacityGrid(
+type CompareOptions = Pick<CapacityBenchOptions, 'measuredMs' | 'warmUpMs' | 'keys' | 'networkUs'>;
+
+/** Predicts and simulates every network. */
+export async function compareAll(
   costs: Costs,
-  options: GridOptions,
+  options: CompareOptions,
+  cases: readonly CapacityCase[],
   progress: (text: string) => void,
 ): Promise<CapacityRow[]> {
+  const ledgers = new Map<number, BenchLedger>();
   const rows: CapacityRow[] = [];
-  for (const load of loads) {
-    const ledger = await BenchLedger.create(load.valueBytes);
-    const step = load.load === 'transfers' ? 2 : 8;
-    for (const executors of powers(options.executorsMax, step)) {
-      for (const units of powers(options.unitsMax, step === 2 ? 2 : 4)) {
-        const row = compare(costs, options, { ...load, ledger, executors, units });
-        rows.push(row);
-        progress(
-          `${row.load}: ${executors} executors, ${units} units: ${row.simulatedTps} of ` +
-            `${row.predictedTps} transactions/s, ${row.simulatedBottleneck}`,
-        );
-      }
-    }
+  for (const each of cases) {
+    const { valueBytes } = each.load;
+    const ledger = ledgers.get(valueBytes) ?? (await BenchLedger.create(valueBytes));
+    ledgers.set(valueBytes, ledger);
+    const row = compare(costs, options, each, ledger);
+    rows.push(row);
+    progress(
+      `${row.load}: ${row.executors} executors, ${row.units} units: ${row.simulatedTps} of ` +
+        `${row.predictedTps} transactions/s, ${row.simulatedBottleneck}`,
+    );
   }
   return rows;
 }
 
-interface Network extends CapacityLoad {
-  readonly ledger: BenchLedger;
-  readonly executors: number;
-  readonly units: number;
-}
-
-function compare(costs: Costs, options: GridOptions, network: Network): CapacityRow {
-  const { ledger, executors, units, load, batch, valueBytes } = network;
-  const { keys, networkUs, warmUpMs, measuredMs } = options;
-  const sizing: Omit<Sizing, 'recordBytes' | 'valueBytes'> = {
-    executors,
-    units,
-    batch,
-    inFlight: Math.max(150, Math.floor(4_000 / executors)),
-    networkUs,
-  };
+function compare(
+  costs: Costs,
+  { keys, networkUs, warmUpMs, measuredMs }: CompareOptions,
+  { load, executors, units }: CapacityCase,
+  ledger: BenchLedger,
+): CapacityRow {
+  const { batch, openCalls, openCallsMin } = load;
+  const inFlight = Math.max(openCallsMin, Math.floor(openCalls / executors));
+  const sizing = { executors, units, batch, inFlight, networkUs };
   // Two values a record.
-  const values = 2 * valueBytes;
-  const found = simulate({ costs, sizing, ledger, keys, valueBytes: values, warmUpMs, measuredMs });
+  const valueBytes = 2 * load.valueBytes;
+  const found = simulate({ costs, sizing, ledger, keys, valueBytes, warmUpMs, measuredMs });
   const { recordBytes } = found;
-  const predicted = predict(costs, { ...sizing, recordBytes, valueBytes: values });
+  const predicted = predict(costs, { ...sizing, recordBytes, valueBytes });
   return {
-    load,
-    batch,
-    valueBytes,
+    load: load.load,
     executors,
     units,
     predictedTps: Math.round(predicted.tps),

@@ -182,7 +182,7 @@ class ClusterBench {
     const release = limitCpu(contractProcesses(process.pid), cores);
     try {
       const load = { work: 'burn' as const, rounds: this.#rounds, inFlight: 16 * executors };
-      await this.#load(network, { ...load, seconds: 2 });
+      await this.#load(network, { ...load, seconds: Math.min(2, this.#settings.seconds) });
       return await this.#row(network, executors, load);
     } finally {
       release();

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { measureCosts } from '../../bench/capacity/measure-costs.ts';
 import type { Costs } from '../../bench/capacity/model.ts';
-import { capacityBenchDefaults, capacityGrid } from '../../bench/capacity.bench.ts';
+import { capacityBenchDefaults, capacityLoads, compareAll } from '../../bench/capacity.bench.ts';
 import { etcdAvailable } from '../etcd/cluster.ts';
 
 /** About what two cores gave. */
@@ -22,25 +22,31 @@ const costs: Costs = {
 };
 
 it('predicts what the simulation finds, and what saturates first', async () => {
-  const settings = { ...capacityBenchDefaults, executorsMax: 8, unitsMax: 4 };
-  const rows = await capacityGrid(
+  const { transfers, documents, lone } = capacityLoads;
+  const rows = await compareAll(
     costs,
-    { ...settings, measuredMs: 100, warmUpMs: 150 },
+    { ...capacityBenchDefaults, measuredMs: 150, warmUpMs: 250 },
+    [
+      { load: transfers, executors: 1, units: 1 },
+      { load: transfers, executors: 16, units: 4 },
+      { load: documents, executors: 2, units: 1 },
+      { load: documents, executors: 2, units: 4 },
+      { load: lone, executors: 4, units: 2 },
+    ],
     () => undefined,
   );
-  const bottlenecks = new Map<string, string>();
+  const [one, many, narrow, wide] = rows;
   for (const row of rows) {
-    const name = `${row.load} ${row.executors}x${row.units}`;
-    bottlenecks.set(name, row.simulatedBottleneck);
+    const name = `${row.load}, ${row.executors} executors, ${row.units} units`;
     expect(row.ratio, name).toBeGreaterThan(0.75);
     expect(row.ratio, name).toBeLessThan(1.3);
     expect(row.conflicts, name).toBeLessThan(0.1);
+    expect(row.simulatedBottleneck, name).toBe(row.predictedBottleneck);
   }
-  // One executor is held up by its contracts or its own thread, many by replay; large values by the
-  // disks of a lone unit.
-  expect(bottlenecks.get('transfers 8x4')).toBe('executor');
-  expect(bottlenecks.get('documents 8x1')).toBe('log');
-  expect(bottlenecks.get('lone signatures 8x4')).toBe('executor');
+  expect(many?.simulatedTps).toBeGreaterThan(1.5 * (one?.simulatedTps ?? 0));
+  expect(many?.simulatedBottleneck).toBe('executor');
+  expect(narrow?.simulatedBottleneck).toBe('log');
+  expect(wide?.simulatedTps).toBeGreaterThan(2.5 * (narrow?.simulatedTps ?? 0));
 });
 
 it.skipIf(!etcdAvailable())('measures every cost', async () => {

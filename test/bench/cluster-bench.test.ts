@@ -32,5 +32,5 @@ it.skipIf(!etcdAvailable())(
     expect(result.failover).toHaveLength(1);
     expect(result.failoverStallMs).toBeGreaterThan(0);
   },
-  90_000,
+  180_000,
 );
