@@ -19,6 +19,8 @@ import type { StateChange } from '../src/state/index.ts';
 /** What a bench of single rooms needs of a channel: its founding entry, rows, and records. */
 export class BenchLedger {
   readonly founding: Buffer;
+  /** Milliseconds since 1970: the certificates are valid from before then. */
+  readonly startMs: number;
   readonly #signer: Signer;
   readonly #writer = new ByteWriter();
   readonly #padding: string;
@@ -26,7 +28,8 @@ export class BenchLedger {
 
   /** @param valueBytes - about so long is the value of a row. */
   static async create(valueBytes: number): Promise<BenchLedger> {
-    const ca = await DevelopmentCa.create('Org1', Date.now());
+    const startMs = Date.now();
+    const ca = await DevelopmentCa.create('Org1', startMs);
     const { signer } = await ca.issue('bench');
     const msps = [{ mspId: 'Org1', rootCertificates: [ca.root.certificate] }];
     const access = { submit: ['Org1'], deploy: ['Org1'], administer: ['Org1'] };
@@ -34,15 +37,20 @@ export class BenchLedger {
     const founding = encodeEntry({
       kind: 'config',
       writer: 'bench',
-      timestampMs: Date.now(),
+      timestampMs: startMs,
       config: encodeChannelConfig(config),
       creator: new Uint8Array(),
       signature: new Uint8Array(),
     });
-    return new BenchLedger(signer, Buffer.from(founding), valueBytes);
+    return new BenchLedger(signer, Buffer.from(founding), { startMs, valueBytes });
   }
 
-  private constructor(signer: Signer, founding: Buffer, valueBytes: number) {
+  private constructor(
+    signer: Signer,
+    founding: Buffer,
+    { startMs, valueBytes }: { startMs: number; valueBytes: number },
+  ) {
+    this.startMs = startMs;
     this.#signer = signer;
     this.founding = founding;
     this.#padding = 'x'.repeat(Math.max(0, valueBytes - 54));

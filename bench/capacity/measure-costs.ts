@@ -72,8 +72,14 @@ async function sequencerCosts(): Promise<SequencerCosts> {
     }
     return (spentMs * 1000) / rounds;
   };
-  const one = await per(1, 10_000);
-  const many = await per(groupRecords, 1_000);
+  // The best of several: whatever else runs on the machine only adds.
+  const least = async (count: number, rounds: number): Promise<number> => {
+    const tries: number[] = [];
+    for (let attempt = 0; attempt < 5; attempt++) tries.push(await per(count, rounds));
+    return Math.min(...tries);
+  };
+  const one = await least(1, 4_000);
+  const many = await least(groupRecords, 200);
   const sequencerRecordUs = (many - one) / (groupRecords - 1);
   return { sequencerRecordUs, sequencerGroupUs: one - sequencerRecordUs };
 }

@@ -149,6 +149,11 @@ class SimulatedNetwork {
     };
   }
 
+  /** The wall clock: virtual time begins with the ledger, within its certificates' validity. */
+  get nowMs(): number {
+    return this.options.ledger.startMs + Math.floor(this.clock.nowUs / 1000);
+  }
+
   /** A row at random, the same ones in every run. */
   row(): number {
     this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
@@ -320,7 +325,7 @@ class SimulatedExecutor {
   #nextCall(): { batch: Batch; item: BatchItem; leaf: number } {
     const { ledger, sizing } = this.#network.options;
     if (this.#batch === undefined || this.#leaf === this.#batch.items.length) {
-      const nowMs = startMs + Math.floor(this.#network.clock.nowUs / 1000);
+      const nowMs = this.#network.nowMs;
       this.#batch = ledger.batch(sizing.batch, nowMs);
       this.#leaf = 0;
     }
@@ -378,7 +383,7 @@ class SimulatedExecutor {
       records.push({ index, bytes: record, batch: admitted, leaf });
       for (const { row } of rows) this.#inFlight.set(row, positionOf(asAddress(address), index));
     }
-    const nowMs = startMs + Math.floor(this.#network.clock.nowUs / 1000);
+    const nowMs = this.#network.nowMs;
     const entry: WrittenEntry = {
       address,
       executor: this.#index,
@@ -501,6 +506,3 @@ interface Executed {
   readonly batch: Batch;
   readonly leaf: number;
 }
-
-/** Virtual time begins here; within the certificates' validity. */
-const startMs = Date.now();
