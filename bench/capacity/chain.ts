@@ -6,6 +6,8 @@ import {
   type Position,
   positionOf,
   stateKey,
+  type VerdictCode,
+  verdictName,
   verdicts,
 } from '../../src/model/index.ts';
 import { Replay, type ReplayState } from '../../src/replica/index.ts';
@@ -123,7 +125,8 @@ export class Chain {
     const verdictsFound = this.#apply(this.#replay, entry.bytes);
     let valid = 0;
     verdictsFound.forEach((verdict, at) => {
-      if (verdict !== verdicts.valid) return;
+      if (verdict === verdicts.readConflict) return;
+      if (verdict !== verdicts.valid) throw new Error(`replay found ${verdictName(verdict)}`);
       valid++;
       const position = positionOf(asAddress(entry.address), entry.indices[at] ?? 0);
       for (const row of entry.rows[at] ?? []) this.#note(row, position);
@@ -136,7 +139,7 @@ export class Chain {
     return asAddress(this.#next);
   }
 
-  #apply(replay: Replay, bytes: Buffer): number[] {
+  #apply(replay: Replay, bytes: Buffer): VerdictCode[] {
     const { change } = replay.next({ address: this.#address, kind: 'data', epoch: 0, bytes });
     this.#state.apply(change);
     this.#next++;
