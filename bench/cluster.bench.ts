@@ -56,7 +56,7 @@ export interface ClusterRow {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly failed: number;
-  /** CPU time per transaction by process, microseconds. */
+  /** CPU time per transaction by process, warm-up included (but the client's), microseconds. */
   readonly cpuUs: Readonly<Record<string, number>>;
 }
 
@@ -182,7 +182,6 @@ class ClusterBench {
     const release = limitCpu(contractProcesses(process.pid), cores);
     try {
       const load = { work: 'burn' as const, rounds: this.#rounds, inFlight: 16 * executors };
-      await this.#load(network, { ...load, seconds: Math.min(2, this.#settings.seconds) });
       return await this.#row(network, executors, load);
     } finally {
       release();
@@ -190,10 +189,8 @@ class ClusterBench {
   }
 
   async commits(network: BenchNetwork, executors: number): Promise<ClusterRow> {
-    const { inFlight, seconds } = this.#settings;
-    const load = { work: 'move' as const, inFlight };
-    await this.#load(network, { ...load, seconds: Math.min(3, seconds) });
-    return this.#row(network, executors, load);
+    const { inFlight } = this.#settings;
+    return this.#row(network, executors, { work: 'move', inFlight });
   }
 
   async lone(network: BenchNetwork): Promise<{ p50Ms: number; p99Ms: number }> {
@@ -238,10 +235,13 @@ class ClusterBench {
 
   async #row(network: BenchNetwork, executors: number, load: Load): Promise<ClusterRow> {
     const before = cpuMsByRole(process.pid);
-    const result = await this.#load(network, { seconds: this.#settings.seconds, ...load });
+    const { seconds } = this.#settings;
+    const warmUpSeconds = Math.min(3, seconds);
+    const result = await this.#load(network, { ...load, seconds, warmUpSeconds });
     const cpuUs: Record<string, number> = { client: Math.round(result.clientCpuUs) };
     for (const [role, ms] of cpuMsByRole(process.pid)) {
-      cpuUs[role] = Math.round(((ms - (before.get(role) ?? 0)) * 1000) / result.committed);
+      const committed = result.committed + result.warmUpCommitted;
+      cpuUs[role] = Math.round(((ms - (before.get(role) ?? 0)) * 1000) / committed);
     }
     const { tps, p50Ms, p99Ms, failed } = result;
     const row = {

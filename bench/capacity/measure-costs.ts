@@ -127,6 +127,7 @@ async function executorCosts(seconds: number, replica: ReplicaCosts): Promise<Ex
     const contract = contractProcesses(process.pid)[0] ?? 0;
     const load = { work: 'move' as const, keys: 100_000, inFlight: 2_000 };
     await bench.load({ work: 'fill', keys: load.keys, inFlight: 64 });
+    // So that both are warm when they are measured.
     await bench.load({ ...load, seconds: Math.max(1, seconds / 2) });
     const before = [mainThreadUs(executor), mainThreadUs(contract)];
     const { committed } = await bench.load({ ...load, seconds });
