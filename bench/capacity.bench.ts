@@ -8,7 +8,7 @@ export interface CapacityBenchOptions {
   /** The largest network: powers of two up to these. */
   readonly executorsMax: number;
   readonly unitsMax: number;
-  /** Virtual time that is measured per network, and the time before. */
+  /** Virtual time that is measured per network, and the time before; longer where calls wait long. */
   readonly measuredMs: number;
   readonly warmUpMs: number;
   readonly keys: number;
@@ -172,7 +172,18 @@ function compare(
   const sizing = { executors, units, batch, inFlight, networkUs };
   // Two values a record.
   const valueBytes = 2 * load.valueBytes;
-  const found = simulate({ costs, sizing, ledger, keys, valueBytes, warmUpMs, measuredMs });
+  const guess = predict(costs, { ...sizing, recordBytes: valueBytes + 350, valueBytes });
+  // The calls that are open at the beginning all wait in one place: they must have spread.
+  const passMs = (executors * inFlight * 1000) / guess.tps;
+  const found = simulate({
+    costs,
+    sizing,
+    ledger,
+    keys,
+    valueBytes,
+    warmUpMs: Math.max(warmUpMs, 2.5 * passMs),
+    measuredMs: Math.max(measuredMs, passMs),
+  });
   const { recordBytes } = found;
   const predicted = predict(costs, { ...sizing, recordBytes, valueBytes });
   return {
