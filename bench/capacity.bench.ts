@@ -16,6 +16,7 @@ export interface CapacityBenchOptions {
   /** For the costs: see `MeasureOptions`. */
   readonly seconds: number;
   readonly transactions: number;
+  readonly rows: number;
   readonly logMs: number;
   readonly members: number;
 }
@@ -29,6 +30,7 @@ export const capacityBenchDefaults: CapacityBenchOptions = {
   networkUs: 150,
   seconds: 5,
   transactions: 40_000,
+  rows: 100_000,
   logMs: 3_000,
   members: 3,
 };

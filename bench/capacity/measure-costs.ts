@@ -14,8 +14,9 @@ import type { Costs } from './model.ts';
 export interface MeasureOptions {
   /** A load on a real network. */
   readonly seconds: number;
-  /** Transactions replayed, three times. */
+  /** Transactions replayed, three times, on a state of so many rows. */
   readonly transactions: number;
+  readonly rows: number;
   /** Per case of the log, milliseconds; of a cluster with so many members. */
   readonly logMs: number;
   readonly members: number;
@@ -30,11 +31,11 @@ export async function measureCosts(
   progress: (text: string) => void,
 ): Promise<Costs> {
   progress('costs: sequencer');
-  const sequencer = await sequencerCosts();
+  const sequencer = await sequencerCosts(options.transactions);
   progress('costs: replica');
-  const replica = await replicaCosts(options.transactions);
+  const replica = await replicaCosts(options);
   progress('costs: executor and contract');
-  const executor = await executorCosts(options.seconds, replica);
+  const executor = await executorCosts(options, replica);
   progress('costs: log');
   const log = await logCosts(options);
   const costs = { ...executor, ...replica, ...sequencer, ...log };
@@ -46,7 +47,7 @@ export async function measureCosts(
 type SequencerCosts = Pick<Costs, 'sequencerGroupUs' | 'sequencerRecordUs'>;
 
 /** Requests of one record and of many, of two reads and two writes each. */
-async function sequencerCosts(): Promise<SequencerCosts> {
+async function sequencerCosts(transactions: number): Promise<SequencerCosts> {
   const per = async (count: number, rounds: number): Promise<number> => {
     const core = new SequencerCore({ epoch: 1, start: asAddress(0) });
     const sequencer = localSequencer(core);
@@ -78,8 +79,8 @@ async function sequencerCosts(): Promise<SequencerCosts> {
     for (let attempt = 0; attempt < 5; attempt++) tries.push(await per(count, rounds));
     return Math.min(...tries);
   };
-  const one = await least(1, 4_000);
-  const many = await least(groupRecords, 200);
+  const one = await least(1, transactions / 10);
+  const many = await least(groupRecords, transactions / groupRecords);
   const sequencerRecordUs = (many - one) / (groupRecords - 1);
   return { sequencerRecordUs, sequencerGroupUs: one - sequencerRecordUs };
 }
@@ -90,13 +91,13 @@ type ReplicaCosts = Pick<
 >;
 
 /** Entries of one record and of many tell the cost of an entry and of a signature. */
-async function replicaCosts(transactions: number): Promise<ReplicaCosts> {
+async function replicaCosts({ transactions, rows }: MeasureOptions): Promise<ReplicaCosts> {
   const measure = async (
     group: number,
     valueBytes: number,
     part: number,
   ): Promise<{ own: number; foreign: number }> => {
-    const options = { keys: 100_000, transactions: transactions * part, group, valueBytes };
+    const options = { keys: rows, transactions: transactions * part, group, valueBytes };
     const { replayTrustedUs, replayForeignUs, applyUs } = await replicaBench(options);
     return { own: replayTrustedUs + applyUs, foreign: replayForeignUs + applyUs };
   };
@@ -119,13 +120,16 @@ async function replicaCosts(transactions: number): Promise<ReplicaCosts> {
 type ExecutorCosts = Pick<Costs, 'contractUs' | 'admissionUs'>;
 
 /** The main threads of both processes of an executor while a real network is busy. */
-async function executorCosts(seconds: number, replica: ReplicaCosts): Promise<ExecutorCosts> {
+async function executorCosts(
+  { seconds, rows }: MeasureOptions,
+  replica: ReplicaCosts,
+): Promise<ExecutorCosts> {
   const bench = await startBenchNetwork({ executors: 1, blocks: false });
   try {
     const { executors } = await bench.network.status();
     const executor = executors[0]?.pid ?? 0;
     const contract = contractProcesses(process.pid)[0] ?? 0;
-    const load = { work: 'move' as const, keys: 100_000, inFlight: 2_000 };
+    const load = { work: 'move' as const, keys: rows, inFlight: 2_000 };
     await bench.load({ work: 'fill', keys: load.keys, inFlight: 64 });
     // So that both are warm when they are measured.
     await bench.load({ ...load, seconds: Math.max(1, seconds / 2) });

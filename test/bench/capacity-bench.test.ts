@@ -51,7 +51,7 @@ it('predicts what the simulation finds, and what saturates first', async () => {
 
 it.skipIf(!etcdAvailable())('measures every cost', async () => {
   const measured = await measureCosts(
-    { seconds: 1, transactions: 2_000, logMs: 200, members: 1 },
+    { seconds: 1, transactions: 2_000, rows: 2_000, logMs: 200, members: 1 },
     () => undefined,
   );
   expect(Object.keys(measured).sort()).toEqual(Object.keys(costs).sort());
