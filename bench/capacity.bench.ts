@@ -184,7 +184,7 @@ function compare(
     keys,
     valueBytes,
     warmUpMs: Math.max(warmUpMs, 2.5 * passMs),
-    measuredMs: Math.max(measuredMs, passMs),
+    measuredMs: Math.max(measuredMs, 2 * passMs),
   });
   const { recordBytes } = found;
   const predicted = predict(costs, { ...sizing, recordBytes, valueBytes });

@@ -219,6 +219,7 @@ class SimulatedExecutor {
   readonly #own = new Map<number, readonly Pending[]>();
   readonly #waiting: WrittenEntry[][];
   readonly #unitBusy: number[];
+  #unread: WrittenEntry[] = [];
   readonly #writer = new ByteWriter();
   #batch: Batch | undefined;
   #leaf = 0;
@@ -437,12 +438,18 @@ class SimulatedExecutor {
     });
   }
 
-  /** Entries came in from the log, in any order. */
+  /** Entries came in from the log, in any order; those that find no room are read once more. */
   follow(entries: readonly WrittenEntry[]): void {
-    for (const { address, bytes } of entries) {
-      this.#follow.add({ address: asAddress(address), size: bytes.length });
+    this.#unread.push(...entries);
+    for (let taken = true; taken; ) {
+      this.#unread = this.#unread.filter(
+        ({ address, bytes }) =>
+          !this.#follow.add({ address: asAddress(address), size: bytes.length }),
+      );
+      const ready = this.#follow.take(Number.MAX_SAFE_INTEGER);
+      for (const { address } of ready) this.#replay(address);
+      taken = ready.length > 0 && this.#unread.length > 0;
     }
-    for (const { address } of this.#follow.take(Number.MAX_SAFE_INTEGER)) this.#replay(address);
   }
 
   #replay(address: number): void {
