@@ -143,4 +143,33 @@ describe.skipIf(!etcdAvailable())('leases on etcd', { timeout: 40_000 }, () => {
     expect(again).toBeDefined();
     expect(taken).toEqual([]);
   });
+
+  test('a node that lost its lease hears that its name was taken meanwhile, and when it is free', async () => {
+    await open('taken');
+    const taken: boolean[] = [];
+    const options = {
+      isOwn: ({ id }: NodeInfo) => id === 'first',
+      leaseMs: 2000,
+      onTaken: (now: boolean) => taken.push(now),
+    };
+    const first = await register(logs[0], { name: 'n', id: 'first' }, options);
+    const { keys, home } = logs[1].units;
+    const key = Buffer.concat([keys.nodes, Buffer.from('n')]);
+    const lease = (await home.client.call('range', { key })).kvs[0]?.lease ?? '';
+    await home.client.call('put', { key, value: Buffer.from('{"name":"n","id":"second"}') });
+    await home.client.call('leaseRevoke', { ID: lease });
+    const until = async (last: boolean): Promise<void> => {
+      for (let round = 0; taken.at(-1) !== last && round < 100; round++) await pause(50);
+      expect(taken.at(-1)).toBe(last);
+    };
+    await until(true);
+    // What it tells meanwhile does not replace the other one.
+    await first.update({ name: 'n', id: 'first', load: 1 });
+    expect(await listNodes(logs[1])).toEqual([{ name: 'n', id: 'second' }]);
+    await home.client.call('deleteRange', { key });
+    await until(false);
+    expect(await listNodes(logs[1])).toEqual([{ name: 'n', id: 'first', load: 1 }]);
+    await first.close();
+    for (const log of logs) await log.close();
+  });
 });
