@@ -6,10 +6,7 @@ import { ByteWriter } from '../src/base/index.ts';
 import {
   type BlockGenerator,
   decodeBlock,
-  type EndorserTransaction,
   openBlockGenerator,
-  readEndorserTransaction,
-  readEnvelopeHead,
   verifyChain,
 } from '../src/blocks/index.ts';
 import { realIo } from '../src/io/index.ts';
@@ -18,10 +15,13 @@ import {
   channelConfigDefaults,
   decodeBatch,
   decodeRecord,
+  type EndorserTransaction,
   encodeChannelConfig,
   encodeRecord,
   type Position,
   positionOf,
+  readEndorserTransaction,
+  readEnvelopeHead,
   type Signer,
   signBatch,
 } from '../src/model/index.ts';

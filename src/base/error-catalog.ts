@@ -287,6 +287,24 @@ export const errorCatalog = {
     'A bounded queue is full; `details.limit` says which.',
     'Send the same bytes again a little later.',
   ),
+  NOT_ENDORSABLE: entry(
+    'never',
+    422,
+    'The call cannot be endorsed and signed singly; `details.reason` says why.',
+    'Sign in batches, or ask a node that makes blocks.',
+  ),
+  ENDORSEMENT_STALE: entry(
+    'refresh',
+    409,
+    'What the transaction read has changed since it was endorsed; it did not take effect.',
+    'Have it executed and endorsed again, as a new transaction.',
+  ),
+  ENDORSEMENT_UNKNOWN: entry(
+    'refresh',
+    404,
+    'The node holds no endorsed transaction of that id: it waited too long, or another node has it.',
+    'Look the transaction up if it may have been sent before; else have it endorsed again.',
+  ),
   // blocks
   PROOF_NOT_READY: entry(
     'refresh',

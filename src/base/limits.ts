@@ -166,6 +166,11 @@ export const limits = {
   gatewayUnreadBytesMax: 64 * 1024 * 1024,
   /** Entries in one answer of the log's JSON view. */
   gatewayLogEntriesMax: 1_000,
+  /** Endorsed transactions that wait for their client's signature at one node. */
+  preparedTransactionsMax: 10_000,
+  preparedBytesMax: 64 * 1024 * 1024,
+  /** How long a node keeps one of them. */
+  preparedLifetimeMs: 60_000,
   clientTransactionsInFlightMax: 20_000,
   /** Calls that wait for room among those in flight. */
   clientTransactionsWaitingMax: 100_000,

@@ -26,15 +26,12 @@ export function recordSignings(applied: BlockRecord['applied']): RecordSigning[]
   for (const [number, places] of members.entries()) {
     const proof = applied.entry.batches[number] as BatchProof;
     if (places.length === 0) continue;
-    if (proof.mode === 'single') {
-      if (proof.signatures.length !== places.length) continue;
-      for (const [at, place] of places.entries()) {
-        signings[place] = { signature: proof.signatures[at] as Uint8Array, path: [] };
-      }
-      continue;
-    }
     const [signature] = proof.signatures;
     if (signature === undefined) continue;
+    if (proof.mode === 'single') {
+      for (const place of places) signings[place] = { signature, path: [] };
+      continue;
+    }
     const held = places
       .map((place) => {
         const { record } = applied.records[place] as (typeof applied.records)[number];

@@ -2,6 +2,7 @@ import { type Bytestring, DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import {
   type Address,
+  type BlockVersion,
   type Identity,
   type Position,
   signerFromPem,
@@ -57,6 +58,8 @@ export interface BlockBackend {
   /** @throws {DaybookError} `TRANSACTION_UNKNOWN` */
   receipt(txId: TxId): Promise<Receipt>;
   keyPath(key: Bytestring): Promise<KeyPath>;
+  /** See `BlockGenerator.placeOf`; `null` where that has no answer (yet). */
+  placesOf(positions: readonly Position[]): Promise<readonly (BlockVersion | null)[]>;
   /** Saves and closes. */
   close(): Promise<void>;
   /** Called once when its process has ended, if it has one. */
@@ -143,6 +146,7 @@ export function localBlocks(generator: BlockGenerator): BlockBackend {
         pendingRoot: root.toString('hex'),
       };
     },
+    placesOf: async (positions) => positions.map((one) => generator.placeOf(one) ?? null),
     close: () => generator.close(),
   };
 }

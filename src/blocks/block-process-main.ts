@@ -1,5 +1,6 @@
 import { bytestringOf, DaybookError } from '../base/index.ts';
 import { parentConnection, realIo, rpcPeer } from '../io/index.ts';
+import type { Position } from '../model/index.ts';
 import { decodeApplied } from './applied-frames.ts';
 import { type BlockBackend, type BlockBackendOptions, openLocalBlocks } from './block-backend.ts';
 import { blockMethods, json, keyPathToJson } from './block-process.ts';
@@ -38,6 +39,9 @@ peer.handle(blockMethods.receipt, async (payload) =>
 );
 peer.handle(blockMethods.keyPath, async (payload) =>
   json(keyPathToJson(await opened().keyPath(bytestringOf(payload)))),
+);
+peer.handle(blockMethods.placesOf, async (payload) =>
+  json(await opened().placesOf(JSON.parse(payload.toString()) as Position[])),
 );
 peer.handle(blockMethods.close, async () => {
   await opened().close();

@@ -1,6 +1,6 @@
 import { type Bytestring, ByteWriter, bytesOf } from '../base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
-import { asAddress } from '../model/index.ts';
+import { asAddress, type BlockVersion } from '../model/index.ts';
 import { encodeApplied } from './applied-frames.ts';
 import type { BlockBackend, BlockBackendOptions, BlockStatus, KeyPath } from './block-backend.ts';
 import type { Receipt } from './receipt.ts';
@@ -20,6 +20,8 @@ export const blockMethods = {
   close: 7,
   /** A path → nothing. */
   useBulkDirectory: 8,
+  /** Positions → places. */
+  placesOf: 9,
 } as const;
 
 /** A {@link KeyPath} with bytes in hexadecimal. */
@@ -91,6 +93,8 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
       const answer = await peer.call(blockMethods.keyPath, [bytesOf(key)]);
       return keyPathFromJson(parse<KeyPathJson>(answer));
     },
+    placesOf: async (positions) =>
+      parse<(BlockVersion | null)[]>(await peer.call(blockMethods.placesOf, json(positions))),
     close: async () => {
       await peer.call(blockMethods.close, []);
       peer.close();

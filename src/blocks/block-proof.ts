@@ -1,7 +1,5 @@
 import { DaybookError, limits } from '../base/index.ts';
-import { asPosition, type Position } from '../model/index.ts';
-import { ProtoMessage } from './fabric/proto-reader.ts';
-import { ProtoWriter } from './fabric/proto-writer.ts';
+import { asPosition, type Position, ProtoMessage, ProtoWriter } from '../model/index.ts';
 
 /**
  * What a block says beyond Fabric's own format. It travels as `consenter_metadata` in the block's

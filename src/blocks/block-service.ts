@@ -1,6 +1,6 @@
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import { type Position, positionOf, type TxId } from '../model/index.ts';
+import { type BlockVersion, type Position, positionOf, type TxId } from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
 import { type Row, type State, stateProofToJson } from '../state/index.ts';
 import type { BlockBackend, BlockStatus } from './block-backend.ts';
@@ -92,6 +92,34 @@ export class BlockService {
       ...pending.toReversed().map((before) => () => this.#options.rowBefore(key, before)),
     ]);
     return { kind: 'daybook key proof 1', proof: stateProofToJson(proof), block };
+  }
+
+  /**
+   * Block and transaction number of records that the replica has applied; waits until the generator
+   * got them, which is long before their block is complete.
+   *
+   * @param waitMs - how long at most.
+   * @throws {DaybookError} `TIMEOUT`, `CLOSED`, the service's alarm.
+   */
+  async placesOf(positions: readonly Position[], waitMs: number): Promise<BlockVersion[]> {
+    if (positions.length === 0) return [];
+    for (let waitedMs = 0; ; waitedMs += placesPollMs) {
+      if (this.#stop.signal.aborted) throw new DaybookError('CLOSED', 'blocks are being closed');
+      const places = await this.#backend.placesOf(positions).catch((error: unknown) => {
+        // Its process is being started again.
+        if (toDaybookError(error).code !== 'PEER_UNREACHABLE') throw error;
+        return [null];
+      });
+      const known = places.flatMap((place) => place ?? []);
+      if (known.length === positions.length) return known;
+      if (this.#alarm !== undefined) throw this.#alarm;
+      if (waitedMs >= waitMs) {
+        throw new DaybookError('TIMEOUT', 'the chain has not got as far as the versions read', {
+          details: { position: Math.max(...positions) },
+        });
+      }
+      await this.#pause(placesPollMs);
+    }
   }
 
   /**
@@ -246,6 +274,7 @@ export class BlockService {
 }
 
 const bulkPollMs = 100;
+const placesPollMs = 5;
 
 /** Splits entries so that a message stays far below `frameBytesMax`. */
 function* parts(entries: readonly AppliedEntry[]): Generator<readonly AppliedEntry[]> {

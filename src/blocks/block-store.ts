@@ -1,6 +1,7 @@
 import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { Position } from '../model/index.ts';
+import { type BlockVersion, readEnvelopeHead } from '../model/index.ts';
 import {
   indexName,
   lengthPrefix,
@@ -18,7 +19,6 @@ import {
   decodeSignedMetadata,
   headerHash,
 } from './fabric/block.ts';
-import { type BlockVersion, readEnvelopeHead } from './fabric/read-envelope.ts';
 import {
   type RecordPlace,
   SegmentIndex,

@@ -1,6 +1,7 @@
 import * as fabric from '@hyperledger/fabric-protos';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { BlockVersion } from '../model/index.ts';
 import {
   type BlockRule,
   type MspConfig,
@@ -12,7 +13,6 @@ import type { AppliedEntry } from '../replica/index.ts';
 import { StateTree } from '../state/index.ts';
 import { BlockBuilder, chainStart, encodeBuiltBlock, signBuiltBlock } from './builder.ts';
 import { Cutter } from './cutter.ts';
-import type { BlockVersion } from './fabric/read-envelope.ts';
 import { testIdentity } from './testing/test-identity.ts';
 import { type TestCall, TestLog, testChannel } from './testing/test-log.ts';
 

@@ -1,13 +1,19 @@
 import { hash } from 'node:crypto';
 import { asBuffer, assert, type Bytestring, bytestringOfText } from '../base/index.ts';
+import type { BlockVersion } from '../model/index.ts';
 import {
   addressOf,
+  type BatchProof,
   type BulkRule,
   bulkRuleDefaults,
   type ChannelConfig,
   decodeChannelConfig,
   decodeTransaction,
+  type EnvelopeSource,
+  EnvelopeWriter,
+  endorsedSource,
   type Position,
+  ProtoWriter,
   positionOf,
   type Signer,
   stateKey,
@@ -37,9 +43,6 @@ import {
   writeBlock,
 } from './fabric/block.ts';
 import { encodeConfigEnvelope } from './fabric/config-envelope.ts';
-import { ProtoWriter } from './fabric/proto-writer.ts';
-import type { BlockVersion } from './fabric/read-envelope.ts';
-import { EnvelopeWriter } from './fabric/write-envelope.ts';
 import { HistoryFrontier } from './history-tree.ts';
 
 /** Where a chain stands between two blocks: all that the next block depends on, but the state. */
@@ -310,20 +313,26 @@ export class BlockBuilder {
     const { record, applied, place } = one;
     const proof = applied.entry.batches[record.batch];
     const transaction = readTransaction(record.transactionBytes);
-    if (proof === undefined || transaction === undefined) {
+    const opaque = (): Buffer => {
       const txId = asBuffer(record.txId).toString('hex');
       return this.#writer.writeOpaque(this.#channel, txId, record.transactionBytes);
-    }
+    };
+    if (proof === undefined || transaction === undefined) return opaque();
     let signings = this.#signings.get(applied);
     if (signings === undefined) {
       signings = recordSignings(applied);
       this.#signings.set(applied, signings);
     }
     const signing = signings[place] as RecordSigning;
+    const creator = applied.entry.identities[proof.creator] as Uint8Array;
+    if (proof.mode === 'single') {
+      const single = singleSource(one, transaction, creator, signing.signature, proof);
+      return single === undefined ? opaque() : this.#writer.write(single);
+    }
     return this.#writer.write({
       record,
       transaction,
-      creator: applied.entry.identities[proof.creator] as Uint8Array,
+      creator,
       signature: signing.signature,
       mode: proof.mode,
       batchId: proof.batchId,
@@ -432,6 +441,19 @@ function collectWrites(
       writes.set(stateKey(namespace, key), { namespace, key, value, block, transaction, version });
     }
   }
+}
+
+/** Signed singly: versions stand as they were signed; a record with other ones is invalid. */
+function singleSource(
+  { record, applied }: BlockRecord,
+  transaction: Transaction,
+  creator: Uint8Array,
+  signature: Uint8Array,
+  { endorsement }: BatchProof,
+): EnvelopeSource | undefined {
+  if (endorsement === undefined) return undefined;
+  const endorser = applied.entry.identities[endorsement.endorser] as Uint8Array;
+  return endorsedSource(record, transaction, creator, { ...endorsement, endorser }, signature);
 }
 
 function readTransaction(bytes: Uint8Array): Transaction | undefined {

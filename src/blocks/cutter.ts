@@ -37,6 +37,23 @@ export interface BlockCut {
     | { readonly kind: 'config'; readonly entry: ConfigEntry; readonly config: ChannelConfig };
 }
 
+/** Number of a position's transaction in a cut; `undefined`: it has none there. */
+export function placeInCut({ first, content }: BlockCut, position: Position): number | undefined {
+  if (content.kind === 'config') return position === first ? 0 : undefined;
+  return placeAmong(content.records, position);
+}
+
+function placeAmong(records: readonly BlockRecord[], position: Position): number | undefined {
+  let low = 0;
+  let high = records.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((records[middle] as BlockRecord).position < position) low = middle + 1;
+    else high = middle;
+  }
+  return records[low]?.position === position ? low : undefined;
+}
+
 /**
  * Cuts the log into blocks. A block ends
  *
@@ -72,6 +89,11 @@ export class Cutter {
   /** Where the block that is open now begins. */
   get first(): Position {
     return this.#first;
+  }
+
+  /** Number of a record in the block that is open now; `undefined`: it is not in it. */
+  placeOf(position: Position): number | undefined {
+    return placeAmong(this.#records, position);
   }
 
   /**

@@ -3,23 +3,21 @@ import { type Reexecuted, Reexecution } from '../executor/index.ts';
 import type { Io } from '../io/index.ts';
 import {
   asPosition,
+  type BlockVersion,
   decodeTransaction,
+  type EndorserTransaction,
+  type EnvelopeHead,
+  EnvelopeWriter,
+  headerTypes,
   type Position,
+  ProtoMessage,
+  readEndorserTransaction,
+  readEnvelopeHead,
   stateKey,
   verdicts,
 } from '../model/index.ts';
 import { recordedUpdateOf, type StateWrite } from '../state/index.ts';
 import { decodeBlock, metadataIndex } from './fabric/block.ts';
-import { ProtoMessage } from './fabric/proto-reader.ts';
-import {
-  type BlockVersion,
-  type EndorserTransaction,
-  type EnvelopeHead,
-  headerTypes,
-  readEndorserTransaction,
-  readEnvelopeHead,
-} from './fabric/read-envelope.ts';
-import { EnvelopeWriter } from './fabric/write-envelope.ts';
 import { signedTransaction } from './verify-envelope.ts';
 
 /** Counts of a {@link ChainExecution}. */
@@ -87,11 +85,12 @@ export class ChainExecution {
     recorded: EndorserTransaction,
   ): Promise<string | undefined> {
     const { signing } = head;
-    if (signing === undefined) return 'there is no signing proof';
+    const [endorsement] = recorded.endorsements;
     const transactionBytes = signedTransaction(head, recorded);
     const again = await this.#reexecution.execute({
+      kind: signing === undefined ? 'prepare' : 'submit',
       txId: Buffer.from(head.txId, 'hex'),
-      leaf: signing.leaf,
+      leaf: signing?.leaf ?? 0,
       creator: head.creator,
       transactionBytes,
     });
@@ -103,10 +102,11 @@ export class ChainExecution {
             transaction: decodeTransaction(transactionBytes),
             creator: head.creator,
             signature: head.signature,
-            mode: signing.mode,
-            batchId: signing.batchId,
-            batchSize: signing.size,
-            path: signing.path,
+            mode: signing === undefined ? 'single' : 'batch',
+            batchId: signing?.batchId ?? Buffer.alloc(0),
+            batchSize: signing?.size ?? 1,
+            path: signing?.path ?? [],
+            ...(signing === undefined && endorsement !== undefined ? { endorsement } : {}),
             executor: executorOf(recorded),
             versionOf: (version) => unpackVersion(version as Position),
           });

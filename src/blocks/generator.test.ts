@@ -128,7 +128,7 @@ describe('the block generator', () => {
       const { positions: own, txIds, proof } = await generator.describe(height);
       roots.push({ size: proof.historySize, root: Buffer.from(proof.historyRoot) });
       for (const [transaction, position] of own.entries()) {
-        expect(generator.versionOf(position)).toEqual({ block: height, transaction });
+        expect(generator.placeOf(position)).toEqual({ block: height, transaction });
         const txId = txIds[transaction] as Buffer;
         if (!txId.equals(Buffer.alloc(32))) {
           const found = await store.findTransaction(txId);

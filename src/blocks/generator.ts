@@ -1,6 +1,14 @@
 import { ByteReader, ByteWriter, DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import { type Address, addressOf, asPosition, type Position, type Signer } from '../model/index.ts';
+import type { BlockVersion } from '../model/index.ts';
+import {
+  type Address,
+  addressOf,
+  asPosition,
+  type Position,
+  ProtoWriter,
+  type Signer,
+} from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
 import {
   type BucketStore,
@@ -20,7 +28,7 @@ import {
   signBuiltBlock,
   viewBuiltBlock,
 } from './builder.ts';
-import { type BlockCut, Cutter } from './cutter.ts';
+import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
 import {
   type BlockHeader,
   decodeBlock,
@@ -28,8 +36,6 @@ import {
   decodeSignedMetadata,
   headerHash,
 } from './fabric/block.ts';
-import { ProtoWriter } from './fabric/proto-writer.ts';
-import type { BlockVersion } from './fabric/read-envelope.ts';
 import { HistoryFiles } from './history-files.ts';
 import { VersionMap } from './version-map.ts';
 
@@ -176,9 +182,26 @@ export class BlockGenerator {
     return files;
   }
 
-  /** Block and transaction number of a position. */
-  versionOf(position: Position): BlockVersion {
-    return this.#versions.versionOf(position);
+  /**
+   * Block and transaction number of a record, which are certain as soon as the record was handed in;
+   * `undefined` before, and for a position of no record.
+   */
+  placeOf(position: Position): BlockVersion | undefined {
+    const { height, position: end, historySize } = this.point;
+    if (position < end) {
+      // The newest block's versions come a moment after it.
+      if (this.#versions.size < historySize) return undefined;
+      const place = this.#versions.versionOf(position);
+      return place.transaction < limits.recordsPerBlockMax ? place : undefined;
+    }
+    for (const [at, cut] of this.#cuts.entries()) {
+      const transaction = placeInCut(cut, position);
+      if (transaction !== undefined) return { block: height + at, transaction };
+    }
+    const transaction = this.#cutter.placeOf(position);
+    return transaction === undefined
+      ? undefined
+      : { block: height + this.#cuts.length, transaction };
   }
 
   /**

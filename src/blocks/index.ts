@@ -11,7 +11,6 @@ export * from './builder.ts';
 export * from './cutter.ts';
 export * from './execution.ts';
 export * from './fabric/block.ts';
-export * from './fabric/read-envelope.ts';
 export * from './generator.ts';
 export * from './history-tree.ts';
 export * from './receipt.ts';

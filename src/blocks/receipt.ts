@@ -1,9 +1,11 @@
 import { type Bytestring, DaybookError, isDaybookError } from '../base/index.ts';
 import {
   asPosition,
+  type EndorserTransaction,
   IdentityVerifier,
   merkleRootFromSubset,
   type Position,
+  readEnvelopeHead,
   sha256,
   type TxId,
   type Verdict,
@@ -29,7 +31,6 @@ import {
   verifyAttestation,
 } from './attestation.ts';
 import { decodeBlock, metadataIndex } from './fabric/block.ts';
-import { type EndorserTransaction, readEnvelopeHead } from './fabric/read-envelope.ts';
 import type { BlockGenerator } from './generator.ts';
 import { historyInclusionProof, historyLeafHash } from './history-tree.ts';
 import { verifyEnvelope } from './verify-envelope.ts';

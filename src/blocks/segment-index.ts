@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { asBuffer, ByteReader, ByteWriter, DaybookError } from '../base/index.ts';
+import type { BlockVersion } from '../model/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
-import type { BlockVersion } from './fabric/read-envelope.ts';
 
 /** Bytes of a transaction id that the index keeps: enough to tell ids apart that nobody forged. */
 const idBytes = 16;

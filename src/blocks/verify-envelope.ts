@@ -1,24 +1,23 @@
 import { DaybookError } from '../base/index.ts';
 import {
   batchSigningBytes,
+  type EndorserTransaction,
+  type EnvelopeHead,
   encodeTransaction,
+  endorsementMessage,
   type IdentityVerifier,
   identityFromBytes,
   merkleRootFromSubset,
+  readEndorserTransaction,
+  type SigningProof,
   sha256,
-  singleSigningBytes,
   transactionLeafHash,
 } from '../model/index.ts';
-import {
-  type EndorserTransaction,
-  type EnvelopeHead,
-  readEndorserTransaction,
-} from './fabric/read-envelope.ts';
 
 /**
- * Checks that the creator named in an envelope signed the very call that the envelope shows: the
- * transaction is put together again from the envelope's fields, and its leaf must lead to what was
- * signed.
+ * Checks that the creator named in an envelope signed the very call that the envelope shows. Signed
+ * with its batch: the transaction is put together again from the envelope's fields, and its leaf
+ * must lead to what was signed. Signed singly: the payload is what was signed, endorsements included.
  *
  * @returns what the transaction did.
  * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED`
@@ -37,18 +36,7 @@ export function verifyEnvelope(
   if (!proposal.equals(transaction.proposalHash)) throw invalid(head, 'the proposal hash');
   const txId = sha256(head.nonce, head.creator);
   if (txId.toString('hex') !== head.txId) throw invalid(head, 'the transaction id');
-  if (signing === undefined) throw invalid(head, 'there is no signing proof');
-  const signed = signedTransaction(head, transaction);
-  const hash = transactionLeafHash(txId, signed);
-  const message =
-    signing.mode === 'single'
-      ? singleSigningBytes(hash)
-      : batchSigningBytes(
-          head.channel,
-          signing.batchId,
-          signing.size,
-          merkleRootFromSubset(signing.size, [{ index: signing.leaf, hash }], signing.path),
-        );
+  const message = signing === undefined ? head.payload : batchMessage(head, signing, transaction);
   const creator = identityFromBytes(head.creator);
   try {
     verifier.checkIdentity(creator, head.timestampMs);
@@ -56,7 +44,39 @@ export function verifyEnvelope(
   } catch (cause) {
     throw invalid(head, 'the client’s signature', cause);
   }
+  if (signing === undefined) verifyEndorsements(head, transaction, verifier);
   return transaction;
+}
+
+/** What was signed for a whole batch, from this transaction and its path to the batch's root. */
+function batchMessage(
+  head: EnvelopeHead,
+  { batchId, size, leaf, path }: SigningProof,
+  transaction: EndorserTransaction,
+): Buffer {
+  const txId = Buffer.from(head.txId, 'hex');
+  const hash = transactionLeafHash(txId, signedTransaction(head, transaction));
+  const root = merkleRootFromSubset(size, [{ index: leaf, hash }], path);
+  return batchSigningBytes(head.channel, batchId, size, root);
+}
+
+/** Signed singly, a transaction is endorsed: whoever executed it signed what came out. */
+function verifyEndorsements(
+  head: EnvelopeHead,
+  { endorsements, proposalResponsePayload }: EndorserTransaction,
+  verifier: IdentityVerifier,
+): void {
+  if (endorsements.length === 0) throw invalid(head, 'there is no endorsement, which');
+  for (const { endorser, signature } of endorsements) {
+    try {
+      const identity = identityFromBytes(endorser);
+      const message = endorsementMessage(proposalResponsePayload, endorser);
+      verifier.checkIdentity(identity, head.timestampMs);
+      verifier.checkSignature(identity, message, signature);
+    } catch (cause) {
+      throw invalid(head, 'an endorsement', cause);
+    }
+  }
 }
 
 /** The transaction's bytes as they were signed, put together again from its envelope. */

@@ -1,12 +1,16 @@
 import { type Bytestring, bytestringOfText, DaybookError, toDaybookError } from '../base/index.ts';
 import type { Disk } from '../io/index.ts';
 import {
+  type BlockVersion,
   type BulkRule,
   bulkRuleDefaults,
   decodeChannelConfig,
+  type EndorserTransaction,
+  headerTypes,
   IdentityVerifier,
   type MspConfig,
   type Position,
+  readEnvelopeHead,
   sha256,
   stateKey,
   verdicts,
@@ -41,12 +45,6 @@ import {
   metadataIndex,
 } from './fabric/block.ts';
 import { readConfigJson } from './fabric/config-envelope.ts';
-import {
-  type BlockVersion,
-  type EndorserTransaction,
-  headerTypes,
-  readEnvelopeHead,
-} from './fabric/read-envelope.ts';
 import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
 import { verifyEnvelope } from './verify-envelope.ts';
 

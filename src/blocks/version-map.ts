@@ -1,7 +1,7 @@
 import { assert, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
+import type { BlockVersion } from '../model/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
-import type { BlockVersion } from './fabric/read-envelope.ts';
 import { upperBound } from './segment-index.ts';
 
 const rowBytes = 16;

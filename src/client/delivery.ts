@@ -249,7 +249,7 @@ export class Delivery {
 
   /** Signs the open calls; makes their transactions the first time. */
   #sign(): Buffer {
-    const { io, channel, signer, mode, door } = this.#context;
+    const { io, channel, signer, door } = this.#context;
     const nonceBytes = 24;
     const random = io.random.bytes(16 + nonceBytes * this.#open.length);
     const timestampMs = io.clock.nowMs();
@@ -270,7 +270,7 @@ export class Delivery {
     });
     const purpose = door === 'batches' ? 'submit' : 'evaluate';
     const batchId = random.subarray(0, 16);
-    const { bytes, txIds } = signBatch(signer, channel, batchId, calls, mode, purpose);
+    const { bytes, txIds } = signBatch(signer, channel, batchId, calls, purpose);
     for (let index = 0; index < txIds.length; index++) {
       (this.#open[index] as PendingCall).txId = txIds[index] as string;
     }

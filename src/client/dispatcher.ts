@@ -4,6 +4,7 @@ import type { PendingCall } from './call.ts';
 import { CallQueue } from './call-queue.ts';
 import { Delivery, type DeliveryContext } from './delivery.ts';
 import type { Settings } from './options.ts';
+import { SingleDelivery } from './single-delivery.ts';
 
 const batchBytes = limits.batchBytesMax / 4;
 
@@ -23,7 +24,8 @@ export class Dispatcher {
     this.#context = context;
     this.#settings = settings;
     this.#queue = new CallQueue({
-      batchCount: settings.batchCount,
+      // Signed singly, every call travels alone.
+      batchCount: context.mode === 'single' ? 1 : settings.batchCount,
       batchBytes,
       batchesMax: settings.batchesPerGateway * settings.gateways.length,
     });
@@ -104,7 +106,7 @@ export class Dispatcher {
 
   async #deliver(batch: readonly PendingCall[]): Promise<void> {
     try {
-      await new Delivery(this.#context, batch, this.#onUnknown).run();
+      await this.#deliveryOf(batch).run();
     } catch (cause) {
       const error = new DaybookError('INTERNAL', 'the batch could not be delivered', { cause });
       for (const call of batch) call.reject(error);
@@ -112,6 +114,13 @@ export class Dispatcher {
     this.#queue.ended(batch);
     this.#leave(batch.length);
     this.#pumpSoon();
+  }
+
+  #deliveryOf(batch: readonly PendingCall[]): { run(): Promise<void> } {
+    const [call] = batch;
+    return this.#context.mode === 'single' && call !== undefined
+      ? new SingleDelivery(this.#context, call, this.#onUnknown)
+      : new Delivery(this.#context, batch, this.#onUnknown);
   }
 
   #leave(count: number): void {

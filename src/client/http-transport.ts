@@ -8,7 +8,7 @@ import {
   isErrorJson,
   OutcomeReader,
 } from '../model/index.ts';
-import { type Attempt, AttemptLost, type Transport } from './transport.ts';
+import { type Attempt, AttemptLost, type Message, type Transport } from './transport.ts';
 
 /** See {@link HttpTransport}. */
 export interface HttpTransportOptions {
@@ -68,11 +68,37 @@ export class HttpTransport implements Transport {
     });
   }
 
-  async getJson(gateway: string, path: string, waitMs: number): Promise<unknown> {
+  post(gateway: string, path: string, message: Message): Promise<unknown> {
+    const { body, contentType, waitMs, after } = message;
+    const headers: Record<string, string> = {
+      'content-type': contentType,
+      [deadlineHeader]: String(Math.max(1, Math.round(waitMs))),
+    };
+    if (after !== undefined) headers[afterHeader] = String(after);
+    return this.#json(gateway, waitMs + graceMs, (signal) =>
+      this.#pool(gateway).request({
+        path: this.#path + path,
+        method: 'POST',
+        headers,
+        body,
+        signal,
+      }),
+    );
+  }
+
+  getJson(gateway: string, path: string, waitMs: number): Promise<unknown> {
+    return this.#json(gateway, waitMs, (signal) => this.#get(gateway, path, signal));
+  }
+
+  async #json(
+    gateway: string,
+    waitMs: number,
+    request: (signal: AbortSignal) => Promise<Dispatcher.ResponseData>,
+  ): Promise<unknown> {
     const abort = new AbortController();
     const timer = this.#options.timers.after(waitMs, () => abort.abort());
     try {
-      const { statusCode, body } = await this.#get(gateway, path, abort.signal);
+      const { statusCode, body } = await request(abort.signal);
       const json = parse(await readText(body, jsonBytesMax));
       if (statusCode === 200 && json !== undefined) return json;
       throw isErrorJson(json) ? DaybookError.fromJSON(json) : notDaybook(gateway, statusCode);

@@ -20,7 +20,11 @@ export interface ConnectOptions {
   /** Who signs: this, or `identity`. */
   readonly signer?: Signer;
   readonly identity?: IdentityFiles;
-  /** `batch` (default): one signature for each batch. `single`: one for each transaction. */
+  /**
+   * `batch` (default): one signature for each batch. `single`: every transaction is executed and
+   * endorsed first, then signed by itself, so that a Fabric peer finds it valid; see
+   * `docs/blocks.md`. Up to `batchesPerGateway` calls are under way at each gateway then.
+   */
   readonly signing?: SigningMode;
   /** Most calls in a batch. Default 100. */
   readonly batchCount?: number;

@@ -17,6 +17,16 @@ export interface Attempt {
   readonly onOutcome: (index: number, outcome: WireOutcome) => void;
 }
 
+/** See {@link Transport.post}. */
+export interface Message {
+  readonly body: Buffer;
+  readonly contentType: string;
+  /** How long the gateway may take, milliseconds. */
+  readonly waitMs: number;
+  /** A position the gateway's node must have applied first. */
+  readonly after: number | undefined;
+}
+
 /** How a client reaches gateways. */
 export interface Transport {
   /**
@@ -27,6 +37,12 @@ export interface Transport {
    *   was done), or {@link AttemptLost}.
    */
   send(gateway: string, attempt: Attempt): Promise<void>;
+  /**
+   * Sends something that is answered by one JSON document.
+   *
+   * @throws {DaybookError} what the gateway answered, or `PEER_UNREACHABLE`: it may have received it.
+   */
+  post(gateway: string, path: string, message: Message): Promise<unknown>;
   /** @throws {DaybookError} what the gateway answered, or `PEER_UNREACHABLE`. */
   getJson(gateway: string, path: string, waitMs: number): Promise<unknown>;
   /** The lines of an endless answer. @throws {DaybookError} as {@link Transport.getJson} */

@@ -292,6 +292,11 @@ export class CallContext implements StateAccess {
     }
   }
 
+  /** Namespaces that the call has touched. */
+  namespaces(): string[] {
+    return [...this.#sets.keys()];
+  }
+
   /** What was written. */
   writes(): StateKeyWrite[] {
     const all: StateKeyWrite[] = [];
@@ -308,6 +313,7 @@ export class CallContext implements StateAccess {
    * Encodes the record and its summary.
    *
    * @param written - {@link CallContext.writes}.
+   * @param sorted - namespaces and keys read stand in ascending order, as Fabric's do.
    * @returns the places of versions that are not known yet.
    * @throws {DaybookError} `LIMIT_EXCEEDED`
    */
@@ -317,15 +323,17 @@ export class CallContext implements StateAccess {
     written: readonly StateKeyWrite[],
     record: ByteWriter,
     summary: ByteWriter,
+    sorted = false,
   ): readonly VersionReference[] {
     const sets: NamespaceSet[] = [];
     const reads: Seen[] = [];
     const ranges: RecordSummary['ranges'][number][] = [];
     const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
-    for (const set of this.#sets.values()) {
+    for (const set of sorted ? inOrder(this.#sets.values()) : this.#sets.values()) {
       const { bulkUpdates } = set;
       if (set.reads.size + set.ranges.length + set.writes.size + bulkUpdates.length === 0) continue;
       const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
+      if (sorted) (ownReads as Seen[]).sort((left, right) => (left.key < right.key ? -1 : 1));
       for (const seen of ownReads) reads.push(seen);
       for (const range of set.ranges) {
         const start = stateKey(set.namespace, range.start);
@@ -509,6 +517,10 @@ const uncommitted = {
 function same(seen: Seen, now: Found): boolean {
   if (seen.execution !== undefined) return true;
   return now.execution === undefined && now.version === seen.version;
+}
+
+function inOrder(sets: Iterable<SetBuilder>): SetBuilder[] {
+  return [...sets].sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
 }
 
 function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {

@@ -21,6 +21,7 @@ import {
   encodeTransaction,
   identityBytes,
   indexOf,
+  isLowS,
   type Outcome,
   type Position,
   type RecordsEntry,
@@ -44,6 +45,7 @@ import {
 import { type Group, Groups, type RetryCause } from './groups.ts';
 import type { AdmittedBatch, Job } from './job.ts';
 import { OrderQueues } from './order-queues.ts';
+import { type Endorser, endorse, PreparedTransactions, signedBatch } from './prepared.ts';
 import { Runner, type RunnerLimits, runnerLimits } from './runner.ts';
 import { tailSequencer } from './tail-sequencer.ts';
 
@@ -62,6 +64,8 @@ export interface ExecutorOptions {
   readonly transactionsMax?: number;
   readonly groupsInFlightMax?: number;
   readonly groupBytesMax?: number;
+  /** Endorses transactions that are signed singly; without one there are none. */
+  readonly endorser?: Endorser | undefined;
   /** The contract process's program; for tests and the simulator. */
   readonly runnerModule?: URL;
 }
@@ -124,8 +128,9 @@ const sequencerBackoffMsMax = 200;
 const sweepIntervalMs = 50;
 const drainPollMs = 1;
 
-interface Evaluation {
-  readonly resolve: (result: Bytestring) => void;
+/** A call whose result goes to whoever asked, not to the log. */
+interface Question {
+  readonly resolve: (result: RunnerResult & { kind: 'evaluated' | 'prepared' }) => void;
   readonly reject: (error: DaybookError) => void;
 }
 
@@ -146,7 +151,8 @@ class NodeExecutor implements RunningExecutor {
   /** Conflicted jobs that wait for the replica to move on. */
   #refresh: Job[] = [];
   #refreshDue = false;
-  readonly #calls = new Map<number, Job | Evaluation>();
+  readonly #calls = new Map<number, Job | Question>();
+  readonly #prepared = new PreparedTransactions();
   readonly #applied = new AppliedWriter();
   #appliedFrame = 0;
   #appliedPosition: Position;
@@ -229,18 +235,11 @@ class NodeExecutor implements RunningExecutor {
   ): void {
     if (this.#closed) throw new DaybookError('CLOSED', 'the executor is closing');
     if (this.#logFull !== undefined) throw this.#logFull;
-    const { io, replica } = this.#options;
-    const max = this.#options.transactionsMax ?? limits.executorTransactionsMax;
-    if (this.#jobs.size + batch.items.length > max) {
-      throw new DaybookError('OVERLOADED', `executorTransactionsMax is ${max}`, {
-        details: { limit: 'executorTransactionsMax', max },
-      });
-    }
+    const { replica } = this.#options;
+    this.#admit(batch.items.length);
     // Whoever submits has verified it; the replica need not do so again.
     replica.trustBatch(batch);
     const admitted: AdmittedBatch = { batch, creator: this.#creatorOf(batch.creatorBytes) };
-    const nowMs = io.clock.nowMs();
-    const lifetimeMs = replica.config?.transactionLifetimeMs ?? 0;
     const unit = this.#nextUnit++;
     for (let leaf = 0; leaf < batch.items.length; leaf++) {
       const item = batch.items[leaf] as Batch['items'][number];
@@ -257,16 +256,9 @@ class NodeExecutor implements RunningExecutor {
         this.#original(txId, status.position, (outcome) => onOutcome(leaf, outcome));
         continue;
       }
-      if (Math.abs(nowMs - item.transaction.timestampMs) > lifetimeMs) {
-        onOutcome(leaf, {
-          status: 'rejected',
-          txId,
-          error: new DaybookError(
-            'TRANSACTION_EXPIRED',
-            `the timestamp is more than ${lifetimeMs} ms away from the node's clock`,
-            { details: { timestampMs: item.transaction.timestampMs, nowMs } },
-          ).toJSON(),
-        });
+      const expired = this.#expired(item);
+      if (expired !== undefined) {
+        onOutcome(leaf, { status: 'rejected', txId, error: expired.toJSON() });
         continue;
       }
       const { orderingKey } = item;
@@ -289,13 +281,7 @@ class NodeExecutor implements RunningExecutor {
     this.#dispatch();
   }
 
-  evaluate(query: EvaluateRequest): Promise<Bytestring> {
-    if (this.#closed) return Promise.reject(new DaybookError('CLOSED', 'the executor is closing'));
-    if (this.#calls.size >= limits.executorTransactionsMax + limits.evaluationsInFlightMax) {
-      const details = { limit: 'evaluationsInFlightMax' };
-      const message = `evaluationsInFlightMax is ${limits.evaluationsInFlightMax}`;
-      return Promise.reject(new DaybookError('OVERLOADED', message, { details }));
-    }
+  async evaluate(query: EvaluateRequest): Promise<Bytestring> {
     const { io } = this.#options;
     const nonce = io.random.bytes(limits.nonceBytes);
     const transactionBytes = encodeTransaction({
@@ -307,18 +293,113 @@ class NodeExecutor implements RunningExecutor {
       nonce,
       timestampMs: io.clock.nowMs(),
     });
-    const call = this.#nextCall++;
-    return new Promise((resolve, reject) => {
-      this.#calls.set(call, { resolve, reject });
-      this.#ready.push({
-        call,
-        kind: 'evaluate',
-        batch: this.#nextUnit++,
-        leaf: 0,
-        txId: Buffer.alloc(32),
-        creator: identityBytes(query.creator),
-        transactionBytes,
+    const result = await this.#ask({
+      kind: 'evaluate',
+      txId: Buffer.alloc(32),
+      creator: identityBytes(query.creator),
+      transactionBytes,
+    });
+    return result.kind === 'evaluated' ? result.result : '';
+  }
+
+  async prepare(batch: Batch, waitMs: number): Promise<Buffer> {
+    const { endorser, replica, io } = this.#options;
+    const [item] = batch.items;
+    if (item === undefined || batch.items.length !== 1) {
+      throw new DaybookError('INVALID_ARGUMENT', 'transactions are prepared one by one');
+    }
+    const { config } = replica;
+    if (endorser === undefined || config === undefined) {
+      const reason = 'the node makes no blocks';
+      const message = `it cannot be signed singly: ${reason}`;
+      throw new DaybookError('NOT_ENDORSABLE', message, { details: { reason } });
+    }
+    const expired = this.#expired(item);
+    if (expired !== undefined) throw expired;
+    const made = await this.#ask({
+      kind: 'prepare',
+      txId: item.txId,
+      creator: batch.creatorBytes,
+      transactionBytes: item.bytes,
+    });
+    assert(made.kind === 'prepared', 'what is to be prepared is prepared');
+    const prepared = await endorse(endorser, config, batch, made, waitMs);
+    this.#prepared.add(prepared, io.clock.monotonicMs());
+    return prepared.payload;
+  }
+
+  submitPrepared(
+    txId: TxId,
+    signature: Uint8Array,
+    deadlineMs: number,
+    onOutcome: (outcome: Outcome) => void,
+  ): void {
+    if (this.#closed) throw new DaybookError('CLOSED', 'the executor is closing');
+    if (this.#logFull !== undefined) throw this.#logFull;
+    const { io, replica } = this.#options;
+    const listener = { index: 0, onOutcome: (_: number, outcome: Outcome) => onOutcome(outcome) };
+    const known = this.#jobs.get(txId);
+    if (known !== undefined) {
+      known.listeners.push(listener);
+      known.deadlineMs = Math.max(known.deadlineMs, deadlineMs);
+      known.answered = false;
+      return;
+    }
+    const status = replica.status(txId);
+    if (status?.verdict === verdicts.valid) {
+      this.#original(txId, status.position, onOutcome);
+      return;
+    }
+    const id = Buffer.from(txId, 'hex');
+    const prepared = this.#prepared.get(id, io.clock.monotonicMs());
+    if (prepared === undefined) {
+      // What is in the log and invalid stays so.
+      if (status !== undefined) throw staleError(txId);
+      throw new DaybookError('ENDORSEMENT_UNKNOWN', 'no such transaction waits for a signature', {
+        details: { txId },
       });
+    }
+    if (!isLowS(signature)) {
+      throw new DaybookError('SIGNATURE_INVALID', 'the signature is not in low-S form');
+    }
+    replica.verifier?.checkSignature(prepared.batch.creator, prepared.payload, signature);
+    this.#admit(1);
+    this.#prepared.delete(id);
+    const batch = signedBatch(prepared, signature);
+    const job: Job = {
+      txId,
+      item: batch.items[0] as Batch['items'][number],
+      leaf: 0,
+      batch: { batch, creator: this.#creatorOf(batch.creatorBytes) },
+      orderKey: undefined,
+      listeners: [listener],
+      deadlineMs,
+      unit: this.#nextUnit++,
+      attempts: 1,
+      onItsWay: false,
+      prepared: { record: prepared.record, summary: prepared.summary },
+      answered: false,
+    };
+    this.#jobs.set(txId, job);
+    this.#groups.addPrepared(job, prepared.record, prepared.summary);
+    this.#groups.pump();
+    this.#flushApplied();
+  }
+
+  /** Has the contract process execute a call whose record does not go to the log by itself. */
+  #ask(
+    call: Pick<RunnerCall, 'kind' | 'txId' | 'creator' | 'transactionBytes'>,
+  ): Promise<RunnerResult & { kind: 'evaluated' | 'prepared' }> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) throw new DaybookError('CLOSED', 'the executor is closing');
+      if (this.#calls.size >= limits.executorTransactionsMax + limits.evaluationsInFlightMax) {
+        const details = { limit: 'evaluationsInFlightMax' };
+        const message = `evaluationsInFlightMax is ${limits.evaluationsInFlightMax}`;
+        throw new DaybookError('OVERLOADED', message, { details });
+      }
+      const number = this.#nextCall++;
+      this.#calls.set(number, { resolve, reject });
+      this.#ready.push({ ...call, call: number, batch: this.#nextUnit++, leaf: 0 });
       this.#dispatch();
     });
   }
@@ -329,6 +410,27 @@ class NodeExecutor implements RunningExecutor {
       this.#answerError(job, reason.toJSON());
       if (job.attempts === 0) this.#finish(job);
     }
+  }
+
+  /** @throws {DaybookError} `OVERLOADED` */
+  #admit(count: number): void {
+    const max = this.#options.transactionsMax ?? limits.executorTransactionsMax;
+    if (this.#jobs.size + count <= max) return;
+    throw new DaybookError('OVERLOADED', `executorTransactionsMax is ${max}`, {
+      details: { limit: 'executorTransactionsMax', max },
+    });
+  }
+
+  #expired({ transaction }: Batch['items'][number]): DaybookError | undefined {
+    const { io, replica } = this.#options;
+    const nowMs = io.clock.nowMs();
+    const lifetimeMs = replica.config?.transactionLifetimeMs ?? 0;
+    if (Math.abs(nowMs - transaction.timestampMs) <= lifetimeMs) return undefined;
+    return new DaybookError(
+      'TRANSACTION_EXPIRED',
+      `the timestamp is more than ${lifetimeMs} ms away from the node's clock`,
+      { details: { timestampMs: transaction.timestampMs, nowMs } },
+    );
   }
 
   metrics(): ExecutorMetrics {
@@ -456,10 +558,8 @@ class NodeExecutor implements RunningExecutor {
     if (!this.#runner.answered(result.call) || waiting === undefined) return;
     this.#metrics.executed++;
     if ('resolve' in waiting) {
-      if (result.kind === 'evaluated') waiting.resolve(result.result);
-      else if (result.kind === 'refused') {
-        waiting.reject(new DaybookError(result.code, result.message));
-      }
+      if (result.kind === 'refused') waiting.reject(new DaybookError(result.code, result.message));
+      else if (result.kind !== 'record') waiting.resolve(result);
       return;
     }
     if (result.kind === 'record') {
@@ -633,6 +733,11 @@ class NodeExecutor implements RunningExecutor {
       this.#finish(job);
       return;
     }
+    if (job.prepared !== undefined && cause !== 'lost') {
+      this.#answerError(job, staleError(job.txId).toJSON());
+      this.#finish(job);
+      return;
+    }
     if (job.attempts >= limits.executionAttemptsMax) {
       this.#answerError(job, conflictError(job).toJSON());
       this.#finish(job);
@@ -640,6 +745,11 @@ class NodeExecutor implements RunningExecutor {
     }
     this.#metrics.retries++;
     job.unit = this.#nextUnit++;
+    if (job.prepared !== undefined) {
+      job.attempts++;
+      this.#groups.addPrepared(job, job.prepared.record, job.prepared.summary);
+      return;
+    }
     this.#refresh.push(job);
     if (this.#refreshDue) return;
     this.#refreshDue = true;
@@ -792,6 +902,14 @@ function unknownOutcome(txId: TxId): DaybookError {
   return new DaybookError(
     'OUTCOME_UNKNOWN',
     'no answer came before the deadline; look the transaction up by its id',
+    { details: { txId } },
+  );
+}
+
+function staleError(txId: TxId): DaybookError {
+  return new DaybookError(
+    'ENDORSEMENT_STALE',
+    'what the transaction read has changed since it was endorsed',
     { details: { txId } },
   );
 }

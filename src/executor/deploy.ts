@@ -10,13 +10,14 @@ import {
   definitionKey,
   deployFunction,
   encodeDefinition,
+  fabricDefinition,
   lifecycleNamespace,
   type Transaction,
 } from '../model/index.ts';
 
 /**
  * The built-in contract `_lifecycle`: `deploy(bundle JSON)` installs or upgrades a contract by
- * writing its definition and its bundle. It reads the definition first, so of two concurrent
+ * writing its definition and its bundle, and the definition once more as Fabric has it. It reads the definition first, so of two concurrent
  * deployments of one contract the second sees the first.
  *
  * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`, `CONTRACT_BUNDLE_INVALID`
@@ -41,5 +42,8 @@ export async function deploy(transaction: Transaction, access: StateAccess): Pro
   const row = encodeDefinition({ ...definition, sequence });
   access.put(lifecycleNamespace, key, row);
   access.put(lifecycleNamespace, bundleKey(bundle.name), argument);
+  for (const { key: fabricKey, value } of fabricDefinition(bundle.name, bundle.version, sequence)) {
+    access.put(lifecycleNamespace, fabricKey, value);
+  }
   return { ok: true, result: row, event: undefined };
 }

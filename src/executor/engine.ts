@@ -18,11 +18,12 @@ import {
   type ExclusiveControl,
   lifecycleNamespace,
   type Position,
+  sequenceKey,
   stateKey,
   type Transaction,
 } from '../model/index.ts';
 import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
-import { CallContext, type ReadSource } from './call-context.ts';
+import { CallContext, type ReadSource, type RecordHead } from './call-context.ts';
 import { deploy } from './deploy.ts';
 import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
 import { InFlightWrites } from './in-flight.ts';
@@ -37,7 +38,10 @@ import { createQueryFunctions } from './query-functions.ts';
 import { committedSource, inFlightSource } from './read-source.ts';
 
 /** Takes the results: on their way to the executor, a `ResultWriter`. */
-export type EngineResults = Pick<ResultWriter, 'length' | 'record' | 'refused' | 'evaluated'>;
+export type EngineResults = Pick<
+  ResultWriter,
+  'length' | 'record' | 'refused' | 'evaluated' | 'prepared'
+>;
 
 /** What the engine stands on. */
 export interface EngineOptions {
@@ -231,6 +235,8 @@ export class Engine {
       outcome = await this.#invoke(call, transaction, context);
       if (outcome.ok && call.kind === 'submit') {
         await this.#finish(task, transaction, context, outcome, snapshot);
+      } else if (outcome.ok && call.kind === 'prepare') {
+        await this.#prepared(task, transaction, context, outcome, snapshot);
       }
     } catch (error) {
       if (context.aborted === undefined) {
@@ -243,7 +249,7 @@ export class Engine {
     if (context.aborted !== undefined || outcome === undefined) {
       this.#again(task);
     } else if (outcome.ok) {
-      if (call.kind === 'submit') return;
+      if (call.kind !== 'evaluate') return;
       this.#options.results.evaluated(call.call, outcome.result);
       this.#ended(task);
     } else if (context.waited && !context.isCurrent()) {
@@ -302,11 +308,7 @@ export class Engine {
     startSnapshot: Position,
   ): Promise<void> {
     const { call } = task;
-    const { contract } = transaction;
-    for (const { namespace, key } of context.indexedWrites()) {
-      const before = context.before(namespace, key);
-      context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
-    }
+    await addIndexEntries(context);
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
       if (this.#ownerState(task.owner).tasks.length > 1) {
@@ -330,17 +332,8 @@ export class Engine {
     const snapshot = context.waited ? this.#snapshot : startSnapshot;
     this.#record.reset();
     this.#summary.reset();
-    const isDeploy = contract === lifecycleNamespace;
     const references = context.encode(
-      {
-        type: isDeploy ? 'deploy' : 'call',
-        txId: call.txId,
-        leaf: call.leaf,
-        transactionBytes: call.transactionBytes,
-        contractVersion: isDeploy ? '' : (this.#definition(contract)?.version ?? ''),
-        result: outcome.result,
-        event: outcome.event,
-      },
+      this.#headOf(call, transaction, outcome),
       snapshot,
       written,
       this.#record,
@@ -354,6 +347,40 @@ export class Engine {
     );
     this.#emit(task, execution, references);
     this.#ended(task);
+  }
+
+  /** Ends a call well whose record is to be signed first: nothing of it is in flight. */
+  async #prepared(
+    task: CallTask,
+    transaction: Transaction,
+    context: CallContext,
+    outcome: CallOutcome & { ok: true },
+    snapshot: Position,
+  ): Promise<void> {
+    const { call } = task;
+    await addIndexEntries(context);
+    for (const contract of context.namespaces()) {
+      // As Fabric's peers do: the record stands or falls with the definition that was in force.
+      if (contract !== lifecycleNamespace) context.get(lifecycleNamespace, sequenceKey(contract));
+    }
+    this.#record.reset();
+    this.#summary.reset();
+    const head = this.#headOf(call, transaction, outcome);
+    context.encode(head, snapshot, context.writes(), this.#record, this.#summary, true);
+    this.#options.results.prepared(call.call, this.#record.view(), this.#summary.view());
+    this.#ended(task);
+  }
+
+  #headOf(
+    call: RunnerCall,
+    { contract }: Transaction,
+    { result, event }: CallOutcome & { ok: true },
+  ): RecordHead {
+    const { txId, leaf, transactionBytes } = call;
+    const isDeploy = contract === lifecycleNamespace;
+    const type = isDeploy ? 'deploy' : 'call';
+    const contractVersion = isDeploy ? '' : (this.#definition(contract)?.version ?? '');
+    return { type, txId, leaf, transactionBytes, contractVersion, result, event };
   }
 
   /** Hands a record out; in mode `batch` only together with the others of its batch. */
@@ -575,6 +602,13 @@ interface OwnerState {
   /** Mode `batch`: results that leave when the last call has ended. */
   readonly held: (() => void)[];
   readonly executions: number[];
+}
+
+async function addIndexEntries(context: CallContext): Promise<void> {
+  for (const { namespace, key } of context.indexedWrites()) {
+    const before = context.before(namespace, key);
+    context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
+  }
 }
 
 function refusal(code: ErrorCode, message: string): CallOutcome {

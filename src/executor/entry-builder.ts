@@ -1,3 +1,4 @@
+import { type Bytestring, bytestringOf } from '../base/index.ts';
 import { type BatchProof, encodeEntry, merkleSubsetProof, patchBatch } from '../model/index.ts';
 import type { AdmittedBatch } from './job.ts';
 
@@ -23,6 +24,7 @@ export function buildEntry(
 ): Buffer {
   const identities: Uint8Array[] = [];
   const identityOf = new Map<number, number>();
+  const endorserOf = new Map<Bytestring, number>();
   const parts = new Map<AdmittedBatch, { index: number; leaves: number[] }>();
   for (const { bytes, batch, leaf } of records) {
     let part = parts.get(batch);
@@ -40,16 +42,26 @@ export function buildEntry(
   const batches: BatchProof[] = [];
   for (const [{ batch, creator }, { leaves }] of parts) {
     const { batchId, mode, items } = batch;
-    batches.push({
+    const shared = {
       batchId,
       creator: identityOf.get(creator) as number,
       mode,
       size: items.length,
-      signatures:
-        mode === 'batch'
-          ? [batch.signature]
-          : leaves.map((leaf) => items[leaf]?.signature ?? new Uint8Array()),
-      proof: mode === 'batch' ? proofOf(batch, leaves) : [],
+    };
+    const endorsed = items[0]?.endorsed;
+    if (mode === 'batch' || endorsed === undefined) {
+      batches.push({ ...shared, signatures: [batch.signature], proof: proofOf(batch, leaves) });
+      continue;
+    }
+    const { endorser: endorserBytes, ...endorsement } = endorsed.endorsement;
+    const key = bytestringOf(endorserBytes);
+    const endorser = endorserOf.get(key) ?? identities.push(endorserBytes) - 1;
+    endorserOf.set(key, endorser);
+    batches.push({
+      ...shared,
+      signatures: [endorsed.signature],
+      proof: [],
+      endorsement: { ...endorsement, endorser },
     });
   }
   return encodeEntry({ kind: 'records', writer, timestampMs, identities, batches, records });

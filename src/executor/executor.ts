@@ -1,5 +1,5 @@
 import type { Bytestring } from '../base/index.ts';
-import type { Batch, Identity, Outcome } from '../model/index.ts';
+import type { Batch, Identity, Outcome, TxId } from '../model/index.ts';
 
 export type { CommittedOutcome, Outcome, RejectedOutcome } from '../model/index.ts';
 
@@ -26,6 +26,32 @@ export interface Executor {
    * @throws {DaybookError} `CONTRACT_…` as the contract or a limit refused it.
    */
   evaluate(query: EvaluateRequest): Promise<Bytestring>;
+
+  /**
+   * Executes a batch's only transaction on committed state and endorses what comes out. Nothing is
+   * written: it waits, for `preparedLifetimeMs`, for {@link Executor.submitPrepared}.
+   *
+   * @param waitMs - how long it may wait for the chain to know the versions that were read.
+   * @returns the payload that the client is to sign.
+   * @throws {DaybookError} `CONTRACT_…` as the contract or a limit refused it; `NOT_ENDORSABLE`,
+   *   `OVERLOADED`, `TIMEOUT`, `TRANSACTION_EXPIRED`, `CLOSED`.
+   */
+  prepare(batch: Batch, waitMs: number): Promise<Buffer>;
+
+  /**
+   * Brings a prepared transaction into the log, with its client's signature over the payload.
+   * Given again, it has the original outcome.
+   *
+   * @param deadlineMs - as of {@link Executor.submit}.
+   * @param onOutcome - called once; `ENDORSEMENT_STALE` when what it read has changed.
+   * @throws {DaybookError} `ENDORSEMENT_UNKNOWN`, `SIGNATURE_INVALID`, `OVERLOADED`, `CLOSED`.
+   */
+  submitPrepared(
+    txId: TxId,
+    signature: Uint8Array,
+    deadlineMs: number,
+    onOutcome: (outcome: Outcome) => void,
+  ): void;
 
   /** Refuses new work, finishes what is under way, stops. */
   close(): Promise<void>;

@@ -43,11 +43,18 @@ export interface RunnerSettings {
   readonly bufferBytesMax: number;
 }
 
+/**
+ * `submit`: the record goes to the log. `evaluate`: only the result is wanted. `prepare`: the record
+ * on committed state alone, to be endorsed and signed before it goes anywhere.
+ */
+export type CallKind = 'submit' | 'evaluate' | 'prepare';
+const callKinds: readonly CallKind[] = ['submit', 'evaluate', 'prepare'];
+
 /** One call on its way to the engine. */
 export interface RunnerCall {
   /** The executor's number of the call; comes back with the result. */
   readonly call: number;
-  readonly kind: 'submit' | 'evaluate';
+  readonly kind: CallKind;
   /** Calls with the same number in one frame form a batch (mode `batch`). */
   readonly batch: number;
   /** Index of the transaction in the batch that was signed. */
@@ -93,7 +100,13 @@ export type RunnerResult =
       /** Executions in flight whose values the call read. */
       readonly references: readonly number[];
     }
-  | { readonly kind: 'evaluated'; readonly call: number; readonly result: Bytestring };
+  | { readonly kind: 'evaluated'; readonly call: number; readonly result: Bytestring }
+  | {
+      readonly kind: 'prepared';
+      readonly call: number;
+      readonly record: Buffer;
+      readonly summary: Buffer;
+    };
 
 const noOffset = 0xffff_ffff;
 const modes: readonly ExclusiveControl[] = ['transaction', 'batch', 'interleaved'];
@@ -126,7 +139,7 @@ export function encodeCalls(writer: ByteWriter, calls: readonly RunnerCall[]): v
   for (const creator of creators.keys()) writer.bytes(creator);
   writer.u32(calls.length);
   for (const call of calls) {
-    writer.u64(call.call).u8(call.kind === 'submit' ? 0 : 1);
+    writer.u64(call.call).u8(callKinds.indexOf(call.kind));
     writer.u64(call.batch).u16(call.leaf).raw(call.txId);
     writer.u32(creators.get(call.creator) as number).bytes(call.transactionBytes);
   }
@@ -142,7 +155,7 @@ export function decodeCalls(reader: ByteReader): RunnerCall[] {
   for (let count = reader.u32(); count > 0; count--) {
     calls.push({
       call: reader.u64(),
-      kind: reader.u8() === 0 ? 'submit' : 'evaluate',
+      kind: callKinds[reader.u8()] ?? reader.fail('unknown kind of call'),
       batch: reader.u64(),
       leaf: reader.u16(),
       txId: reader.raw(32),
@@ -286,6 +299,11 @@ export class ResultWriter {
     this.#writer.u8(2).u64(call).bytestring(result);
   }
 
+  prepared(call: number, record: Uint8Array, summary: Uint8Array): void {
+    this.#count++;
+    this.#writer.u8(3).u64(call).bytes(record).bytes(summary);
+  }
+
   /** The frame's parts, valid until the next result. @param appliedFrame - the last one taken in. */
   take(appliedFrame: number): Buffer[] {
     const header = new ByteWriter(32).u8(fromRunner.results).u64(appliedFrame).u32(this.#count);
@@ -313,6 +331,10 @@ function decodeResult(reader: ByteReader): RunnerResult {
   const call = reader.u64();
   if (tag === 2) {
     return { kind: 'evaluated', call, result: reader.bytestring(limits.valueBytesMax) };
+  }
+  if (tag === 3) {
+    const record = reader.bytes(limits.recordBytesMax);
+    return { kind: 'prepared', call, record, summary: reader.bytes(limits.frameBytesMax) };
   }
   if (tag === 1) {
     const code = reader.text(limits.nameBytesMax);

@@ -18,7 +18,8 @@ import type { Job } from './job.ts';
 
 /** One finished call on its way to the log. */
 export interface Execution {
-  readonly number: number;
+  /** `undefined`: it was prepared earlier; the contract process holds nothing of it. */
+  readonly number: number | undefined;
   readonly job: Job;
   readonly record: Buffer;
   readonly summary: Buffer;
@@ -156,13 +157,17 @@ export class Groups {
     return this.#count;
   }
 
-  /** Takes a finished call in. */
-  add(job: Job, result: RunnerResult & { kind: 'record' }): void {
+  /** Takes a record in that was executed earlier, on committed state. */
+  addPrepared(job: Job, record: Buffer, summary: Buffer): void {
+    this.#push(undefined, job, record, summary);
+  }
+
+  #push(number: number | undefined, job: Job, record: Buffer, summary: Buffer): Execution {
     const execution: Execution = {
-      number: result.execution,
+      number,
       job,
-      record: result.record,
-      summary: result.summary,
+      record,
+      summary,
       reads: [],
       stage: 'open',
       fate: undefined,
@@ -171,9 +176,15 @@ export class Groups {
       group: undefined,
       dependents: undefined,
     };
-    this.#known.set(execution.number, execution);
     this.#live++;
     this.#open.push(execution);
+    return execution;
+  }
+
+  /** Takes a finished call in. */
+  add(job: Job, result: RunnerResult & { kind: 'record' }): void {
+    const execution = this.#push(result.execution, job, result.record, result.summary);
+    this.#known.set(result.execution, execution);
     if (result.references.length === 0) return;
     const reads: PendingRead[] = [];
     for (const reference of result.references) {
@@ -433,9 +444,12 @@ export class Groups {
     if (applied.verdict === verdicts.valid) {
       if (execution.fate === undefined) {
         execution.fate = applied.position;
-        this.#bulk(applied);
-        this.#effects.own(execution.number, applied.position);
-        this.#told.push(execution.number);
+        if (execution.number === undefined) this.#foreign(applied);
+        else {
+          this.#bulk(applied);
+          this.#effects.own(execution.number, applied.position);
+          this.#told.push(execution.number);
+        }
         this.#release(execution);
       } else {
         // Its writes were taken out of the contract process already.
@@ -483,8 +497,10 @@ export class Groups {
       }
       if (item.fate !== undefined) continue;
       item.fate = 'failed';
-      this.#effects.failed(item.number);
-      this.#told.push(item.number);
+      if (item.number !== undefined) {
+        this.#effects.failed(item.number);
+        this.#told.push(item.number);
+      }
       for (const dependent of item.dependents ?? []) {
         work.push({ item: dependent, cause: 'dependency' });
       }

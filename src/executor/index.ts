@@ -1,3 +1,4 @@
 export * from './create-executor.ts';
 export * from './executor.ts';
+export type { Endorser } from './prepared.ts';
 export * from './re-execution.ts';

@@ -32,6 +32,8 @@ export interface Job {
   attempts: number;
   /** A record of it may be in the log: it must not be executed again before its fate is known. */
   onItsWay: boolean;
+  /** Executed and endorsed before: this record is sent as it is, or not at all. */
+  readonly prepared?: { readonly record: Buffer; readonly summary: Buffer };
   /** Answered; nothing more to do but to learn the fate of what is on its way. */
   answered: boolean;
 }

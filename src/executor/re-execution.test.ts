@@ -66,7 +66,13 @@ class Chain {
       timestampMs,
     });
     const creator = Buffer.from('nobody');
-    const found = await this.reexecution.execute({ txId, leaf: 0, creator, transactionBytes });
+    const found = await this.reexecution.execute({
+      kind: 'submit',
+      txId,
+      leaf: 0,
+      creator,
+      transactionBytes,
+    });
     if (found.kind === 'record' && !lost) {
       const { sets } = found.record;
       this.reexecution.apply(

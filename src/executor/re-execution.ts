@@ -6,8 +6,14 @@ import { Overlay, type RecordedUpdate, type StateWrite } from '../state/index.ts
 import { Engine, type EngineResults } from './engine.ts';
 import type { RunnerCall } from './frames.ts';
 
-/** A transaction that is on record, as its client signed it. */
-export type RecordedCall = Pick<RunnerCall, 'txId' | 'leaf' | 'creator' | 'transactionBytes'>;
+/**
+ * A transaction that is on record, as its client signed it: before it was executed (`submit`), or
+ * after (`prepare`).
+ */
+export type RecordedCall = Pick<
+  RunnerCall,
+  'kind' | 'txId' | 'leaf' | 'creator' | 'transactionBytes'
+>;
 
 /** What came out of executing it again. */
 export type Reexecuted =
@@ -42,6 +48,9 @@ export class Reexecution {
       },
       refused: (_call, code, message) => this.#done?.({ kind: 'refused', code, message }),
       evaluated: () => undefined,
+      prepared: (_call, record) => {
+        this.#done?.({ kind: 'prepared', record: decodeRecord(Buffer.from(record)) });
+      },
     };
     const engine: Engine = new Engine({
       runtime: createContractRuntime({
@@ -66,10 +75,11 @@ export class Reexecution {
     this.#readHistory = false;
     const parts = await new Promise<ReexecutedParts>((resolve) => {
       this.#done = resolve;
-      this.#engine.execute([{ ...call, call: this.#next++, kind: 'submit', batch: 0 }]);
+      this.#engine.execute([{ ...call, call: this.#next++, batch: 0 }]);
     });
     const readHistory = this.#readHistory;
     if (parts.kind === 'refused') return { ...parts, readHistory };
+    if (parts.kind === 'prepared') return { kind: 'record', record: parts.record, readHistory };
     this.#engine.apply([{ kind: 'failed', execution: parts.execution }], asPosition(0));
     return { kind: 'record', record: parts.record, readHistory };
   }
@@ -113,4 +123,5 @@ export class Reexecution {
 
 type ReexecutedParts =
   | { readonly kind: 'record'; readonly execution: number; readonly record: CommitRecord }
+  | { readonly kind: 'prepared'; readonly record: CommitRecord }
   | { readonly kind: 'refused'; readonly code: ErrorCode; readonly message: string };

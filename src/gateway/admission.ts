@@ -1,5 +1,11 @@
 import { DaybookError, type LimitName, limits } from '../base/index.ts';
-import { type Batch, lifecycleNamespace, verifyBatch, verifyReadToken } from '../model/index.ts';
+import {
+  type Batch,
+  type BatchPurpose,
+  lifecycleNamespace,
+  verifyBatch,
+  verifyReadToken,
+} from '../model/index.ts';
 import type { GatewayBackend } from './backend.ts';
 
 /**
@@ -10,10 +16,23 @@ import type { GatewayBackend } from './backend.ts';
  *   `ACCESS_DENIED`
  */
 export function admitBatch(backend: GatewayBackend, batch: Batch): void {
+  admit(backend, batch, 'submit');
+}
+
+/**
+ * The same for a transaction that is to be prepared. Its own signature comes later.
+ *
+ * @throws {DaybookError} as {@link admitBatch}
+ */
+export function admitPreparation(backend: GatewayBackend, batch: Batch): void {
+  admit(backend, batch, 'prepare');
+}
+
+function admit(backend: GatewayBackend, batch: Batch, purpose: BatchPurpose): void {
   checkChannel(backend, batch);
   const { access } = backend.config();
   const { mspId } = batch.creator;
-  verifyBatch(batch, backend.verifier(), 'submit');
+  verifyBatch(batch, backend.verifier(), purpose);
   for (const { transaction } of batch.items) {
     const right = transaction.contract === lifecycleNamespace ? 'deploy' : 'submit';
     if (!access[right].includes(mspId)) {

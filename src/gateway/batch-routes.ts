@@ -105,7 +105,12 @@ function serve(
   start(context, backend, batch, deadlineMs, reply, run);
 }
 
-async function catchUp(backend: GatewayBackend, position: Position, waitMs: number): Promise<void> {
+/** @throws {DaybookError} `TIMEOUT` */
+export async function catchUp(
+  backend: GatewayBackend,
+  position: Position,
+  waitMs: number,
+): Promise<void> {
   if (await backend.waitFor(position, waitMs)) return;
   throw new DaybookError('TIMEOUT', 'the node did not reach the position before the deadline', {
     details: { position, nextAddress: backend.nextAddress() },

@@ -9,7 +9,6 @@ import {
   batchMediaType,
   OutcomeReader,
   type Signer,
-  type SigningMode,
   signBatch,
   signReadToken,
   transactionIdOf,
@@ -72,12 +71,11 @@ function call(functionName: string, args: string[] = [], contract = 'list'): Bat
 
 interface SignOptions {
   readonly by?: Signer;
-  readonly mode?: SigningMode;
   readonly purpose?: BatchPurpose;
 }
 
-function signed(calls: BatchCall[], { by = signer, mode, purpose }: SignOptions = {}): Buffer {
-  return signBatch(by, 'pay', Buffer.alloc(16, nonce), calls, mode, purpose).bytes;
+function signed(calls: BatchCall[], { by = signer, purpose }: SignOptions = {}): Buffer {
+  return signBatch(by, 'pay', Buffer.alloc(16, nonce), calls, purpose).bytes;
 }
 
 function post(
@@ -122,11 +120,6 @@ test('the same bytes again get the original outcomes', async () => {
   const bytes = signed([call('add', ['once'])]);
   const first = await outcomes(await post('pay/batches', bytes), 1);
   expect(await outcomes(await post('pay/batches', bytes), 1)).toEqual(first);
-});
-
-test('transactions signed one by one are taken too', async () => {
-  const bytes = signed([call('add', ['a']), call('add', ['b'])], { mode: 'single' });
-  expect((await outcomes(await post('pay/batches', bytes), 2)).length).toBe(2);
 });
 
 test('outcomes leave as they settle', async () => {
@@ -188,8 +181,9 @@ test('signed for evaluation: evaluated, never submitted; and the other way round
   expect((await refusal(await post('pay/batches', query))).code).toBe('SIGNATURE_INVALID');
   const batch = signed([call('add')]);
   expect((await refusal(await post('pay/evaluate', batch))).code).toBe('SIGNATURE_INVALID');
-  const single = signed([call('add')], { mode: 'single', purpose: 'evaluate' });
-  expect((await refusal(await post('pay/evaluate', single))).code).toBe('SIGNATURE_INVALID');
+  const prepare = signed([call('add')], { purpose: 'prepare' });
+  expect((await refusal(await post('pay/batches', prepare))).code).toBe('SIGNATURE_INVALID');
+  expect((await refusal(await post('pay/prepare', batch))).code).toBe('SIGNATURE_INVALID');
 });
 
 test('an evaluation signed long ago is expired', async () => {

@@ -15,6 +15,7 @@ import { followerRoutes } from './follower-routes.ts';
 import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { nodeRoutes } from './node-routes.ts';
+import { preparedRoutes } from './prepared-routes.ts';
 import { readRoutes } from './read-routes.ts';
 
 /** See {@link startGateway}. */
@@ -99,6 +100,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
   });
   batchRoutes(context);
+  preparedRoutes(context);
   readRoutes(context);
   eventRoutes(context);
   followerRoutes(context);

@@ -1,11 +1,5 @@
 import { ByteWriter, checkLimit, limits } from '../base/index.ts';
-import {
-  type Batch,
-  decodeBatch,
-  encodeTransaction,
-  identityBytes,
-  type SigningMode,
-} from '../model/index.ts';
+import { type Batch, decodeBatch, encodeTransaction, identityBytes } from '../model/index.ts';
 import { fromBase64, fromHex, fromJsonBytes, malformed } from './json.ts';
 
 /** JSON schema of a batch, for the documentation and as the first check of its shape. */
@@ -22,14 +16,9 @@ export const jsonBatchSchema = {
         certificate: { type: 'string', description: 'X.509, PEM' },
       },
     },
-    mode: {
-      type: 'string',
-      enum: ['batch', 'single'],
-      description: 'What is signed; default: batch',
-    },
     signature: {
       type: 'string',
-      description: 'Mode batch: base64 of the DER signature over the batch signing bytes',
+      description: 'Base64 of the DER signature over the batch signing bytes',
     },
     items: {
       type: 'array',
@@ -44,7 +33,6 @@ export const jsonBatchSchema = {
           nonce: { type: 'string', description: '24 random bytes, hexadecimal' },
           timestampMs: { type: 'integer' },
           orderingKey: { type: 'string' },
-          signature: { type: 'string', description: 'Mode single: base64' },
         },
       },
     },
@@ -54,7 +42,6 @@ export const jsonBatchSchema = {
 interface JsonBatch {
   readonly batchId: string;
   readonly creator: { readonly mspId: string; readonly certificate: string };
-  readonly mode?: SigningMode;
   readonly signature?: string;
   readonly items: readonly {
     readonly contract: string;
@@ -64,7 +51,6 @@ interface JsonBatch {
     readonly nonce: string;
     readonly timestampMs: number;
     readonly orderingKey?: string;
-    readonly signature?: string;
   }[];
 }
 
@@ -75,7 +61,7 @@ interface JsonBatch {
  * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`
  */
 export function batchFromJson(channel: string, body: unknown): Batch {
-  const { batchId, creator, mode = 'batch', signature, items } = body as JsonBatch;
+  const { batchId, creator, signature, items } = body as JsonBatch;
   checkLimit('batchTransactionsMax', items.length);
   const writer = new ByteWriter(4096);
   writer
@@ -83,7 +69,7 @@ export function batchFromJson(channel: string, body: unknown): Batch {
     .text(channel)
     .raw(fromHex(batchId, 16, 'batchId'))
     .bytes(identityBytes(creator));
-  writer.u8(mode === 'batch' ? 0 : 1).u16(items.length);
+  writer.u8(0).u16(items.length);
   items.forEach((item, index) => {
     const what = (field: string): string => `items[${index}].${field}`;
     if (!Number.isSafeInteger(item.timestampMs) || item.timestampMs < 0) {
@@ -99,9 +85,8 @@ export function batchFromJson(channel: string, body: unknown): Batch {
       timestampMs: item.timestampMs,
     };
     writer.bytes(encodeTransaction(transaction)).text(item.orderingKey ?? '');
-    if (mode === 'single') writer.bytes(fromBase64(item.signature, what('signature')));
     checkLimit('batchBytesMax', writer.length);
   });
-  writer.bytes(mode === 'batch' ? fromBase64(signature, 'signature') : new Uint8Array());
+  writer.bytes(fromBase64(signature, 'signature'));
   return decodeBatch(writer.finish());
 }

@@ -1,4 +1,5 @@
-import { ByteReader, ByteWriter, checkLimit, DaybookError, limits } from '../base/index.ts';
+import { ByteReader, ByteWriter, checkLimit, limits } from '../base/index.ts';
+import type { Endorsement } from './fabric/endorsed.ts';
 import {
   type Identity,
   type IdentityVerifier,
@@ -17,8 +18,9 @@ import {
 } from './transaction.ts';
 
 /**
- * How a batch is signed. `batch`: one signature over the Merkle root of all transactions.
- * `single`: one signature per transaction, each over its own leaf, as Fabric signs.
+ * How transactions are signed. `batch`: one signature over the Merkle root of all transactions of a
+ * batch, before they are executed. `single`: a node executes and endorses one transaction, then the
+ * client signs that, as in Fabric (`fabric/endorsed.ts`).
  */
 export type SigningMode = 'batch' | 'single';
 
@@ -29,8 +31,8 @@ export interface BatchItem {
   readonly bytes: Uint8Array;
   readonly txId: Uint8Array;
   readonly leafHash: Uint8Array;
-  /** The transaction's own signature; in mode `single` only. */
-  readonly signature?: Uint8Array;
+  /** Mode `single`: the client's signature over the envelope's payload, and what it covers. */
+  readonly endorsed?: { readonly signature: Uint8Array; readonly endorsement: Endorsement };
   /** Calls of a client with the same key take effect in the order in which they were sent. */
   readonly orderingKey: string;
 }
@@ -44,7 +46,7 @@ export interface Batch {
   readonly creatorBytes: Uint8Array;
   readonly mode: SigningMode;
   readonly items: readonly BatchItem[];
-  /** Over {@link batchSigningBytes}; empty in mode `single`. */
+  /** Over {@link batchSigningBytes}. */
   readonly signature: Uint8Array;
 }
 
@@ -52,13 +54,19 @@ const batchVersion = 1;
 const signatureBytesMax = 128;
 const batchDomain = Buffer.from('daybook batch v1\0');
 const evaluateDomain = Buffer.from('daybook evaluate v1\0');
-const singleDomain = Buffer.from('daybook transaction v1\0');
+const prepareDomain = Buffer.from('daybook prepare v1\0');
 
 /**
  * What a batch is signed for. The purpose is part of what is signed and not of the bytes sent, so
  * nobody can submit what was signed for evaluation only.
  */
-export type BatchPurpose = 'submit' | 'evaluate';
+export type BatchPurpose = 'submit' | 'evaluate' | 'prepare';
+
+const domains: Readonly<Record<BatchPurpose, Buffer>> = {
+  submit: batchDomain,
+  evaluate: evaluateDomain,
+  prepare: prepareDomain,
+};
 
 /** What a batch's creator signs: domain, channel, batch id, number of transactions, Merkle root. */
 export function batchSigningBytes(
@@ -69,17 +77,12 @@ export function batchSigningBytes(
   purpose: BatchPurpose = 'submit',
 ): Buffer {
   return new ByteWriter(128)
-    .raw(purpose === 'submit' ? batchDomain : evaluateDomain)
+    .raw(domains[purpose])
     .text(channel)
     .raw(batchId)
     .u32(count)
     .raw(root)
     .finish();
-}
-
-/** What the creator signs for one transaction in mode `single`. */
-export function singleSigningBytes(leafHash: Uint8Array): Buffer {
-  return Buffer.concat([singleDomain, leafHash]);
 }
 
 /** A call to be put into a batch. */
@@ -100,7 +103,6 @@ export function signBatch(
   channel: string,
   batchId: Uint8Array,
   calls: readonly BatchCall[],
-  mode: SigningMode = 'batch',
   purpose: BatchPurpose = 'submit',
 ): { bytes: Buffer; txIds: TxId[] } {
   checkLimit('batchTransactionsMax', calls.length);
@@ -109,7 +111,8 @@ export function signBatch(
   const leaves: Buffer[] = [];
   const writer = new ByteWriter(320 * calls.length + 2048);
   writer.u8(batchVersion).text(channel).raw(batchId).bytes(creator);
-  writer.u8(mode === 'batch' ? 0 : 1).u16(calls.length);
+  // Mode `batch`: the other one is not sent in batches.
+  writer.u8(0).u16(calls.length);
   for (const { transaction, orderingKey } of calls) {
     const start = writer.u32(0).length;
     writeTransaction(transaction, writer);
@@ -119,15 +122,9 @@ export function signBatch(
     txIds.push(txId.toString('hex'));
     leaves.push(leafHash);
     writer.text(orderingKey ?? '');
-    if (mode === 'single') writer.bytes(signer.sign(singleSigningBytes(leafHash)));
   }
-  if (mode === 'batch') {
-    const root = merkleRoot(leaves);
-    const message = batchSigningBytes(channel, batchId, calls.length, root, purpose);
-    writer.bytes(signer.sign(message));
-  } else {
-    writer.bytes(new Uint8Array());
-  }
+  const message = batchSigningBytes(channel, batchId, calls.length, merkleRoot(leaves), purpose);
+  writer.bytes(signer.sign(message));
   checkLimit('batchBytesMax', writer.length);
   return { bytes: writer.finish(), txIds };
 }
@@ -147,9 +144,8 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   const batchId = reader.raw(16);
   const creatorBytes = reader.bytes(limits.certificateBytesMax + limits.nameBytesMax + 16);
   const creator = identityFromBytes(creatorBytes);
-  const modeByte = reader.u8();
-  if (modeByte > 1) reader.fail(`unknown signing mode ${modeByte}`);
-  const mode = modeByte === 0 ? 'batch' : 'single';
+  const mode = reader.u8();
+  if (mode !== 0) reader.fail(`unknown signing mode ${mode}`);
   const count = reader.u16();
   if (count === 0) reader.fail('no transactions');
   checkLimit('batchTransactionsMax', count);
@@ -160,22 +156,16 @@ export function decodeBatch(bytes: Uint8Array): Batch {
     const transaction = decodeTransaction(transactionBytes);
     if (transaction.channel !== channel) reader.fail('a transaction of another channel');
     const txId = transactionId(transaction.nonce, creatorBytes);
-    const item = {
-      transaction,
-      bytes: transactionBytes,
-      txId,
-      leafHash: transactionLeafHash(txId, transactionBytes),
-      orderingKey,
-    };
-    items.push(mode === 'single' ? { ...item, signature: reader.bytes(signatureBytesMax) } : item);
+    const leafHash = transactionLeafHash(txId, transactionBytes);
+    items.push({ transaction, bytes: transactionBytes, txId, leafHash, orderingKey });
   }
   const signature = reader.bytes(signatureBytesMax);
   reader.finish();
-  return { channel, batchId, creator, creatorBytes, mode, items, signature };
+  return { channel, batchId, creator, creatorBytes, mode: 'batch', items, signature };
 }
 
 /**
- * Checks the creator's certificate at every transaction's timestamp, and every signature.
+ * Checks the creator's certificate at every transaction's timestamp, and the batch's signature.
  *
  * @throws {DaybookError} `IDENTITY_UNKNOWN`, `SIGNATURE_INVALID`
  */
@@ -188,18 +178,8 @@ export function verifyBatch(
   const times = batch.items.map((item) => item.transaction.timestampMs);
   verifier.checkIdentity(batch.creator, Math.min(...times));
   verifier.checkIdentity(batch.creator, Math.max(...times));
-  if (batch.mode === 'batch') {
-    const root = merkleRoot(batch.items.map((item) => item.leafHash));
-    const count = batch.items.length;
-    const message = batchSigningBytes(batch.channel, batch.batchId, count, root, purpose);
-    verifier.checkSignature(batch.creator, message, batch.signature);
-  } else {
-    if (purpose === 'evaluate') {
-      throw new DaybookError('SIGNATURE_INVALID', 'calls to evaluate are signed as one batch');
-    }
-    for (const { leafHash, signature } of batch.items) {
-      if (signature === undefined) throw new DaybookError('SIGNATURE_INVALID', 'no signature');
-      verifier.checkSignature(batch.creator, singleSigningBytes(leafHash), signature);
-    }
-  }
+  const root = merkleRoot(batch.items.map((item) => item.leafHash));
+  const count = batch.items.length;
+  const message = batchSigningBytes(batch.channel, batch.batchId, count, root, purpose);
+  verifier.checkSignature(batch.creator, message, batch.signature);
 }

@@ -1,5 +1,6 @@
-import { ByteReader, ByteWriter, checkLimit, limits } from '../base/index.ts';
+import { assert, ByteReader, ByteWriter, checkLimit, limits } from '../base/index.ts';
 import type { SigningMode } from './batch.ts';
+import type { BlockVersion } from './fabric/read-envelope.ts';
 
 /**
  * What stands at one log address. A hole that was closed is the log's own business (`fill`, see
@@ -33,7 +34,8 @@ export interface RecordsEntry extends EntryHeader {
 /**
  * What proves that the creator signed the records of a batch in this entry. In mode `batch`:
  * the signature over the root of all `size` leaves, and the hashes that lead from the leaves in
- * this entry to that root (`merkleSubsetProof`). In mode `single`: a signature per record here.
+ * this entry to that root (`merkleSubsetProof`). In mode `single`, for one record alone: the
+ * signature over the payload of its envelope, and the endorsement that is part of it.
  */
 export interface BatchProof {
   readonly batchId: Uint8Array;
@@ -41,9 +43,18 @@ export interface BatchProof {
   readonly creator: number;
   readonly mode: SigningMode;
   readonly size: number;
-  /** Mode `batch`: one. Mode `single`: one per record of the batch in this entry, in order. */
+  /** The creator's: one. */
   readonly signatures: readonly Uint8Array[];
   readonly proof: readonly Uint8Array[];
+  /** Mode `single`: what stands for an `Endorsement`. */
+  readonly endorsement?: EntryEndorsement;
+}
+
+/** An `Endorsement` with the endorser by its index in `identities`. */
+export interface EntryEndorsement {
+  readonly endorser: number;
+  readonly signature: Uint8Array;
+  readonly versions: readonly BlockVersion[];
 }
 
 /** Lets time pass in the log: closes a block when traffic is low. */
@@ -97,6 +108,7 @@ export function encodeEntry(entry: Entry): Buffer {
       for (const signature of batch.signatures) writer.bytes(signature);
       writer.u16(batch.proof.length);
       for (const hash of batch.proof) writer.raw(hash);
+      if (batch.mode === 'single') writeEndorsement(writer, batch.endorsement);
     }
     writer.u16(entry.records.length);
     for (const { index, bytes } of entry.records) writer.u16(index).bytes(bytes);
@@ -120,6 +132,24 @@ export function decodeEntry(bytes: Uint8Array): Entry {
   const entry = readBody(kind, header, reader);
   reader.finish();
   return entry;
+}
+
+function writeEndorsement(writer: ByteWriter, endorsement: EntryEndorsement | undefined): void {
+  assert(endorsement !== undefined, 'a transaction that is signed singly has an endorsement');
+  const { endorser, signature, versions } = endorsement;
+  writer.u16(endorser).bytes(signature).u32(versions.length);
+  for (const { block, transaction } of versions) writer.u64(block).u16(transaction);
+}
+
+function readEndorsement(reader: ByteReader, identities: number): EntryEndorsement {
+  const endorser = reader.u16();
+  if (endorser >= identities) reader.fail('no such identity');
+  const signature = reader.bytes(signatureBytesMax);
+  const versions: BlockVersion[] = [];
+  for (let left = reader.u32(); left > 0; left--) {
+    versions.push({ block: reader.u64(), transaction: reader.u16() });
+  }
+  return { endorser, signature, versions };
 }
 
 function readBody(kind: (typeof kinds)[number], header: EntryHeader, reader: ByteReader): Entry {
@@ -157,7 +187,9 @@ function readRecords(reader: ByteReader): Pick<RecordsEntry, 'identities' | 'bat
     }
     const proof: Uint8Array[] = [];
     for (let left = reader.u16(); left > 0; left--) proof.push(reader.raw(32));
-    batches.push({ batchId, creator, mode, size, signatures, proof });
+    const shared = { batchId, creator, mode, size, signatures, proof } as const;
+    if (mode === 'batch') batches.push(shared);
+    else batches.push({ ...shared, endorsement: readEndorsement(reader, identities.length) });
   }
   const records: { index: number; bytes: Uint8Array }[] = [];
   let least = 0;

@@ -205,6 +205,13 @@ export function lowS(der: Buffer): Buffer {
   return Buffer.concat([Buffer.of(0x30, body.length), body]);
 }
 
+/** Whether an ECDSA P-256 signature (DER) that verifies is in the form that {@link lowS} gives. */
+export function isLowS(der: Uint8Array): boolean {
+  const rLength = der[3] ?? 0;
+  const s = Buffer.from(der.subarray(4 + rLength + 2)).toString('hex');
+  return s !== '' && BigInt(`0x${s}`) <= curveOrder / 2n;
+}
+
 function varint(value: number): Buffer {
   const bytes: number[] = [];
   let rest = value;

@@ -12,6 +12,8 @@ export const verdicts = {
   badTransactionId: 8,
   /** The transaction id took effect before. */
   duplicateTransactionId: 9,
+  /** Signed singly, and whoever endorsed it did not sign it or may not endorse. */
+  endorsementPolicy: 10,
   /** A key was read in a version that is no longer the last. */
   readConflict: 11,
   /** A range that was read has changed. */

@@ -141,14 +141,6 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
   try {
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     await catchUp(replica, log, io);
-    const executor = await createExecutor({
-      io,
-      name,
-      log,
-      sequencer,
-      replica,
-      stateDirectory: join(directory, 'state'),
-    });
     const blocks =
       options.blocks === undefined
         ? undefined
@@ -160,6 +152,18 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
             ...(options.otherChains === undefined ? {} : { others: options.otherChains }),
             onEvent,
           });
+    const executor = await createExecutor({
+      io,
+      name,
+      log,
+      sequencer,
+      replica,
+      stateDirectory: join(directory, 'state'),
+      endorser: blocks?.endorser,
+    }).catch(async (error: unknown) => {
+      await blocks?.close();
+      throw error;
+    });
     const refusing: Refusing = { reason: undefined };
     const base = gatewayBackend(io, channel, replica, executor, refusing);
     let gateway: Gateway;
@@ -298,6 +302,12 @@ function gatewayBackend(
         executor.submit(batch, deadlineMs, onOutcome);
       },
       evaluate: (query) => executor.evaluate(query),
+      prepare: async (batch, waitMs) => {
+        if (refusing.reason !== undefined) throw refusing.reason;
+        return executor.prepare(batch, waitMs);
+      },
+      submitPrepared: (txId, signature, deadlineMs, onOutcome) =>
+        executor.submitPrepared(txId, signature, deadlineMs, onOutcome),
       close: () => executor.close(),
     },
     config: () => founded(replica.config),

@@ -9,9 +9,17 @@ import {
   startBlockProcess,
   startBlockService,
 } from '../blocks/index.ts';
+import type { Endorser } from '../executor/index.ts';
 import type { BlockSource, BlocksHealth } from '../gateway/index.ts';
 import type { Io } from '../io/index.ts';
-import { type Address, asAddress, positionOf } from '../model/index.ts';
+import {
+  type Address,
+  asAddress,
+  type Identity,
+  positionOf,
+  type Signer,
+  signerFromPem,
+} from '../model/index.ts';
 import type { Replica } from '../replica/index.ts';
 
 /** Where the identity lies with which a node signs its blocks; PEM files. */
@@ -44,6 +52,8 @@ export interface NodeBlocksOptions {
 
 /** A node's blocks, made in a process of their own. */
 export interface NodeBlocks extends BlockSource {
+  /** Endorses with the identity that signs the blocks. */
+  readonly endorser: Endorser;
   close(): Promise<void>;
 }
 
@@ -91,10 +101,21 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
     });
   };
   if (options.others !== undefined) opening.then(restart, restart);
+  const opened = (): BlockService => {
+    if (service !== undefined) return service;
+    throw failure ?? new DaybookError('PROOF_NOT_READY', 'the blocks are still being opened');
+  };
+  let signer: Promise<Signer> | undefined;
   return {
-    service: () => {
-      if (service !== undefined) return service;
-      throw failure ?? new DaybookError('PROOF_NOT_READY', 'the blocks are still being opened');
+    service: opened,
+    endorser: {
+      signer: () => {
+        signer ??= readPeer(options).then(({ identity, privateKeyPem }) =>
+          signerFromPem(identity, privateKeyPem),
+        );
+        return signer;
+      },
+      placesOf: (positions, waitMs) => opened().placesOf(positions, waitMs),
     },
     health: () => healthOf(service, failure),
     close: async () => {
@@ -122,12 +143,11 @@ function pause(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Pr
   });
 }
 
-async function open(
-  options: NodeBlocksOptions,
-  signal: AbortSignal,
-  onState: (state: DaybookError | undefined) => void,
-): Promise<BlockService> {
-  const { io, replica, directory, peer, others } = options;
+/** @throws {DaybookError} `NOT_FOUND` */
+async function readPeer({
+  io,
+  peer,
+}: NodeBlocksOptions): Promise<{ readonly identity: Identity; readonly privateKeyPem: string }> {
   const [certificate, key] = await Promise.all([
     io.disk.readFile(peer.certificateFile),
     io.disk.readFile(peer.keyFile),
@@ -135,9 +155,18 @@ async function open(
   if (certificate === undefined || key === undefined) {
     throw new DaybookError('NOT_FOUND', `no identity to sign blocks with: ${peer.keyFile}`);
   }
-  await io.disk.makeDirectory(directory);
   const identity = { mspId: peer.mspId, certificate: certificate.toString('utf8') };
-  const signer = { identity, privateKeyPem: key.toString('utf8') };
+  return { identity, privateKeyPem: key.toString('utf8') };
+}
+
+async function open(
+  options: NodeBlocksOptions,
+  signal: AbortSignal,
+  onState: (state: DaybookError | undefined) => void,
+): Promise<BlockService> {
+  const { io, replica, directory, others } = options;
+  const signer = await readPeer(options);
+  await io.disk.makeDirectory(directory);
   return startBlockService({
     io,
     replica,

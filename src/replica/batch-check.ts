@@ -4,11 +4,16 @@ import {
   type BatchProof,
   batchSigningBytes,
   type CommitRecord,
+  type EntryEndorsement,
+  EnvelopeWriter,
+  endorsedSource,
+  endorsementMessage,
   type Identity,
   type IdentityVerifier,
   identityFromBytes,
+  isLowS,
   merkleRootFromSubset,
-  singleSigningBytes,
+  notEndorsable,
   type Transaction,
   transactionId,
   transactionLeafHash,
@@ -52,6 +57,7 @@ export class BatchChecker {
   readonly #trusted = new Map<Bytestring, Trusted & { readonly leaf: number }>();
   /** Signed messages that were verified: message and signature. */
   readonly #verified = new Set<Bytestring>();
+  readonly #writer = new EnvelopeWriter();
   /** A batch and an identity in an entry that have the same creator. */
   #sameCreator: readonly [TrustedBatch?, Uint8Array?] = [];
 
@@ -108,18 +114,24 @@ export class BatchChecker {
   /**
    * Checks the creator's certificate and signature for the records of one batch in an entry.
    *
+   * @param identities - the entry's.
    * @param reads - the records of the batch in entry order.
-   * @returns whose batch it is, and per record whether it holds; `undefined`: none does.
+   * @returns whose batch it is, and per record whether it holds; `undefined`: none does. Signed
+   *   singly, also who endorsed it; `''`: nobody did.
    */
   check(
     channel: string,
     proof: BatchProof,
-    creatorBytes: Uint8Array,
+    identities: readonly Uint8Array[],
     reads: readonly ReadRecord[],
     verifier: IdentityVerifier,
-  ): { mspId: string; holds: readonly boolean[] } | undefined {
+  ): { mspId: string; holds: readonly boolean[]; endorserMspId?: string } | undefined {
     try {
+      const creatorBytes = identities[proof.creator] as Uint8Array;
       const creator = identityFromBytes(creatorBytes);
+      if (proof.mode === 'single') {
+        return this.#checkSingle(proof, { creator, creatorBytes }, identities, reads, verifier);
+      }
       const holds = this.#holds(channel, proof, { creator, creatorBytes }, reads, verifier);
       return { mspId: creator.mspId, holds };
     } catch (error) {
@@ -142,24 +154,11 @@ export class BatchChecker {
     const verify = (message: Buffer, signature: Uint8Array): boolean => {
       const key = `${message.latin1Slice()}${bytestringOf(signature)}${bytestringOf(creatorBytes)}`;
       if (this.#verified.has(key)) return true;
-      try {
-        verifier.checkSignature(creator, message, signature);
-      } catch {
-        // Whatever OpenSSL makes of the bytes: they are no valid signature.
-        return false;
-      }
+      if (!isSigned(verifier, creator, message, signature)) return false;
       if (this.#verified.size >= verifiedMax) this.#verified.clear();
       this.#verified.add(key);
       return true;
     };
-    if (proof.mode === 'single') {
-      if (proof.signatures.length !== reads.length) return none();
-      return reads.map((read, at) => {
-        const signature = proof.signatures[at] as Uint8Array;
-        const message = singleSigningBytes(this.#leafHash(read));
-        return (inTime[at] as boolean) && verify(message, signature);
-      });
-    }
     const signature = proof.signatures[0];
     if (signature === undefined || proof.signatures.length !== 1) return none();
     if (this.#isTrustedWhole(channel, proof, creatorBytes, signature, reads)) return inTime;
@@ -169,6 +168,47 @@ export class BatchChecker {
     const root = merkleRootFromSubset(proof.size, held, proof.proof);
     const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
     return verify(message, signature) ? inTime : none();
+  }
+
+  /**
+   * Makes what was signed from the record, and checks both signatures as Fabric's peers do: the
+   * creator's over the payload, the endorser's over what came out of the call.
+   */
+  #checkSingle(
+    proof: BatchProof,
+    { creator, creatorBytes }: { creator: Identity; creatorBytes: Uint8Array },
+    identities: readonly Uint8Array[],
+    reads: readonly ReadRecord[],
+    verifier: IdentityVerifier,
+  ): { mspId: string; holds: readonly boolean[]; endorserMspId: string } | undefined {
+    const [signature] = proof.signatures;
+    const [read] = reads;
+    const { endorser, signature: endorsed, versions } = proof.endorsement as EntryEndorsement;
+    if (signature === undefined || read?.transaction === undefined) return undefined;
+    const { record, transaction } = read;
+    const alone =
+      proof.signatures.length === 1 &&
+      proof.size === 1 &&
+      proof.proof.length === 0 &&
+      reads.length === 1 &&
+      record.leaf === 0;
+    if (!alone || notEndorsable(record, transaction) !== undefined) return undefined;
+    const endorserBytes = identities[endorser] as Uint8Array;
+    const endorsement = { endorser: endorserBytes, signature: endorsed, versions };
+    const source = endorsedSource(record, transaction, creatorBytes, endorsement);
+    if (source === undefined || identityHolds(verifier, creator, reads)[0] !== true) {
+      return undefined;
+    }
+    const payload = this.#writer.payload(source);
+    if (!isLowS(signature) || !isSigned(verifier, creator, payload, signature)) return undefined;
+    const endorserIdentity = identityFromBytes(endorserBytes);
+    const message = endorsementMessage(this.#writer.responsePayload(source), endorserBytes);
+    const isEndorsed =
+      isLowS(endorsed) &&
+      identityHolds(verifier, endorserIdentity, reads)[0] === true &&
+      isSigned(verifier, endorserIdentity, message, endorsed);
+    const endorserMspId = isEndorsed ? endorserIdentity.mspId : '';
+    return { mspId: creator.mspId, holds: [true], endorserMspId };
   }
 
   /** Forgets the transactions: they are in the log now. */
@@ -218,6 +258,21 @@ export class BatchChecker {
     const trusted = this.#trusted.get(read.id);
     if (trusted !== undefined && trusted.transaction === read.transaction) return trusted.leafHash;
     return transactionLeafHash(read.record.txId, read.record.transactionBytes);
+  }
+}
+
+function isSigned(
+  verifier: IdentityVerifier,
+  identity: Identity,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  try {
+    verifier.checkSignature(identity, message, signature);
+    return true;
+  } catch {
+    // Whatever OpenSSL makes of the bytes: they are no valid signature.
+    return false;
   }
 }
 

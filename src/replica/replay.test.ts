@@ -6,6 +6,7 @@ import { realIo } from '../io/index.ts';
 import {
   type Address,
   asAddress,
+  type BatchProof,
   encodeEntry,
   type MspConfig,
   type NamespaceSet,
@@ -22,6 +23,7 @@ import {
   deployRecord,
   entryOfRecords,
   recordsEntry,
+  singleEntry,
   type TestRecord,
   testBatch,
   testConfig,
@@ -40,6 +42,17 @@ beforeAll(async () => {
 });
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
+
+/** The other signature that verifies: `s` in the upper half. */
+function highS(der: Buffer): Buffer {
+  const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
+  const sAt = 4 + (der[3] as number) + 2;
+  const s = order - BigInt(`0x${der.toString('hex', sAt)}`);
+  const digits = Buffer.from(s.toString(16).padStart(64, '0'), 'hex');
+  const sBytes = Buffer.concat([Buffer.of(0), digits]);
+  const body = Buffer.concat([der.subarray(2, sAt - 2), Buffer.of(2, sBytes.length), sBytes]);
+  return Buffer.concat([Buffer.of(0x30, body.length), body]);
+}
 
 class Ledger {
   readonly state: State;
@@ -228,11 +241,50 @@ describe('replay', () => {
     expect(broken({})).toEqual([0, 0]);
   });
 
-  it('accepts part of a batch, and transactions signed one by one', () => {
+  it('accepts part of a batch', () => {
     const records = [write('a', '1'), { ...write('b', '1'), absent: true }, write('c', '1')];
     expect(ledger.verdicts(signed(...records))).toEqual([0, 0]);
-    const single = entryOfRecords(org.signer, records, 1000, 'single');
-    expect(ledger.verdicts(single)).toEqual([0, 0]);
+  });
+
+  it('checks both signatures of transactions that are signed singly', async () => {
+    const records = [write('a', '1'), write('b', '1')];
+    const entry = singleEntry(org.signer, org.signer, records, 1000);
+    expect(ledger.verdicts(encodeEntry(entry))).toEqual([0, 0]);
+    const { badCreatorSignature: bad, endorsementPolicy } = verdicts;
+    const changed = (changes: object, of: RecordsEntry): number[] => {
+      const [first, ...rest] = of.batches;
+      const batches = [{ ...first, ...changes } as BatchProof, ...rest];
+      return ledger.verdicts(encodeEntry({ ...of, batches }));
+    };
+    const fresh = (node = org.signer): RecordsEntry =>
+      singleEntry(org.signer, node, [write('c', '1'), write('d', '1')], 1000);
+    const noise = Buffer.alloc(70, 1);
+    // What the client signed holds the endorsement: a changed one is not signed.
+    const { endorsement, signatures } = entry.batches[0] as BatchProof;
+    expect(changed({ signatures: [noise] }, fresh())).toEqual([bad, 0]);
+    expect(changed({ signatures: [] }, fresh())).toEqual([bad, 0]);
+    expect(changed({ signatures }, fresh())).toEqual([bad, 0]);
+    expect(changed({ endorsement }, fresh())).toEqual([bad, 0]);
+    expect(changed({ size: 2 }, fresh())).toEqual([bad, 0]);
+    expect(changed({ proof: [Buffer.alloc(32)] }, fresh())).toEqual([bad, 0]);
+    expect(changed({ creator: 1 }, fresh(stranger.signer))).toEqual([bad, endorsementPolicy]);
+    // Signed by the client, but endorsed by nobody who may.
+    const own = fresh(stranger.signer);
+    expect(ledger.verdicts(encodeEntry(own))).toEqual([endorsementPolicy, endorsementPolicy]);
+    const forged = { ...org.signer, sign: () => noise } as Signer;
+    expect(ledger.verdicts(encodeEntry(fresh(forged)))).toEqual([
+      endorsementPolicy,
+      endorsementPolicy,
+    ]);
+  });
+
+  it('takes only the lower of the two signatures that verify, as Fabric does', () => {
+    const high: Signer = { ...org.signer, sign: (message) => highS(org.signer.sign(message)) };
+    const one = (client: Signer, node: Signer): number[] =>
+      ledger.verdicts(encodeEntry(singleEntry(client, node, [write('a', '1')], 1000)));
+    expect(one(high, org.signer)).toEqual([verdicts.badCreatorSignature]);
+    expect(one(org.signer, high)).toEqual([verdicts.endorsementPolicy]);
+    expect(one(org.signer, org.signer)).toEqual([0]);
   });
 
   it('gives the same verdicts for batches that were verified before', () => {

@@ -23,6 +23,8 @@ import {
   deployFunction,
   type Entry,
   encodeBundle,
+  fabricDefinition,
+  hasRows,
   IdentityVerifier,
   identityFromBytes,
   lifecycleNamespace,
@@ -79,8 +81,8 @@ export interface Replayed {
  * memory but what can be rebuilt from the state. Never throws, whatever the bytes.
  *
  * Order of the checks of a record, first failure wins: shape, creator certificate and signature,
- * transaction id, channel, lifetime, duplicate, access rights, contract version, keys read, ranges
- * read. Records see the writes of valid ones before them in the same entry.
+ * transaction id, channel, lifetime, duplicate, access rights, endorsement, contract version, keys
+ * read, ranges read. Records see the writes of valid ones before them in the same entry.
  */
 export class Replay {
   readonly #state: ReplayState;
@@ -231,9 +233,10 @@ export class Replay {
       if (own.length === 0) return;
       const creatorBytes = entry.identities[proof.creator] as Uint8Array;
       const ownReads = own.map((at) => reads[at] as ReadRecord);
-      const checked = this.#checker.check(channel, proof, creatorBytes, ownReads, verifier);
+      const checked = this.#checker.check(channel, proof, entry.identities, ownReads, verifier);
       if (checked === undefined) return;
-      const signer = { creatorBytes, mspId: checked.mspId };
+      const { mspId, endorserMspId } = checked;
+      const signer = { creatorBytes, mspId, endorserMspId };
       own.forEach((at, place) => {
         if (checked.holds[place]) signers[at] = signer;
       });
@@ -264,6 +267,10 @@ export class Replay {
     const allowed = record.type === 'deploy' ? config.access.deploy : config.access.submit;
     if (!allowed.includes(signer.mspId)) {
       return verdicts.badCreatorSignature;
+    }
+    // The policy of a chain's configuration blocks: one member of those who may do it themselves.
+    if (signer.endorserMspId !== undefined && !allowed.includes(signer.endorserMspId)) {
+      return verdicts.endorsementPolicy;
     }
     const contract =
       record.type === 'deploy'
@@ -309,10 +316,14 @@ export class Replay {
       const rows = new Map(set.writes.map(({ key, value }) => [key, value]));
       const bundleRow = rows.get(bytestringOfText(bundleKey(bundle.name)));
       const definitionRow = rows.get(bytestringOfText(definitionKey(bundle.name)));
-      if (rows.size !== 2 || bundleRow !== encodeBundle(bundle) || definitionRow === undefined) {
+      if (bundleRow !== encodeBundle(bundle) || definitionRow === undefined) {
         return verdicts.invalidTransaction;
       }
       const definition = decodeDefinition(definitionRow);
+      const fabricRows = fabricDefinition(bundle.name, bundle.version, definition.sequence);
+      if (rows.size !== 2 + fabricRows.length || !hasRows(set.writes, fabricRows)) {
+        return verdicts.invalidTransaction;
+      }
       const previous = this.#contracts.get(bundle.name);
       if (definition.sequence !== (previous?.sequence ?? 0) + 1) return verdicts.readConflict;
       const fits =
@@ -391,6 +402,8 @@ export class Replay {
 interface BatchSigner {
   readonly creatorBytes: Uint8Array;
   readonly mspId: string;
+  /** Of a transaction that is signed singly; `''` when its endorsement does not hold. */
+  readonly endorserMspId: string | undefined;
 }
 
 interface Context {

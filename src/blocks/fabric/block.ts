@@ -1,7 +1,11 @@
 import { type Bytestring, DaybookError } from '../../base/index.ts';
-import { identityBytes, type Signer, sha256 } from '../../model/index.ts';
-import { ProtoMessage } from './proto-reader.ts';
-import { ProtoWriter } from './proto-writer.ts';
+import {
+  identityBytes,
+  ProtoMessage,
+  ProtoWriter,
+  type Signer,
+  sha256,
+} from '../../model/index.ts';
 
 /*
  * Fabric's `common.Block{1: header, 2: data, 3: metadata}` and its hashes.

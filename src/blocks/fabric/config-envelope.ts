@@ -1,11 +1,15 @@
 import { X509Certificate } from 'node:crypto';
 import { bytestringOfText } from '../../base/index.ts';
-import { blockRuleDefaults, type ChannelConfig } from '../../model/index.ts';
+import {
+  blockRuleDefaults,
+  type ChannelConfig,
+  headerTypes,
+  ProtoMessage,
+  ProtoWriter,
+  signingProofField,
+  writeTimestamp,
+} from '../../model/index.ts';
 import { encodeSignatureHeader } from './block.ts';
-import { ProtoMessage } from './proto-reader.ts';
-import { ProtoWriter } from './proto-writer.ts';
-import { headerTypes, signingProofField } from './read-envelope.ts';
-import { writeTimestamp } from './write-envelope.ts';
 
 /** Name of the configuration value that holds Daybook's own configuration, verbatim. */
 export const daybookConfigValue = 'Daybook';

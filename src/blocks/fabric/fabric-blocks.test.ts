@@ -2,7 +2,13 @@ import { verify, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { identityFromBytes, sha256, sha256Hex } from '../../model/index.ts';
+import {
+  identityFromBytes,
+  readEndorserTransaction,
+  readEnvelopeHead,
+  sha256,
+  sha256Hex,
+} from '../../model/index.ts';
 import {
   blockSigningBytes,
   type CommittedWrite,
@@ -18,7 +24,6 @@ import {
   headerHash,
   metadataIndex,
 } from './block.ts';
-import { readEndorserTransaction, readEnvelopeHead } from './read-envelope.ts';
 
 const folder = join(
   process.env.DAYBOOK_DATA ?? resolve(import.meta.dirname, '../../../../shared/data'),

@@ -2,6 +2,7 @@ import { type Bytestring, ByteWriter } from '../../base/index.ts';
 import {
   asAddress,
   type BlockRule,
+  type BlockVersion,
   type ChannelConfig,
   type CommitRecord,
   decodeBatch,
@@ -23,8 +24,10 @@ import {
   type VerdictCode,
   verdicts,
 } from '../../model/index.ts';
+import { singleProof } from '../../model/testing/single.ts';
 import type { AppliedEntry } from '../../replica/index.ts';
 import type { Row } from '../../state/index.ts';
+import { Cutter } from '../cutter.ts';
 
 /** One call of a test: the keys it reads, and what it writes (`undefined` deletes). */
 export interface TestCall {
@@ -50,6 +53,9 @@ export class TestLog {
   #nonce = 0;
   #timeMs = 1_700_000_000_000;
   #sequence = 0;
+  readonly #cutter = new Cutter(positionOf(asAddress(0), 0), undefined);
+  readonly #places = new Map<Position, BlockVersion>();
+  #cuts = 0;
 
   constructor(member: { readonly signer: Signer; readonly msp: MspConfig }) {
     this.#signer = member.signer;
@@ -82,12 +88,21 @@ export class TestLog {
 
   fill(): this {
     const address = asAddress(this.#address++);
-    this.entries.push({ address, entry: undefined, records: [], logTimeMs: this.#timeMs });
+    this.#add({ address, entry: undefined, records: [], logTimeMs: this.#timeMs });
     return this;
   }
 
-  /** One entry with one batch of calls; every `gap`-th record is left out, as if refused. */
+  /**
+   * One entry with one batch of calls; every `gap`-th record is left out, as if refused. Signed
+   * singly, every call has an entry of its own.
+   */
   batch(calls: readonly TestCall[], mode: SigningMode = 'batch', gap = 0): this {
+    if (mode === 'single') for (const call of calls) this.#entry([call], mode, 0);
+    else this.#entry(calls, mode, gap);
+    return this;
+  }
+
+  #entry(calls: readonly TestCall[], mode: SigningMode, gap: number): void {
     const address = asAddress(this.#address++);
     const header = this.#header();
     const batchId = sha256(Buffer.from(`batch ${address}`)).subarray(0, 16);
@@ -107,7 +122,6 @@ export class TestLog {
             timestampMs: header.timestampMs - at,
           },
         })),
-        mode,
       ).bytes,
     );
     const kept = calls.map((_, at) => at).filter((at) => gap === 0 || at % gap !== gap - 1);
@@ -125,28 +139,35 @@ export class TestLog {
       ...header,
       identities: [batch.creatorBytes],
       batches: [
-        {
-          batchId,
-          creator: 0,
-          mode,
-          size: calls.length,
-          signatures:
-            mode === 'batch'
-              ? [batch.signature]
-              : kept.map((at) => batch.items[at]?.signature as Uint8Array),
-          proof:
-            mode === 'batch' && kept.length > 0
-              ? merkleSubsetProof(
-                  batch.items.map((item) => item.leafHash),
-                  kept,
-                )
-              : [],
-        },
+        mode === 'single'
+          ? singleProof({
+              recordBytes: (outcomes[0] as (typeof outcomes)[number]).bytes,
+              batchId,
+              creator: 0,
+              endorser: 0,
+              client: this.#signer,
+              node: this.#signer,
+              placeOf: (position) => this.#placeOf(position),
+            })
+          : {
+              batchId,
+              creator: 0,
+              mode,
+              size: calls.length,
+              signatures: [batch.signature],
+              proof:
+                kept.length > 0
+                  ? merkleSubsetProof(
+                      batch.items.map((item) => item.leafHash),
+                      kept,
+                    )
+                  : [],
+            },
       ],
       records: outcomes.map(({ bytes }, at) => ({ index: kept[at] as number, bytes })),
     } as const;
     const decoded = decodeEntry(encodeEntry(entry));
-    this.entries.push({
+    this.#add({
       address,
       entry: decoded,
       records: outcomes.map(({ bytes, verdict }, at) => ({
@@ -156,7 +177,26 @@ export class TestLog {
       })),
       logTimeMs: this.#timeMs,
     });
-    return this;
+  }
+
+  #add(applied: AppliedEntry): void {
+    this.entries.push(applied);
+    for (const cut of this.#cutter.push(applied)) {
+      const block = this.#cuts++;
+      if (cut.content.kind === 'config') this.#places.set(cut.first, { block, transaction: 0 });
+      else {
+        for (const [transaction, { position }] of cut.content.records.entries()) {
+          this.#places.set(position, { block, transaction });
+        }
+      }
+    }
+  }
+
+  #placeOf(position: Position): BlockVersion {
+    const transaction = this.#cutter.placeOf(position);
+    if (transaction !== undefined) return { block: this.#cuts, transaction };
+    // A version that never was: for calls that read stale ones.
+    return this.#places.get(position) ?? { block: 0, transaction: 65535 };
   }
 
   #execute(
@@ -219,7 +259,7 @@ export class TestLog {
   }
 
   #push(address: AppliedEntry['address'], entry: object, configVerdict?: VerdictCode): this {
-    this.entries.push({
+    this.#add({
       address,
       entry: decodeEntry(encodeEntry(entry as never)),
       records: [],

@@ -7,14 +7,17 @@ import {
   decodeBlockProof,
   decodeOrdererMetadata,
   headerHash,
-  headerTypes,
   indexedFields,
   metadataIndex,
   openBlockStore,
+} from '../../blocks/index.ts';
+import {
+  headerTypes,
+  identityFromBytes,
   readEndorserTransaction,
   readEnvelopeHead,
-} from '../../blocks/index.ts';
-import { identityFromBytes, verdictName } from '../../model/index.ts';
+  verdictName,
+} from '../../model/index.ts';
 import { type BlockOptions, openBlocks } from '../block-source.ts';
 import { type CliContext, examples, wholeNumber, withNetworkOptions } from '../context.ts';
 import { printable } from '../result.ts';

@@ -117,6 +117,10 @@ export class FaultyNetwork implements Transport {
     return this.#io.random.number() < this.#faults[fault];
   }
 
+  async post(): Promise<unknown> {
+    throw new DaybookError('NOT_FOUND', 'no single signatures here');
+  }
+
   async getJson(_gateway: string, path: string): Promise<unknown> {
     await this.#io.sleep(this.#io.random.number() * 5);
     if (this.#hits('unreachable')) throw new DaybookError('PEER_UNREACHABLE', 'unreachable');

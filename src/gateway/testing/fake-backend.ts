@@ -156,6 +156,11 @@ export class FakeBackend implements GatewayBackend {
         if (functionName === 'length') return String(ledger.lists.get(contract)?.length ?? 0);
         return bytestringOf(args[0] ?? new Uint8Array());
       },
+      prepare: async () => Buffer.from('payload'),
+      submitPrepared: (txId, _signature, _deadlineMs, onOutcome) => {
+        const position = positionOf(ledger.next, 0);
+        onOutcome({ status: 'committed', txId, position, result: '' });
+      },
       close: async () => undefined,
     };
   }

@@ -17,6 +17,7 @@ import {
   encodeDefinition,
   encodeEntry,
   encodeRecord,
+  fabricDefinition,
   identityBytes,
   lifecycleNamespace,
   type MspConfig,
@@ -29,6 +30,7 @@ import {
   signBatch,
   signerFromPem,
 } from '../../model/index.ts';
+import { singleProof } from '../../model/testing/single.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
@@ -118,7 +120,7 @@ export interface TestBatch {
 export function testBatch(
   signer: Signer,
   records: readonly TestRecord[],
-  options: { mode?: 'batch' | 'single'; number?: number; start?: number } = {},
+  options: { number?: number; start?: number } = {},
 ): TestBatch {
   const calls = records.map((record) => ({
     transaction: {
@@ -133,7 +135,7 @@ export function testBatch(
   }));
   const channel = calls[0]?.transaction.channel ?? 'bank';
   const batchId = randomBytes(16);
-  const batch = decodeBatch(signBatch(signer, channel, batchId, calls, options.mode).bytes);
+  const batch = decodeBatch(signBatch(signer, channel, batchId, calls).bytes);
   const writer = new ByteWriter();
   const encoded: { index: number; bytes: Uint8Array }[] = [];
   const leaves: number[] = [];
@@ -178,16 +180,13 @@ export function recordsEntry(batches: readonly TestBatch[], timestampMs: number)
   };
   const proofs = batches.map(({ batch, leaves }) => {
     const hashes = batch.items.map(({ leafHash }) => leafHash);
-    const whole = batch.mode === 'batch';
     return {
       batchId: batch.batchId,
       creator: creatorOf(batch.creatorBytes),
       mode: batch.mode,
       size: batch.items.length,
-      signatures: whole
-        ? [batch.signature]
-        : leaves.map((leaf) => batch.items[leaf]?.signature as Uint8Array),
-      proof: whole && leaves.length > 0 ? merkleSubsetProof(hashes, leaves) : [],
+      signatures: [batch.signature],
+      proof: leaves.length > 0 ? merkleSubsetProof(hashes, leaves) : [],
     };
   });
   const records = batches.flatMap((batch) => batch.records);
@@ -218,6 +217,10 @@ export function deployRecord(
   const rows: [Bytestring, Bytestring][] = [
     [bundleKey(name), bundleRow],
     [definitionKey(name), definition],
+    ...fabricDefinition(name, version, sequence).map(({ key, value }): [Bytestring, Bytestring] => [
+      key,
+      value,
+    ]),
   ];
   return {
     type: 'deploy',
@@ -234,7 +237,37 @@ export function entryOfRecords(
   signer: Signer,
   records: readonly TestRecord[],
   timestampMs: number,
-  mode: 'batch' | 'single' = 'batch',
 ): Buffer {
-  return encodeEntry(recordsEntry([testBatch(signer, records, { mode })], timestampMs));
+  return encodeEntry(recordsEntry([testBatch(signer, records)], timestampMs));
+}
+
+/** An entry of records that are signed singly: endorsed by `node`, then signed by `client`. */
+export function singleEntry(
+  client: Signer,
+  node: Signer,
+  records: readonly TestRecord[],
+  timestampMs: number,
+): RecordsEntry {
+  const batches = records.map((record, number) =>
+    testBatch(client, [record], { number, start: number }),
+  );
+  const made = batches.flatMap((batch) => batch.records);
+  return {
+    kind: 'records',
+    writer: 'test',
+    timestampMs,
+    identities: [identityBytes(client.identity), identityBytes(node.identity)],
+    batches: batches.map(({ batch }, number) =>
+      singleProof({
+        recordBytes: (made[number] as (typeof made)[number]).bytes,
+        batchId: batch.batchId,
+        creator: 0,
+        endorser: 1,
+        client,
+        node,
+        placeOf: () => ({ block: 1, transaction: 0 }),
+      }),
+    ),
+    records: made,
+  };
 }

@@ -1,13 +1,7 @@
 import { hash } from 'node:crypto';
 import { asBuffer, type Bytestring, bytestringOfText } from '../../base/index.ts';
-import type {
-  CommitRecord,
-  KeyRead,
-  NamespaceSet,
-  RangeRead,
-  ReadVersion,
-  Transaction,
-} from '../../model/index.ts';
+import type { CommitRecord, KeyRead, NamespaceSet, RangeRead, ReadVersion } from '../record.ts';
+import type { Transaction } from '../transaction.ts';
 import { ProtoWriter } from './proto-writer.ts';
 import {
   type BlockVersion,
@@ -35,8 +29,17 @@ export interface EnvelopeSource {
   readonly path: readonly Uint8Array[];
   /** Name of the executor that ran the call and wrote the entry. */
   readonly executor: string;
+  /** Mode `single`: who executed the call, and its signature; see `endorsementMessage`. */
+  readonly endorsement?: { readonly endorser: Uint8Array; readonly signature: Uint8Array };
   /** Block and transaction number of a version that was read. */
   versionOf(version: Exclude<ReadVersion, undefined>): BlockVersion;
+}
+
+/** What a client knows of its transaction before it is executed; together the proposal hash. */
+export interface ProposalParts {
+  readonly channelHeader: Buffer;
+  readonly signatureHeader: Buffer;
+  readonly chaincodeProposalPayload: Buffer;
 }
 
 /**
@@ -54,32 +57,74 @@ export class EnvelopeWriter {
 
   /** The envelope's bytes: a view that the next call invalidates. */
   write(source: EnvelopeSource): Buffer {
-    const { record, transaction } = source;
-    const txId = asBuffer(record.txId).toString('hex');
-    this.#writeChannelHeader(transaction, txId);
-    this.#signatureHeader.reset();
-    this.#signatureHeader.bytes(2, transaction.nonce).bytes(1, source.creator);
-    this.#writeProposal(transaction);
-
     const writer = this.#envelope;
     writer.reset();
-    writeSigningProof(writer, source);
+    // What a client signed alone is an envelope as Fabric's own client makes it, and nothing more.
+    if (source.mode === 'batch') writeSigningProof(writer, source);
     writer.bytes(2, source.signature);
     const payloadEnd = writer.length;
+    this.#writePayload(source);
+    writer.message(1, payloadEnd);
+    return writer.view();
+  }
+
+  /** `common.Payload`: what the client signs in mode `single`. A view, as of {@link write}. */
+  payload(source: EnvelopeSource): Buffer {
+    this.#envelope.reset();
+    this.#writePayload(source);
+    return this.#envelope.view();
+  }
+
+  /** `protos.ProposalResponsePayload`: what an endorser signs. A view, as of {@link write}. */
+  responsePayload(source: EnvelopeSource): Buffer {
+    this.#writeParts(source);
+    this.#envelope.reset();
+    this.#writeResponsePayload(source);
+    return this.#envelope.view();
+  }
+
+  /** The three parts that a client knows before its call is executed. */
+  proposal(transaction: Transaction, creator: Uint8Array, txId: string): ProposalParts {
+    this.#writeProposalParts(transaction, creator, txId);
+    return {
+      channelHeader: this.#channelHeader.finish(),
+      signatureHeader: this.#signatureHeader.finish(),
+      chaincodeProposalPayload: this.#proposal.finish(),
+    };
+  }
+
+  #writeParts({ record, transaction, creator }: EnvelopeSource): void {
+    this.#writeProposalParts(transaction, creator, asBuffer(record.txId).toString('hex'));
+  }
+
+  #writeProposalParts(transaction: Transaction, creator: Uint8Array, txId: string): void {
+    this.#writeChannelHeader(transaction, txId);
+    this.#signatureHeader.reset();
+    this.#signatureHeader.bytes(2, transaction.nonce).bytes(1, creator);
+    this.#writeProposal(transaction);
+  }
+
+  #writePayload(source: EnvelopeSource): void {
+    this.#writeParts(source);
+    const writer = this.#envelope;
     const transactionEnd = writer.length;
     const actionEnd = writer.length;
     const actionPayloadEnd = writer.length;
     const endorsedEnd = writer.length;
-    writeEndorsement(writer, source.executor);
+    if (source.endorsement === undefined) writeExecutor(writer, source.executor);
+    else writeEndorsement(writer, source.endorsement);
     const responseEnd = writer.length;
-    this.#writeChaincodeAction(source, txId);
-    writer.bytestring(1, this.#proposalHash()).message(1, responseEnd);
+    this.#writeResponsePayload(source);
+    writer.message(1, responseEnd);
     writer.message(2, endorsedEnd).bytes(1, this.#proposal.view());
     writer.message(2, actionPayloadEnd).bytes(1, this.#signatureHeader.view());
     writer.message(1, actionEnd).message(2, transactionEnd);
     this.#writeHeader();
-    writer.message(1, payloadEnd);
-    return writer.view();
+  }
+
+  #writeResponsePayload(source: EnvelopeSource): void {
+    this.#writeChaincodeAction(source, asBuffer(source.record.txId).toString('hex'));
+    this.#envelope.bytestring(1, this.#proposalHash());
   }
 
   /**
@@ -145,7 +190,9 @@ export class EnvelopeWriter {
     const contract = bytestringOfText(transaction.contract);
     const writer = this.#envelope;
     const end = writer.length;
-    writer.bytestring(3, bytestringOfText(record.contractVersion)).bytestring(2, contract);
+    // Fabric wants a version; its own built-in contract has this one.
+    const version = record.type === 'deploy' ? 'syscc' : record.contractVersion;
+    writer.bytestring(3, bytestringOfText(version)).bytestring(2, contract);
     writer.message(4, end);
     const responseEnd = writer.length;
     writer.bytestring(3, record.result).varint(1, statusOk).message(3, responseEnd);
@@ -163,8 +210,17 @@ export class EnvelopeWriter {
   }
 }
 
-/** The executor's name; nothing in the log lets a generator sign for it. */
-function writeEndorsement(writer: ProtoWriter, executor: string): void {
+/** `protos.Endorsement`. */
+function writeEndorsement(
+  writer: ProtoWriter,
+  { endorser, signature }: { readonly endorser: Uint8Array; readonly signature: Uint8Array },
+): void {
+  const end = writer.length;
+  writer.bytes(2, signature).bytes(1, endorser).message(2, end);
+}
+
+/** The executor's name alone: in mode `batch` nobody signs for what it did but with the block. */
+function writeExecutor(writer: ProtoWriter, executor: string): void {
   const end = writer.length;
   const endorserEnd = writer.length;
   writer.bytestring(2, bytestringOfText(executor)).message(1, endorserEnd).message(2, end);
@@ -180,7 +236,7 @@ function writeSigningProof(writer: ProtoWriter, source: EnvelopeSource): void {
   }
   for (let at = path.length - 1; at >= 0; at--) writer.bytes(5, path[at] as Uint8Array);
   writer.varint(4, record.leaf).varint(3, source.batchSize).bytes(2, source.batchId);
-  writer.varint(1, source.mode === 'batch' ? 0 : 1).message(signingProofField, end);
+  writer.message(signingProofField, end);
 }
 
 function writeSet(writer: ProtoWriter, set: NamespaceSet, source: EnvelopeSource): void {

@@ -1,5 +1,5 @@
 import { type Bytestring, bytestringOf } from '../../base/index.ts';
-import type { BulkUpdate } from '../../model/index.ts';
+import type { BulkUpdate } from '../record.ts';
 import { ProtoMessage } from './proto-reader.ts';
 
 /** `common.HeaderType` values that occur in blocks. */
@@ -17,15 +17,14 @@ export interface BlockVersion {
   readonly transaction: number;
 }
 
-/** How the creator's signature covers a transaction that was signed by Daybook's client. */
+/** How the creator's signature covers a transaction that was signed with its batch. */
 export interface SigningProof {
-  readonly mode: 'batch' | 'single';
   readonly batchId: Buffer;
   /** Transactions in the batch. */
   readonly size: number;
   /** This transaction's index among them. */
   readonly leaf: number;
-  /** Hashes beside its path in the batch's Merkle tree, left to right; empty in mode `single`. */
+  /** Hashes beside its path in the batch's Merkle tree, left to right. */
   readonly path: readonly Buffer[];
   /** The signed transaction's bytes, when they cannot be made from the envelope; else empty. */
   readonly transactionBytes: Buffer;
@@ -35,6 +34,7 @@ export interface SigningProof {
 export interface EnvelopeHead {
   readonly payload: Buffer;
   readonly signature: Buffer;
+  /** `undefined` when the signature is over the payload, as Fabric's own clients sign. */
   readonly signing: SigningProof | undefined;
   readonly type: number;
   readonly channel: string;
@@ -76,7 +76,6 @@ export function readEnvelopeHead(bytes: Uint8Array): EnvelopeHead {
 function readSigningProof(bytes: Buffer): SigningProof {
   const proof = new ProtoMessage(bytes, 'signing proof');
   return {
-    mode: proof.number(1) === 0 ? 'batch' : 'single',
     batchId: proof.bytes(2),
     size: proof.number(3),
     leaf: proof.number(4),
