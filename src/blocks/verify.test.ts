@@ -71,30 +71,61 @@ describe('verifyChain', () => {
     expect(first.problem).toBeUndefined();
   });
 
-  test('finds any changed byte and names its block', { timeout: 60_000 }, async () => {
+  test('finds every changed byte of a file and names its block', { timeout: 120_000 }, async () => {
+    const small = new TestLog(member).config().batch([{ writes: { a: '1' } }, { stale: true }]);
+    small.batch([{ reads: ['a'], writes: { b: undefined } }], 'single').tick();
+    const made = await openBlockGenerator({
+      io,
+      directory: join(root, 'small'),
+      signer: member.signer,
+      buckets: new MemoryBucketStore(),
+    });
+    await made.push(small.entries);
+    await made.close();
+    const folder = join(root, 'small/blocks');
+    const [name = ''] = readdirSync(folder).filter((file) => file.endsWith('.pb'));
+    const good = readFileSync(join(folder, name));
+    const file = { bytes: good };
+    const disk = { list: async () => [name], readFile: async () => file.bytes } as never;
+    const options = { msps: [member.msp], bucketBits: 4 };
+    expect((await verifyChain(disk, folder, options)).problem).toBeUndefined();
+    // A block begins with the length in front of it, and ends where the next one begins.
+    const ends = [...segmentFrames(good)].map(({ offset, bytes }) => offset + bytes.length);
+    expect(ends).toHaveLength(3);
+    for (let at = 0; at < good.length; at++) {
+      file.bytes = Buffer.from(good);
+      file.bytes[at] = (good[at] as number) ^ (1 << (at % 8));
+      const { problem } = await verifyChain(disk, folder, options);
+      const height = ends.findIndex((end) => at < end);
+      const offset = ends[height - 1] ?? 0;
+      expect(problem, `byte ${at}`).toMatchObject({ file: name, height, offset });
+    }
+    // Cut off, doubled, exchanged.
+    for (const bytes of [good.subarray(0, -1), Buffer.concat([good, good])]) {
+      file.bytes = Buffer.from(bytes);
+      expect((await verifyChain(disk, folder, options)).problem).toBeDefined();
+    }
+  });
+
+  test('finds changed bytes in a chain of several files, and missing ones', async () => {
     const copy = join(root, 'copy');
     await io.disk.makeDirectory(copy);
     const names = readdirSync(blocks).filter((name) => name.endsWith('.pb'));
     for (const name of names) writeFileSync(join(copy, name), readFileSync(join(blocks, name)));
     for (const name of names) {
       const good = readFileSync(join(blocks, name));
-      const starts = [...segmentFrames(good)].map((frame) => ({
-        offset: frame.offset,
-        height: decodeBlock(frame.bytes).header.number,
-      }));
-      // A prime step visits every part of every block, each run the same bytes.
-      for (let at = 0; at < good.length; at += 211) {
+      const ends = [...segmentFrames(good)].map(({ offset, bytes }) => offset + bytes.length);
+      const first = Number(/[0-9]+/.exec(name)?.[0]);
+      for (let at = 0; at < good.length; at += 1009) {
         const bad = Buffer.from(good);
         bad[at] = (bad[at] as number) ^ (1 << (at % 8));
         writeFileSync(join(copy, name), bad);
         const { problem } = await verifyChain(io.disk, copy, { msps: [member.msp] });
-        // A length in front of a block belongs to that block.
-        const height = starts.findLast(({ offset }) => offset - 3 <= at)?.height;
+        const height = first + ends.findIndex((end) => at < end);
         expect(problem, `byte ${at} of ${name}`).toMatchObject({ file: name, height });
       }
       writeFileSync(join(copy, name), good);
     }
-    // Removed and exchanged files.
     rmSync(join(copy, names[0] as string));
     const { problem } = await verifyChain(io.disk, copy);
     expect(problem).toBeDefined();

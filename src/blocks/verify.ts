@@ -57,6 +57,8 @@ export interface VerifyOptions {
   readonly msps?: readonly MspConfig[];
   /** Signatures of different members that every block must have. Default 1. */
   readonly signaturesMin?: number;
+  /** Buckets of the state tree that is kept, 2^n; fewer make a small chain quicker. Default 16. */
+  readonly bucketBits?: number;
   /** A further check of every block that holds otherwise, such as a `ChainExecution`. */
   readonly also?: { next(block: Buffer): Promise<void> };
   /** Hears of every subtree of the history tree that a block completes on a kept level. */
@@ -147,7 +149,7 @@ export async function verifyChain(
 /** The checks of {@link verifyChain}, block by block. */
 export class ChainVerification {
   readonly #options: VerifyOptions;
-  readonly #tree = new StateTree({ bucketBits: 16 });
+  readonly #tree: StateTree;
   readonly #versions = new Map<Bytestring, BlockVersion>();
   readonly #history = new HistoryFrontier();
   /** All rows, as bulk updates need them. */
@@ -169,6 +171,7 @@ export class ChainVerification {
 
   constructor(options: VerifyOptions = {}) {
     this.#options = options;
+    this.#tree = new StateTree({ bucketBits: options.bucketBits ?? 16 });
     if (options.msps !== undefined) this.#verifier = new IdentityVerifier(options.msps);
   }
 
