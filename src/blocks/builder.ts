@@ -1,5 +1,11 @@
 import { hash } from 'node:crypto';
-import { asBuffer, assert, type Bytestring, bytestringOfText } from '../base/index.ts';
+import {
+  asBuffer,
+  assert,
+  type Bytestring,
+  type ByteWriter,
+  bytestringOfText,
+} from '../base/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
   addressOf,
@@ -103,7 +109,7 @@ export interface BuiltBlock {
 export class BlockBuilder {
   readonly #tree: StateTree;
   readonly #history: HistoryFrontier;
-  readonly #bulk = new BulkSwitch();
+  readonly #bulk: BulkSwitch;
   #rule: BulkRule | undefined;
   readonly #writer = new EnvelopeWriter();
   readonly #signings = new WeakMap<object, RecordSigning[]>();
@@ -113,9 +119,13 @@ export class BlockBuilder {
   /** 0x00, position, verdict, transaction id, envelope hash: see `historyLeafHash`. */
   readonly #leaf = Buffer.alloc(1 + 8 + 1 + 32 + 32);
 
-  /** @param tree - the state tree at `point`; the builder updates it. */
-  constructor(point: ChainPoint, tree: StateTree) {
+  /**
+   * @param tree - the state tree at `point`; the builder updates it.
+   * @param bulk - what waits there for its switch.
+   */
+  constructor(point: ChainPoint, tree: StateTree, bulk: BulkSwitch = new BulkSwitch()) {
     this.#point = point;
+    this.#bulk = bulk;
     this.#tree = tree;
     this.#history = new HistoryFrontier(point.historySize, point.historyEdge);
     const config = configAt(point);
@@ -131,6 +141,11 @@ export class BlockBuilder {
   /** Positions of bulk updates that the state root covers as pending, ascending. */
   get pendingUpdates(): readonly Position[] {
     return this.#bulk.positions;
+  }
+
+  /** Appends them, with what belongs to them, for a checkpoint. */
+  encodePending(writer: ByteWriter): void {
+    this.#bulk.encode(writer);
   }
 
   /** Root over them. */

@@ -1,6 +1,8 @@
-import type { Bytestring } from '../base/index.ts';
+import { type ByteReader, type Bytestring, type ByteWriter, limits } from '../base/index.ts';
 import { type BulkRule, bulkRuleDefaults, merkleRoot, type Position } from '../model/index.ts';
 import {
+  decodeRecordedUpdate,
+  encodeRecordedUpdate,
   noPendingUpdates,
   PendingUpdate,
   pendingLeaf,
@@ -24,6 +26,31 @@ interface Waiting {
  */
 export class BulkSwitch {
   #waiting: Waiting[] = [];
+
+  /** Takes up what {@link BulkSwitch.encode} wrote. @throws {DaybookError} `MALFORMED` */
+  static decode(reader: ByteReader): BulkSwitch {
+    const bulk = new BulkSwitch();
+    for (let count = reader.u32(); count > 0; count--) {
+      const update = new PendingUpdate(decodeRecordedUpdate(reader));
+      const height = reader.u64();
+      const written = new Set<Bytestring>();
+      for (let keys = reader.u32(); keys > 0; keys--) {
+        written.add(reader.bytestring(limits.keyBytesMax * 2));
+      }
+      bulk.#waiting.push({ update, height, written });
+    }
+    return bulk;
+  }
+
+  /** Appends what waits, for a checkpoint. */
+  encode(writer: ByteWriter): void {
+    writer.u32(this.#waiting.length);
+    for (const { update, height, written } of this.#waiting) {
+      encodeRecordedUpdate(writer, update.recorded);
+      writer.u64(height).u32(written.size);
+      for (const key of written) writer.bytestring(key);
+    }
+  }
 
   /** Positions of the updates that wait, ascending. */
   get positions(): Position[] {

@@ -17,8 +17,8 @@ import {
 import { MemoryLog } from '../replica/testing/memory-log.ts';
 import { MemoryBucketStore, MemoryStore, openState, StateTree } from '../state/index.ts';
 import { localBlocks } from './block-backend.ts';
-import { startBlockService } from './block-service.ts';
-import { openBlockGenerator } from './generator.ts';
+import { type BlockService, startBlockService } from './block-service.ts';
+import { type BlockGenerator, openBlockGenerator } from './generator.ts';
 import { verifyKeyProof } from './receipt.ts';
 import { rowsBefore } from './row-before.ts';
 import { verifyChain } from './verify.ts';
@@ -62,7 +62,8 @@ test('blocks commit to what eager updates would give, before and after the switc
     fc.asyncProperty(
       fc.array(fc.array(move, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 8 }),
       fc.nat(3),
-      async (groups, switchAfterBlocks) => {
+      fc.boolean(),
+      async (groups, switchAfterBlocks, restart) => {
         const own = join(directory, String(runs++));
         const log = new MemoryLog();
         const timestampMs = 1000;
@@ -79,19 +80,27 @@ test('blocks commit to what eager updates would give, before and after the switc
           flushIntervalMs: 2,
         });
         const replica = openReplica({ io, log, state, holeTimeoutMs: 30 });
-        const generator = await openBlockGenerator({
-          io,
-          directory: `${own}/chain`,
-          buckets: new MemoryBucketStore(),
-          signer: org.signer,
-          bucketBits: 4,
-        });
-        const service = await startBlockService({
-          io,
-          replica,
-          open: () => Promise.resolve(localBlocks(generator)),
-          rowBefore: rowsBefore(state),
-        });
+        const buckets = new MemoryBucketStore();
+        const openChain = async (): Promise<{
+          generator: BlockGenerator;
+          service: BlockService;
+        }> => {
+          const generator = await openBlockGenerator({
+            io,
+            directory: `${own}/chain`,
+            buckets,
+            signer: org.signer,
+            bucketBits: 4,
+          });
+          const service = await startBlockService({
+            io,
+            replica,
+            open: () => Promise.resolve(localBlocks(generator)),
+            rowBefore: rowsBefore(state),
+          });
+          return { generator, service };
+        };
+        let { generator, service } = await openChain();
         let records = 2;
         const append = (moves: readonly TestRecord[]): void => {
           records += moves.length;
@@ -121,6 +130,15 @@ test('blocks commit to what eager updates would give, before and after the switc
         for (const key of keys) {
           const proof = verifyKeyProof(await service.keyProof(stateKey('money', key)), trust);
           expect(proof.height).toBe(service.status.height - 1);
+        }
+        if (restart) {
+          const { point, pending } = generator;
+          await service.close();
+          ({ generator, service } = await openChain());
+          expect({ point: generator.point, pending: generator.pending }).toEqual({
+            point,
+            pending,
+          });
         }
         for (let more = 0; more <= switchAfterBlocks; more++) {
           const writes = [{ key: 'other', value: `${more}` }];

@@ -117,7 +117,12 @@ describe('the block generator', () => {
     const { entries } = busyLog(30);
     const directory = newDirectory();
     let generator = await open(directory);
-    await generator.push(entries);
+    const places = new Map<number, unknown>();
+    for (const entry of entries) {
+      await generator.push([entry]);
+      // Certain from here on, whatever comes after.
+      for (const { position } of entry.records) places.set(position, generator.placeOf(position));
+    }
     await generator.close();
     generator = await open(directory);
     await generator.push(entries);
@@ -129,6 +134,9 @@ describe('the block generator', () => {
       roots.push({ size: proof.historySize, root: Buffer.from(proof.historyRoot) });
       for (const [transaction, position] of own.entries()) {
         expect(generator.placeOf(position)).toEqual({ block: height, transaction });
+        if (txIds[transaction]?.some((byte) => byte !== 0)) {
+          expect(places.get(position)).toEqual({ block: height, transaction });
+        }
         const txId = txIds[transaction] as Buffer;
         if (!txId.equals(Buffer.alloc(32))) {
           const found = await store.findTransaction(txId);

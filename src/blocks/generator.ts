@@ -28,6 +28,7 @@ import {
   signBuiltBlock,
   viewBuiltBlock,
 } from './builder.ts';
+import { BulkSwitch } from './bulk-switch.ts';
 import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
 import {
   type BlockHeader,
@@ -88,7 +89,7 @@ export class BlockGenerator {
     this.tree = parts.tree;
     this.#versions = parts.versions;
     this.#buckets = parts.buckets;
-    this.#builder = new BlockBuilder(parts.point, parts.tree);
+    this.#builder = new BlockBuilder(parts.point, parts.tree, parts.bulk);
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
   }
 
@@ -224,9 +225,7 @@ export class BlockGenerator {
     await this.store.sync();
     await this.history.sync();
     await this.#versions.sync();
-    // What waits for its switch is not saved: a restart then begins before it.
-    if (this.#builder.pendingUpdates.length > 0) return;
-    await this.#buckets.save(this.tree, encodePoint(this.point));
+    await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
   }
 
   /** Saves and closes. */
@@ -286,6 +285,7 @@ export interface BlockDescription {
 
 interface Parts {
   readonly point: ChainPoint;
+  readonly bulk: BulkSwitch;
   readonly tree: StateTree;
   readonly store: BlockStore;
   readonly history: HistoryFiles;
@@ -315,11 +315,13 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   } catch (error) {
     if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
   }
-  let point = saved === undefined ? chainStart : decodePoint(saved.note);
+  let { point, bulk } =
+    saved === undefined ? { point: chainStart, bulk: new BulkSwitch() } : decodePoint(saved.note);
   let tree = saved?.tree;
   // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
   if (point.height > store.height || !(await history.truncate(point.historySize))) {
     point = chainStart;
+    bulk = new BulkSwitch();
     tree = undefined;
     await history.truncate(0);
   }
@@ -335,7 +337,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   tree ??= new StateTree(
     options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits },
   );
-  return new BlockGenerator(options, { point, tree, store, history, versions, buckets });
+  return new BlockGenerator(options, { point, bulk, tree, store, history, versions, buckets });
 }
 
 async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketStore> {
@@ -352,20 +354,32 @@ async function fillVersions(versions: VersionMap, store: BlockStore): Promise<vo
   }
 }
 
-const pointVersion = 1;
+/** Version 1 had no bulk updates: none were pending when it was written. */
+const pointVersion = 2;
 
-/** As a checkpoint's note. */
-export function encodePoint(point: ChainPoint): Buffer {
+/**
+ * As a checkpoint's note.
+ *
+ * @param builder - whose bulk updates wait for their switch; without it none do.
+ */
+export function encodePoint(
+  point: ChainPoint,
+  builder?: Pick<BlockBuilder, 'encodePending'>,
+): Buffer {
   const writer = new ByteWriter(4096);
   writer.u8(pointVersion).u64(point.height).u64(point.position).bytes(point.hash);
   writer.bytes(point.commitHash).u64(point.historySize).u16(point.historyEdge.length);
   for (const hash of point.historyEdge) writer.bytes(hash);
-  return writer.u64(point.lastConfig).text(point.configJson).finish();
+  writer.u64(point.lastConfig).text(point.configJson);
+  if (builder === undefined) new BulkSwitch().encode(writer);
+  else builder.encodePending(writer);
+  return writer.finish();
 }
 
-function decodePoint(bytes: Uint8Array): ChainPoint {
+function decodePoint(bytes: Uint8Array): { point: ChainPoint; bulk: BulkSwitch } {
   const reader = new ByteReader(bytes, 'chain point');
-  if (reader.u8() !== pointVersion) reader.fail('unknown version');
+  const version = reader.u8();
+  if (version < 1 || version > pointVersion) reader.fail('unknown version');
   const height = reader.u64();
   const position: Position = asPosition(reader.u64());
   const hash = Buffer.from(reader.bytes(32));
@@ -376,6 +390,8 @@ function decodePoint(bytes: Uint8Array): ChainPoint {
     historyEdge.push(Buffer.from(reader.bytes(32)));
   const lastConfig = reader.u64();
   const configJson = reader.text(limits.entryBytesMax);
+  const bulk = version === 1 ? new BulkSwitch() : BulkSwitch.decode(reader);
   reader.finish();
-  return { height, position, hash, commitHash, historySize, historyEdge, lastConfig, configJson };
+  const chain = { height, position, hash, commitHash, historySize, historyEdge };
+  return { point: { ...chain, lastConfig, configJson }, bulk };
 }

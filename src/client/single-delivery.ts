@@ -17,13 +17,6 @@ const statusMs = 2_000;
 const pauseMsMin = 5;
 const pauseMsMax = 500;
 
-/** After these the transaction has not taken effect and will not. */
-const isOver: ReadonlySet<string> = new Set([
-  'ENDORSEMENT_STALE',
-  'ENDORSEMENT_UNKNOWN',
-  'TRANSACTION_CONFLICT',
-]);
-
 /** What an attempt came to. */
 type Step =
   | { readonly kind: 'done' }
@@ -156,18 +149,15 @@ export class SingleDelivery {
         error = isErrorJson(outcome.error)
           ? DaybookError.fromJSON(outcome.error)
           : unexpected(gateway);
+        // An outcome is about this very transaction, and certain unless it says otherwise.
+        if (isErrorJson(outcome.error) && error.code !== 'OUTCOME_UNKNOWN') {
+          return this.#notDone(error);
+        }
+        unknown = error;
       } catch (thrown) {
         error = toDaybookError(thrown);
-      }
-      if (error.code === 'OUTCOME_UNKNOWN' || error.code === 'PEER_UNREACHABLE') {
-        unknown = error;
-      } else if (unknown === undefined || error.code !== 'ENDORSEMENT_UNKNOWN') {
-        // An answer about this very transaction: it is certain.
-        if (isOver.has(error.code)) return { kind: 'again', error };
-        if (error.retry !== 'same') {
-          this.#reject(error);
-          return { kind: 'done' };
-        }
+        if (error.code === 'PEER_UNREACHABLE') unknown = error;
+        else if (unknown === undefined && error.retry !== 'same') return this.#notDone(error);
       }
       // The node may be gone, and others know what it wrote.
       const found = unknown === undefined ? undefined : await this.#lookUp(done);
@@ -175,6 +165,13 @@ export class SingleDelivery {
       if (!this.#hasTime()) return { kind: unknown === undefined ? 'again' : 'unknown', error };
       await this.#pause();
     }
+  }
+
+  /** It has not taken effect and will not: final, or to be begun again. */
+  #notDone(error: DaybookError): Step {
+    if (error.retry !== 'never') return { kind: 'again', error };
+    this.#reject(error);
+    return { kind: 'done' };
   }
 
   /** What the log says about it; `undefined`: nothing yet. */

@@ -361,7 +361,8 @@ export class Engine {
     await addIndexEntries(context);
     for (const contract of context.namespaces()) {
       // As Fabric's peers do: the record stands or falls with the definition that was in force.
-      if (contract !== lifecycleNamespace) context.get(lifecycleNamespace, sequenceKey(contract));
+      if (contract === lifecycleNamespace) continue;
+      await context.get(lifecycleNamespace, sequenceKey(contract));
     }
     this.#record.reset();
     this.#summary.reset();
