@@ -56,7 +56,10 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     channel: 'bank',
     msps: [simulatedMsp],
     access: { submit: names, deploy: names, administer: names },
-    exclusiveControl: chance.pick(['transaction', 'batch', 'interleaved'] as const),
+    exclusiveControl:
+      size.workload.kind === 'load' && chance.happens(0.8)
+        ? 'interleaved'
+        : chance.pick(['transaction', 'batch', 'interleaved'] as const),
     blocks: {
       recordsMax: size.workload.kind === 'load' ? 500 : chance.between(5, 60),
       bytesMax: 64 * 1024,

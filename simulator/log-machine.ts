@@ -81,6 +81,17 @@ export class LogMachine {
     world.after(undefined, restartMs * 1000, 'restart', () => this.start());
   }
 
+  /**
+   * A bit rots in a file that the log can make again, an index, while its process is away. Rot in
+   * the only copy of an entry is not survivable: the log reports it.
+   */
+  rot(): void {
+    const path = this.disk.rot(/\.index$/);
+    if (path === undefined) return;
+    this.#cluster.world.note(`a bit of ${path} rots`);
+    this.crash(false);
+  }
+
   /** Another sequencer takes over; the one before goes on answering some of its callers. */
   async failOver(): Promise<void> {
     const { log, process } = this;

@@ -8,7 +8,7 @@ import type { FailureKind } from './world.ts';
 
 /*
  * npm run sim -- --seed=0x2a [--ticks=5000] [--mutant=NAME]   one seed, twice
- * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds
+ * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds, each twice
  */
 
 /** What the process exits with. */
@@ -22,13 +22,14 @@ const exitCodes: Readonly<Record<FailureKind | 'usage' | 'unequal', number>> = {
 };
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
-                    [--log=embedded|etcd] [--workload=mixed|load]
+                    [--log=embedded|etcd] [--workload=mixed|load] [--federation]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
   --workers  processes that try seeds (default 2)
   --log      where the log lies, and
   --workload what clients do, instead of what the seed draws
+  --federation  registries under several administrations instead of a ledger
   --mutant   switch a deliberate bug on: ${mutants.map(({ name }) => name).join(', ')}`;
 
 function commit(): string {
@@ -55,9 +56,10 @@ function line(report: RunReport): string {
 function explain(report: RunReport, options: RunOptions): number {
   const { failure } = report;
   if (failure === undefined) return 0;
-  const { mutant, log, workload } = options;
+  const { mutant, log, workload, federation } = options;
   const more = [
     mutant === undefined ? '' : ` --mutant=${mutant.name}`,
+    federation === true ? ' --federation' : '',
     log === undefined ? '' : ` --log=${log}`,
     workload === undefined ? '' : ` --workload=${workload}`,
   ].join('');
@@ -84,16 +86,30 @@ async function explore(options: Omit<RunOptions, 'seed'>, minutes: number): Prom
   const startedMs = Date.now();
   let seeds = 0;
   let records = 0;
+  let applied = 0;
   while (Date.now() < untilMs) {
     const chosen = { ...options, seed: randomInt(2 ** 32) };
     const report = await runSeed(chosen);
-    seeds++;
-    records += report.counts?.valid ?? 0;
     process.stdout.write(`${line(report)}\n`);
     if (report.failure !== undefined) return explain(report, chosen);
+    const again = await runSeed(chosen);
+    if (again.traceHash !== report.traceHash) {
+      process.stdout.write(`the second run differs: trace ${again.traceHash}\n`);
+      return exitCodes.unequal;
+    }
+    seeds++;
+    records += (report.counts?.valid ?? 0) * 2;
+    applied += report.recordsApplied * 2;
   }
-  const perSecond = Math.round(records / ((Date.now() - startedMs) / 1000));
-  process.stdout.write(`${seeds} seeds, ${records} transactions, ${perSecond} per second\n`);
+  const perSecond = (count: number): number =>
+    Math.round(count / ((Date.now() - startedMs) / 1000));
+  const { user, system } = process.cpuUsage();
+  const cpuSeconds = (user + system) / 1e6;
+  process.stdout.write(
+    `${seeds} seeds, each twice: ${records} transactions committed, ${perSecond(records)} per second ` +
+      `(${Math.round(records / cpuSeconds)} per second of processor time); ` +
+      `records applied by all replicas ${perSecond(applied)} per second\n`,
+  );
   return 0;
 }
 
@@ -131,6 +147,7 @@ async function main(): Promise<number> {
       mutant: { type: 'string' },
       log: { type: 'string' },
       workload: { type: 'string' },
+      federation: { type: 'boolean' },
     },
   });
   const ticks = Number(values.ticks);
@@ -154,6 +171,7 @@ async function main(): Promise<number> {
   const options = {
     ticks,
     ...(mutant === noMutant ? {} : { mutant }),
+    ...(values.federation === undefined ? {} : { federation: values.federation }),
     ...(values.log === undefined ? {} : { log: values.log as 'embedded' | 'etcd' }),
     ...(values.workload === undefined ? {} : { workload: values.workload as 'mixed' | 'load' }),
   };

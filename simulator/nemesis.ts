@@ -107,6 +107,7 @@ export class Nemesis {
         () => this.#clog(),
         () => this.#loseToken('cut off'),
       );
+    if (this.#faults.disks && etcd === undefined) strikes.push(() => logMachine.rot());
     if (this.#faults.pauses) strikes.push(() => this.#pause());
     if (this.#faults.clocks) strikes.push(() => this.#stepClock());
     if (this.#faults.sequencers) {

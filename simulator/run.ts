@@ -1,5 +1,7 @@
 import { buildCluster, type Cluster, readLog } from './cluster.ts';
+import { type FederationCounts, federate } from './federation-world.ts';
 import { checkSettled, type FinalCounts } from './final-checks.ts';
+import { finish } from './finish.ts';
 import { type Mutant, noMutant } from './mutants.ts';
 import { Nemesis } from './nemesis.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
@@ -15,6 +17,8 @@ export interface RunOptions {
   readonly workload?: Workload['kind'];
   /** Where the log lies, instead of where the seed says. */
   readonly log?: 'embedded' | 'etcd';
+  /** Registries under several administrations, instead of what the seed draws. */
+  readonly federation?: boolean;
 }
 
 /** How a run ended. */
@@ -30,13 +34,16 @@ export interface RunReport {
   };
   /** The last noted events, oldest first. */
   readonly recent: readonly string[];
-  readonly counts?: FinalCounts;
+  /** What happened, by name; the ledger's worlds have {@link FinalCounts}. */
+  readonly counts?: Readonly<Record<keyof FinalCounts, number>> | FederationCounts;
   /** Records applied by all nodes together. */
   readonly recordsApplied: number;
 }
 
 /** Share of seeds that work under full load. */
 const loadShare = 0.1;
+/** Share of seeds that are a federation of registries. */
+const federationShare = 0.1;
 /** Share of seeds whose log lies on etcd. */
 const etcdShare = 0.35;
 const setupBoundMs = 60_000;
@@ -45,33 +52,28 @@ const progressBoundMs = 10_000;
 /** All that was begun must have ended, and all nodes caught up, within this. */
 const settleBoundMs = 40_000;
 
-/** Runs one cluster through both phases: things break; everything heals and must go on. */
+/** Runs one world through both phases: things break; everything heals and must go on. */
 export async function runSeed(options: RunOptions): Promise<RunReport> {
-  const { seed, ticks, mutant = noMutant } = options;
+  const { seed } = options;
   const world = new World(seed);
-  const { chance } = world;
-  const drawn = chance.happens(loadShare) ? 'load' : 'mixed';
-  const workload = drawWorkload(chance, options.workload ?? drawn);
-  const log = chance.happens(etcdShare) ? 'etcd' : 'embedded';
-  const units = chance.between(1, 3);
-  const size = {
-    units: (options.log ?? log) === 'etcd' ? units : 0,
-    nodes: workload.kind === 'load' ? chance.between(1, 2) : chance.between(1, 3),
-    followers: workload.kind === 'load' ? 0 : Math.max(chance.below(3), mutant.feed ? 1 : 0),
-    clients: workload.kind === 'load' ? 4 : chance.between(1, 3),
-    workload,
-  };
-  const cluster = buildCluster(world, size, mutant);
-  let counts: FinalCounts | undefined;
+  const kind = drawKind(world, options);
+  const counted = { records: (): number => 0 };
+  let counts: RunReport['counts'];
   let failure: RunReport['failure'];
   try {
-    counts = await phases(world, cluster, ticks);
+    if (kind === 'federation') counts = await federate(world, options.ticks);
+    else {
+      const cluster = drawCluster(world, options);
+      counted.records = () => cluster.oracle.recordsApplied;
+      counts = await phases(world, cluster, options.ticks);
+    }
   } catch (error) {
-    const kind = error instanceof SimulationFailure ? error.kind : 'crash';
+    const kindOfFailure = error instanceof SimulationFailure ? error.kind : 'crash';
     const cause = error instanceof Error ? error : new Error(String(error));
     const inner = cause.cause instanceof Error ? `\n${cause.cause.stack}` : '';
-    failure = { kind, message: cause.message, stack: `${cause.stack ?? ''}${inner}` };
-    world.note(`${kind}: ${cause.message}`);
+    const stack = `${cause.stack ?? ''}${inner}`;
+    failure = { kind: kindOfFailure, message: cause.message, stack };
+    world.note(`${kindOfFailure}: ${cause.message}`);
   }
   return {
     seed,
@@ -79,10 +81,35 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
     events: world.events,
     virtualMs: Math.round(world.nowUs / 1000),
     recent: world.recent,
-    recordsApplied: cluster.oracle.recordsApplied,
+    recordsApplied: counted.records(),
     ...(failure === undefined ? {} : { failure }),
     ...(counts === undefined ? {} : { counts }),
   };
+}
+
+function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {
+  const { federation, log, workload, mutant } = options;
+  if (federation !== undefined) return federation ? 'federation' : 'ledger';
+  const isChosen = log !== undefined || workload !== undefined || mutant !== undefined;
+  return !isChosen && chance.happens(federationShare) ? 'federation' : 'ledger';
+}
+
+function drawCluster(world: World, options: RunOptions): Cluster {
+  const { chance } = world;
+  const { mutant = noMutant } = options;
+  const drawn = chance.happens(loadShare) ? 'load' : 'mixed';
+  const workload = drawWorkload(chance, options.workload ?? drawn);
+  const log = chance.happens(etcdShare) ? 'etcd' : 'embedded';
+  const units = chance.between(1, 3);
+  const loaded = workload.kind === 'load';
+  const size = {
+    units: (options.log ?? log) === 'etcd' ? units : 0,
+    nodes: loaded ? chance.between(1, 2) : chance.between(1, 3),
+    followers: loaded ? 0 : Math.max(chance.below(3), mutant.feed ? 1 : 0),
+    clients: loaded ? 4 : chance.between(1, 3),
+    workload,
+  };
+  return buildCluster(world, size, mutant);
 }
 
 async function phases(world: World, cluster: Cluster, ticks: number): Promise<FinalCounts> {
@@ -143,21 +170,4 @@ async function tailOf(cluster: Cluster): Promise<number | undefined> {
   } catch {
     return undefined;
   }
-}
-
-/** Lets the world go on until the work is done. */
-async function finish<T>(
-  world: World,
-  task: Promise<T>,
-  boundMs: number,
-  otherwise: string,
-): Promise<T> {
-  let over = false;
-  const watched = task.finally(() => {
-    over = true;
-  });
-  watched.catch(() => undefined);
-  await world.run(() => over, world.nowUs + boundMs * 1000);
-  if (!over) throw new SimulationFailure('liveness', `${otherwise} within ${boundMs} ms`);
-  return await watched;
 }

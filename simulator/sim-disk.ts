@@ -77,6 +77,26 @@ export class SimDisk {
     }
   }
 
+  /**
+   * Bit rot: one bit of one file whose name matches changes, in the cache and on the medium.
+   *
+   * @returns the file's name; `undefined` when there is none.
+   */
+  rot(name: RegExp): string | undefined {
+    const { chance } = this.#world;
+    const paths = [...this.#inodes.keys()].filter((path) => name.test(path)).sort();
+    if (paths.length === 0) return undefined;
+    const path = chance.pick(paths);
+    const inode = this.#inodes.get(path) as Inode;
+    if (inode.durableSize === 0) return undefined;
+    const at = chance.below(inode.durableSize);
+    const bit = 1 << chance.below(8);
+    inode.durable = Buffer.from(inode.durable);
+    inode.durable[at] = (inode.durable[at] as number) ^ bit;
+    inode.content[at] = (inode.content[at] as number) ^ bit;
+    return path;
+  }
+
   /** Removes a directory at once. */
   wipe(directory: string): void {
     for (const path of [...this.#inodes.keys()]) {

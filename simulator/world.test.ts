@@ -142,3 +142,19 @@ it('delivers in order, holds frames while a link is blocked, and tells both ends
     code: 'PEER_UNREACHABLE',
   });
 });
+
+it('rots one bit of a file, for good', async () => {
+  const world = new World(5);
+  const disk = new SimDisk(world);
+  const process = world.spawn('machine', 'program');
+  const io = simIo(world, process, disk, new SimNetwork(world));
+  await finished(world, io.disk.writeFile('/log/1.index', Buffer.alloc(100)));
+  await finished(world, io.disk.writeFile('/log/1.log', Buffer.alloc(100)));
+  expect(disk.rot(/\.rows$/)).toBeUndefined();
+  expect(disk.rot(/\.index$/)).toBe('/log/1.index');
+  disk.powerFailure();
+  const found = (await finished(world, io.disk.readFile('/log/1.index'))) as Buffer;
+  expect(found.filter((byte) => byte !== 0)).toHaveLength(1);
+  const other = await finished(world, io.disk.readFile('/log/1.log'));
+  expect(other?.every((byte) => byte === 0)).toBe(true);
+});
