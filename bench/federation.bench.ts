@@ -21,17 +21,26 @@ import {
   recordOf,
   replicationXml,
 } from '../src/replication/federation/uddi/index.ts';
+import { federationOverLedgers, type LedgerFederationResult } from './federation-ledgers.ts';
 
 export interface FederationBenchOptions {
   /** Entities of the registry. */
   readonly entities: number;
   /** Versions of each entity of a tenth of them. */
   readonly versions: number;
+  /** Entities of the registries on ledgers; 0: these are left out. */
+  readonly ledgerEntities: number;
 }
 
-export const federationBenchDefaults: FederationBenchOptions = { entities: 100_000, versions: 10 };
+export const federationBenchDefaults: FederationBenchOptions = {
+  entities: 100_000,
+  versions: 10,
+  ledgerEntities: 10_000,
+};
 
-export interface FederationBenchResult extends FederationBenchOptions {
+export interface FederationBenchResult
+  extends FederationBenchOptions,
+    Partial<LedgerFederationResult> {
   /** Commits of publishers, changes per second, store in memory. */
   readonly publishedPerSecond: number;
   /** Change records pulled and applied by a second node, per second. */
@@ -49,9 +58,13 @@ export interface FederationBenchResult extends FederationBenchOptions {
 const [a, b, late] = ['uddi:a.example:node', 'uddi:b.example:node', 'uddi:late.example:node'];
 const pageRecords = 1_000;
 
-/** What federation costs: the protocol on stores in memory, without network and ledger. */
+/**
+ * What federation costs: the protocol on stores in memory, without network and ledger; and through
+ * registry nodes on ledgers, over TLS.
+ */
 export async function federationBench(
   options: FederationBenchOptions,
+  progress: (text: string) => void = () => undefined,
 ): Promise<FederationBenchResult> {
   const [atA, atB, atLate] = [new MemoryStore(), new MemoryStore(), new MemoryStore()];
   atA.run(found(a));
@@ -111,8 +124,13 @@ export async function federationBench(
   for (const node of [atB, atLate]) drain(node, atA);
   for (const node of [atB, atLate]) drain(atA, node);
   compactAll(atA);
+  const overLedgers =
+    options.ledgerEntities === 0
+      ? {}
+      : await federationOverLedgers(options.ledgerEntities, progress);
   return {
     ...options,
+    ...overLedgers,
     publishedPerSecond: perSecond(published, publishMs),
     recordsPerSecond: perSecond(received, pullMs),
     xmlRecordsPerSecond: perSecond(page.records.length, xmlMs),

@@ -1,7 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { type ConnectOptions, connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
+import type { Signer } from '../../src/model/index.ts';
 import {
   type Network,
   type RegistryConfig,
@@ -89,15 +91,29 @@ export class Administration {
 
   /** An order of the operator to the registry's contract. */
   async order(functionName: string, ...args: readonly string[]): Promise<string> {
-    if (this.#network === undefined) throw new Error(`${this.node} is not started`);
-    const { connect } = await import('../../src/client/index.ts');
-    const { gateways, channel, signer } = this.#network;
-    const client = await connect({ gateways, channel, signer });
+    const client = await connect(this.connection());
     try {
       return (await client.submit('registry', functionName, args)).text();
     } finally {
       await client.close();
     }
+  }
+
+  /** Asks the registry's contract without changing anything. */
+  async read(functionName: string, ...args: readonly string[]): Promise<string> {
+    const client = await connect(this.connection());
+    try {
+      return (await client.evaluate('registry', functionName, args)).text();
+    } finally {
+      await client.close();
+    }
+  }
+
+  /** How the ledger is reached as its administrator. */
+  connection(): Pick<ConnectOptions, 'gateways' | 'channel'> & { readonly signer: Signer } {
+    if (this.#network === undefined) throw new Error(`${this.node} is not started`);
+    const { gateways, channel, signer } = this.#network;
+    return { gateways, channel, signer };
   }
 
   /** Sends a message of UDDI's APIs; returns the content of the answer's body. */
