@@ -49,6 +49,8 @@ export class Administration {
       replication: { host: '127.0.0.1', port: this.#port },
     };
     await this.files.init(this.node, addresses, joins);
+    // The story stops nodes on purpose, and its publishers have patience.
+    await this.files.write({ ...(await this.files.read()), settleMs: 60_000 });
     await this.files.setAccount(publisher, 'secret');
   }
 
