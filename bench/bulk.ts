@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -91,7 +91,7 @@ export async function bulkBench(
 type Heavy = Omit<BulkBenchResult, 'rows' | 'normalOtherP99Ms' | 'normalCommitMs' | 'settings'>;
 
 async function measureHeavy(
-  { client, bulkDirectory }: BenchChannel,
+  { client, gateway }: BenchChannel,
   settings: BulkBenchOptions,
   progress: (text: string) => void,
 ): Promise<Heavy> {
@@ -111,7 +111,7 @@ async function measureHeavy(
   progress(`committed in ${bulkCommitMs.toFixed(1)} ms; background`);
   const during = new PacedLoad(client, settings);
   const started = performance.now();
-  while (!isDone(bulkDirectory)) await sleep(20);
+  while (!(await isDone(gateway))) await sleep(50);
   const backgroundMs = performance.now() - started;
   const other = { p99Ms: during.p99Ms, tps: during.tps };
   await during.stop();
@@ -165,8 +165,7 @@ class PacedLoad {
 
 interface BenchChannel {
   readonly client: Client;
-  /** Where the executor's state shows which bulk updates are done. */
-  readonly bulkDirectory: string;
+  readonly gateway: string;
 }
 
 async function withNetwork<T>(
@@ -193,9 +192,8 @@ async function withNetwork<T>(
       progress(`filling ${settings.rows} rows`);
       await fill(client, 'company', settings.rows);
       await fill(client, 'account', settings.accounts);
-      const [executor = ''] = executorDirectories(directory);
-      const bulkDirectory = join(executor, 'state', 'bulk');
-      return await measure({ client, bulkDirectory }, settings, progress);
+      const [gateway = ''] = gateways;
+      return await measure({ client, gateway }, settings, progress);
     } finally {
       await client.close();
     }
@@ -230,10 +228,11 @@ function executorDirectories(directory: string): string[] {
     .map((name) => join(directory, name));
 }
 
-function isDone(bulkDirectory: string): boolean {
-  return (
-    existsSync(bulkDirectory) && readdirSync(bulkDirectory).some((name) => name.endsWith('.rows'))
-  );
+/** Whether no bulk update is on its way through the rows. */
+async function isDone(gateway: string): Promise<boolean> {
+  const answer = await fetch(`${gateway}/health`);
+  const { channels } = (await answer.json()) as { channels: { bulk?: unknown }[] };
+  return channels.every(({ bulk }) => bulk === undefined);
 }
 
 const fillRowsPerCall = 500;

@@ -312,6 +312,18 @@ export const errorCatalog = {
     'The state has moved on since the last block, which is what proofs are made for.',
     'Ask again after the next block.',
   ),
+  BULK_ROWS_GONE: entry(
+    'never',
+    500,
+    'A chain that is made anew needs the rows of a bulk update that is long over.',
+    'Among three nodes or more the node restores itself; else stop it and remove its directories `state` and `chain/tree`: both are made again from the log.',
+  ),
+  NODE_DIVERGED: entry(
+    'same',
+    503,
+    'The node’s state is not what the majority of nodes has; it restores itself, or has halted.',
+    'Clients go on at another node by themselves; `daybook status` shows how far the node is.',
+  ),
   BLOCK_MISMATCH: entry(
     'never',
     500,

@@ -128,6 +128,14 @@ export const limits = {
   /** Bytes of entries handed to a block generator at once; one entry may be larger. */
   blockPushBytesMax: 1024 * 1024,
   blockFollowersMax: 256,
+  /** Rows that a scrub doubts at the same time, until the state and the tree are level. */
+  scrubSuspectsMax: 10_000,
+  /** Hashes of blocks in one answer to another node. */
+  blockDigestsMax: 1_000,
+  /** A node that was restored so often within an hour halts when its state differs again. */
+  repairsPerHourMax: 3,
+  /** Differing rows that are kept as evidence of a diverged state. */
+  evidenceRowsMax: 1_000,
   // replication
   /** Followers that a node keeps account of. */
   followersMax: 1_000,

@@ -1,15 +1,16 @@
-import { type Bytestring, DaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
+import type { Io, Timer } from '../io/index.ts';
 import {
   type Address,
   type BlockVersion,
   type Identity,
   type Position,
+  type Signer,
   signerFromPem,
   type TxId,
 } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
-import type { StateProofPath } from '../state/index.ts';
+import { openStateReader, type StateProofPath, type StateReader } from '../state/index.ts';
 import { type AttestationJson, attestationOf, attestationToJson } from './attestation.ts';
 import {
   type BlockGenerator,
@@ -17,6 +18,9 @@ import {
   openBlockGenerator,
 } from './generator.ts';
 import { makeReceipt, type Receipt } from './receipt.ts';
+import { signedPart } from './root-statement.ts';
+import { type RowDamage, Scrub, type ScrubProgress } from './scrub.ts';
+import { blockDigest } from './seed-chain.ts';
 
 /** Where a chain stands. */
 export interface BlockStatus {
@@ -30,6 +34,12 @@ export interface BlockStatus {
   readonly stateRoot: string;
   /** Position of a bulk update whose rows the next block needs and the state has not all updated. */
   readonly waitingFor?: Position;
+  /** Every record before this position is in a block, see `BlockGenerator.covered`. */
+  readonly covered?: Position;
+  /** Bulk updates that the state root covers as pending. */
+  readonly pendingUpdates?: number;
+  /** How far the comparison of the state's rows with the state tree has come. */
+  readonly scrub?: ScrubProgress;
 }
 
 /** What a state tree knows of a key after the newest block, see `completeStateProof`. */
@@ -55,6 +65,14 @@ export interface BlockBackend {
   status(): Promise<BlockStatus>;
   /** @throws {DaybookError} `NOT_FOUND` */
   block(height: number): Promise<Buffer>;
+  /**
+   * What this node says about its state after `height` blocks, signed.
+   *
+   * @throws {DaybookError} `NOT_FOUND`: no such block, or nobody to sign.
+   */
+  statement(height: number): Promise<AttestationJson>;
+  /** `blockDigest`s of at most `blockDigestsMax` blocks, 32 bytes each, as far as there are any. */
+  digests(from: number, count: number): Promise<Buffer>;
   /** @throws {DaybookError} `TRANSACTION_UNKNOWN` */
   receipt(txId: TxId): Promise<Receipt>;
   keyPath(key: Bytestring): Promise<KeyPath>;
@@ -71,6 +89,14 @@ export interface BlockBackendOptions
   extends Omit<BlockGeneratorOptions, 'io' | 'signer' | 'buckets'> {
   /** Who signs the blocks; without it they carry no signature. */
   readonly signer?: { readonly identity: Identity; readonly privateKeyPem: string };
+  /** Compares the rows of the state in this directory with the state tree, round and round. */
+  readonly scrub?: ScrubSettings;
+}
+
+/** See `Scrub`. */
+export interface ScrubSettings {
+  readonly stateDirectory: string;
+  readonly rowsPerS: number;
 }
 
 /**
@@ -80,24 +106,25 @@ export interface BlockBackendOptions
  *   parent may not have ended yet.
  */
 export async function openLocalBlocks(
-  io: Pick<Io, 'disk'>,
+  io: Pick<Io, 'disk' | 'timers'>,
   options: BlockBackendOptions,
 ): Promise<BlockBackend> {
-  const { signer, ...rest } = options;
+  const { signer: files, scrub: settings, ...rest } = options;
+  const signer = files && signerFromPem(files.identity, files.privateKeyPem);
   await io.disk.makeDirectory(options.directory);
   const lock = await io.disk.lock(options.directory);
   try {
     const generator = await openBlockGenerator({
       ...rest,
       io,
-      ...(signer === undefined
-        ? {}
-        : { signer: signerFromPem(signer.identity, signer.privateKeyPem) }),
+      ...(signer === undefined ? {} : { signer }),
     });
-    const backend = localBlocks(generator);
+    const scrub = settings === undefined ? undefined : startScrub(io, generator, settings);
+    const backend = localBlocks(generator, signer, scrub);
     return {
       ...backend,
       close: async () => {
+        scrub?.close();
         await backend.close();
         await lock.release();
       },
@@ -109,7 +136,11 @@ export async function openLocalBlocks(
 }
 
 /** The backend of an open generator. */
-export function localBlocks(generator: BlockGenerator): BlockBackend {
+export function localBlocks(
+  generator: BlockGenerator,
+  signer?: Signer,
+  scrub?: Pick<RunningScrub, 'progress'>,
+): BlockBackend {
   const status = async (): Promise<BlockStatus> => {
     const { point, waitingFor } = generator;
     return {
@@ -119,6 +150,9 @@ export function localBlocks(generator: BlockGenerator): BlockBackend {
       blockHash: Buffer.from(point.hash).toString('hex'),
       stateRoot: generator.stateRoot.toString('hex'),
       ...(waitingFor === undefined ? {} : { waitingFor }),
+      covered: generator.covered,
+      pendingUpdates: generator.pending.updates.length,
+      ...(scrub === undefined ? {} : { scrub: scrub.progress() }),
     };
   };
   return {
@@ -130,6 +164,18 @@ export function localBlocks(generator: BlockGenerator): BlockBackend {
     },
     status,
     block: (height) => generator.store.block(height),
+    statement: async (height) => {
+      if (signer === undefined) throw new DaybookError('NOT_FOUND', 'this node signs no blocks');
+      return signedPart(await generator.store.block(height - 1), signer);
+    },
+    digests: async (from, count) => {
+      const digests: Buffer[] = [];
+      const end = Math.min(from + Math.min(count, limits.blockDigestsMax), generator.store.height);
+      for (let at = from; at < end; at++) {
+        digests.push(blockDigest(await generator.store.block(at)));
+      }
+      return Buffer.concat(digests);
+    },
     receipt: (txId) => makeReceipt(generator, txId),
     keyPath: async (key) => {
       const { point, store, tree } = generator;
@@ -148,5 +194,57 @@ export function localBlocks(generator: BlockGenerator): BlockBackend {
     },
     placesOf: async (positions) => positions.map((one) => generator.placeOf(one) ?? null),
     close: () => generator.close(),
+  };
+}
+
+/** A scrub that goes on by itself. */
+export interface RunningScrub {
+  progress(): ScrubProgress;
+  close(): void;
+}
+
+const scrubStepMs = 100;
+
+/** Compares rows at a steady pace, a few at a time; begins when there is a state to read. */
+function startScrub(
+  io: Pick<Io, 'timers'>,
+  generator: BlockGenerator,
+  { stateDirectory, rowsPerS }: ScrubSettings,
+): RunningScrub {
+  let reader: StateReader | undefined;
+  let scrub: Scrub | undefined;
+  let timer: Timer | undefined;
+  let unreadable: RowDamage | undefined;
+  const step = (): void => {
+    if (scrub === undefined) {
+      try {
+        reader = openStateReader(stateDirectory);
+        scrub = new Scrub(reader, () => ({
+          tree: generator.tree,
+          covered: generator.covered,
+          pending: generator.pending.updates,
+        }));
+      } catch {
+        // Not made yet; the next step tries again.
+      }
+    }
+    try {
+      scrub?.step(Math.max(1, Math.round((rowsPerS * scrubStepMs) / 1000)));
+    } catch (error) {
+      unreadable = { kind: 'unreadable', keyHash: '', reason: toDaybookError(error).message };
+      return;
+    }
+    timer = io.timers.after(scrubStepMs, step);
+  };
+  timer = io.timers.after(scrubStepMs, step);
+  return {
+    progress: () => ({
+      ...(scrub?.progress ?? { passes: 0, rows: 0 }),
+      ...(unreadable === undefined ? {} : { damage: unreadable }),
+    }),
+    close: () => {
+      timer?.cancel();
+      reader?.close();
+    },
   };
 }

@@ -2,6 +2,7 @@ import { type Bytestring, ByteWriter, bytesOf } from '../base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import { asAddress, type BlockVersion } from '../model/index.ts';
 import { encodeApplied } from './applied-frames.ts';
+import type { AttestationJson } from './attestation.ts';
 import type { BlockBackend, BlockBackendOptions, BlockStatus, KeyPath } from './block-backend.ts';
 import type { Receipt } from './receipt.ts';
 
@@ -22,6 +23,10 @@ export const blockMethods = {
   useBulkDirectory: 8,
   /** Positions → places. */
   placesOf: 9,
+  /** Height → `AttestationJson`. */
+  statement: 10,
+  /** First height and count → digests, 32 bytes each. */
+  digests: 11,
 } as const;
 
 /** A {@link KeyPath} with bytes in hexadecimal. */
@@ -88,6 +93,9 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
     },
     status: async () => parse<BlockStatus>(await peer.call(blockMethods.status, [])),
     block: (height) => peer.call(blockMethods.block, json(height)),
+    statement: async (height) =>
+      parse<AttestationJson>(await peer.call(blockMethods.statement, json(height))),
+    digests: (from, count) => peer.call(blockMethods.digests, json([from, count])),
     receipt: async (txId) => parse<Receipt>(await peer.call(blockMethods.receipt, json(txId))),
     keyPath: async (key: Bytestring) => {
       const answer = await peer.call(blockMethods.keyPath, [bytesOf(key)]);

@@ -3,6 +3,7 @@ import type { Io } from '../io/index.ts';
 import { type BlockVersion, type Position, positionOf, type TxId } from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
 import { type Row, type State, stateProofToJson } from '../state/index.ts';
+import type { AttestationJson } from './attestation.ts';
 import type { BlockBackend, BlockStatus } from './block-backend.ts';
 import { type KeyProof, provenRow, type Receipt } from './receipt.ts';
 
@@ -10,7 +11,8 @@ import { type KeyProof, provenRow, type Receipt } from './receipt.ts';
 export interface BlockServiceOptions {
   readonly io: Pick<Io, 'timers'>;
   readonly replica: Pick<Replica, 'readApplied'> & {
-    readonly state?: Pick<State, 'bulkDirectory'>;
+    readonly state?: Pick<State, 'bulkDirectory'> &
+      Partial<Pick<State, 'pendingUpdates' | 'nextAddress'>>;
   };
   /** Opens the generator: at the start, and again when its process has ended. */
   readonly open: () => Promise<BlockBackend>;
@@ -68,6 +70,21 @@ export class BlockService {
   /** @throws {DaybookError} `NOT_FOUND` */
   block(height: number): Promise<Buffer> {
     return this.#backend.block(height);
+  }
+
+  /** Where the chain stands, and how far the scrub is, at this moment. */
+  async now(): Promise<BlockStatus> {
+    return await this.#backend.status();
+  }
+
+  /** @see BlockBackend.statement */
+  statement(height: number): Promise<AttestationJson> {
+    return this.#backend.statement(height);
+  }
+
+  /** @see BlockBackend.digests */
+  digests(from: number, count: number): Promise<Buffer> {
+    return this.#backend.digests(from, count);
   }
 
   /** @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet. */
@@ -202,8 +219,17 @@ export class BlockService {
             // Blocks wait for the rows of a bulk update; commits go on.
             this.#status = status;
             this.#wake();
+            // Asked before: it may have ended since the generator looked for its rows.
+            const over = this.#isOver(status.waitingFor);
             await this.#pause(bulkPollMs);
             status = await backend.push([]);
+            if (over && status.waitingFor !== undefined && this.#isOver(status.waitingFor)) {
+              throw new DaybookError(
+                'BULK_ROWS_GONE',
+                `nobody has the rows of the bulk update at ${status.waitingFor} any more`,
+                { details: { position: status.waitingFor } },
+              );
+            }
           }
           // A generator that starts again repeats blocks that it has.
           if (status.height >= this.#status.height) this.#status = status;
@@ -217,6 +243,17 @@ export class BlockService {
     if (!this.#stop.signal.aborted) {
       throw new DaybookError('PEER_UNREACHABLE', 'the block process has ended');
     }
+  }
+
+  /** Whether all rows have taken a bulk update, so that its file is there or has been removed. */
+  #isOver(position: Position): boolean {
+    const { state } = this.#options.replica;
+    if (state?.pendingUpdates === undefined) return false;
+    return (
+      state.nextAddress !== undefined &&
+      position < positionOf(state.nextAddress, 0) &&
+      state.pendingUpdates.every((update) => update.position !== position)
+    );
   }
 
   /** A stored block, waiting for a process that is being started again. */

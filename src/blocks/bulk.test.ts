@@ -155,6 +155,25 @@ test('blocks commit to what eager updates would give, before and after the switc
         expect(report.problem).toBeUndefined();
         expect(report.stateRoot).toBe(service.status.stateRoot);
         await service.close();
+        if (groups.flat().some((one) => 'update' in one)) {
+          // Its checkpoint is past all switches. Whoever begins anew is told, and does not wait.
+          expect(await io.disk.list(state.bulkDirectory)).toEqual([]);
+          const again = await openBlockGenerator({
+            io,
+            directory: `${own}/again`,
+            buckets: new MemoryBucketStore(),
+            bucketBits: 4,
+          });
+          const anew = await startBlockService({
+            io,
+            replica,
+            open: () => Promise.resolve(localBlocks(again)),
+            rowBefore: rowsBefore(state),
+          });
+          while (anew.alarm === undefined) await new Promise((done) => setTimeout(done, 20));
+          expect(anew.alarm.code).toBe('BULK_ROWS_GONE');
+          await anew.close();
+        }
         await replica.close();
         await state.close();
       },

@@ -86,6 +86,11 @@ export class Cutter {
     this.#founded = config !== undefined;
   }
 
+  /** True while records wait for the end of their block. */
+  get isOpen(): boolean {
+    return this.#records.length > 0;
+  }
+
   /** Where the block that is open now begins. */
   get first(): Position {
     return this.#first;

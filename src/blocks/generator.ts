@@ -1,12 +1,15 @@
 import { ByteReader, ByteWriter, DaybookError, isDaybookError, limits } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import type { Disk, Io } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
   type Address,
   addressOf,
+  asAddress,
   asPosition,
+  nextAddress,
   type Position,
   ProtoWriter,
+  positionOf,
   type Signer,
 } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
@@ -14,6 +17,7 @@ import {
   type BucketStore,
   openBucketStore,
   openUpdatedRows,
+  removeUpdatedRowsBefore,
   StateTree,
   type UpdatedRows,
 } from '../state/index.ts';
@@ -78,6 +82,8 @@ export class BlockGenerator {
   #cuts: BlockCut[] = [];
   #waitingFor: Position | undefined;
   #bulkDirectory: string | undefined;
+  /** Of the entries handed in; behind the entry that ended the last block there may be others. */
+  #nextAddress: Address;
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -91,11 +97,19 @@ export class BlockGenerator {
     this.#buckets = parts.buckets;
     this.#builder = new BlockBuilder(parts.point, parts.tree, parts.bulk);
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
+    this.#nextAddress = parts.nextAddress;
   }
 
-  /** Address of the entry to hand in first. */
+  /** Address of the entry to hand in first; later, of the next one. */
   get nextAddress(): Address {
-    return addressOf(this.point.position);
+    return this.#nextAddress;
+  }
+
+  /** Every record before this position is in a block, and the state tree covers no other. */
+  get covered(): Position {
+    const { position } = this.point;
+    if (this.#cutter.isOpen || this.#cuts.length > 0) return position;
+    return Math.max(position, positionOf(this.#nextAddress, 0)) as Position;
   }
 
   /**
@@ -139,6 +153,7 @@ export class BlockGenerator {
   async push(entries: readonly AppliedEntry[]): Promise<void> {
     for (const entry of entries) {
       this.#cuts.push(...this.#cutter.push(entry));
+      this.#nextAddress = nextAddress(entry.address);
       await this.#buildAll();
     }
     await this.#buildAll();
@@ -226,6 +241,11 @@ export class BlockGenerator {
     await this.history.sync();
     await this.#versions.sync();
     await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
+    if (this.#bulkDirectory === undefined) return;
+    // No restart asks for them again.
+    const { disk } = this.#options.io;
+    const { pendingUpdates } = this.#builder;
+    await removeUpdatedRowsBefore(disk, this.#bulkDirectory, this.point.position, pendingUpdates);
   }
 
   /** Saves and closes. */
@@ -291,6 +311,7 @@ interface Parts {
   readonly history: HistoryFiles;
   readonly versions: VersionMap;
   readonly buckets: BucketStore;
+  readonly nextAddress: Address;
 }
 
 /** Opens a generator where it stood, or a new one. */
@@ -337,7 +358,19 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   tree ??= new StateTree(
     options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits },
   );
-  return new BlockGenerator(options, { point, bulk, tree, store, history, versions, buckets });
+  const seed = await readSeed(disk, directory);
+  const nextAddress =
+    seed?.height === point.height ? asAddress(seed.address) : addressOf(point.position);
+  return new BlockGenerator(options, {
+    point,
+    bulk,
+    tree,
+    store,
+    history,
+    versions,
+    buckets,
+    nextAddress,
+  });
 }
 
 async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketStore> {
@@ -352,6 +385,24 @@ async function fillVersions(versions: VersionMap, store: BlockStore): Promise<vo
     const { positions } = indexedFields(decodeBlock(await store.block(block)));
     await versions.append(block, positions, transaction);
   }
+}
+
+/** Where a chain goes on that was made out of a snapshot: see `seedChain`. */
+export interface ChainSeed {
+  readonly height: number;
+  /** The snapshot's first address that is not in it: no record stands between the two. */
+  readonly address: number;
+}
+
+const seedName = 'seed.json';
+
+export async function writeSeed(disk: Disk, directory: string, seed: ChainSeed): Promise<void> {
+  await disk.writeFile(`${directory}/${seedName}`, Buffer.from(JSON.stringify(seed)));
+}
+
+async function readSeed(disk: Disk, directory: string): Promise<ChainSeed | undefined> {
+  const bytes = await disk.readFile(`${directory}/${seedName}`);
+  return bytes && (JSON.parse(bytes.toString('utf8')) as ChainSeed);
 }
 
 /** Version 1 had no bulk updates: none were pending when it was written. */

@@ -251,7 +251,8 @@ export class Client {
       try {
         return await this.#transport.getJson(gateway, path, waitMs);
       } catch (error) {
-        if (!isDaybookError(error, 'PEER_UNREACHABLE', 'OVERLOADED', 'CLOSED')) throw error;
+        if (!isDaybookError(error, 'PEER_UNREACHABLE', 'OVERLOADED', 'CLOSED', 'NODE_DIVERGED'))
+          throw error;
         failure = error;
         failed = true;
       } finally {

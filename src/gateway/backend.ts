@@ -57,6 +57,10 @@ export interface BackendHealth {
   readonly ready: boolean;
   /** What is missing while `ready` is false. */
   readonly reason?: string;
+  /** What the node does about its state, see `docs/repair.md`; absent where nobody looks after it. */
+  readonly guard?: object;
+  /** Bulk updates whose rows are being updated in the background, in log order. */
+  readonly bulk?: readonly object[];
 }
 
 /** A node's blocks, receipts and proofs. */

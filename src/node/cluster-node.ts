@@ -38,6 +38,7 @@ import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './mem
 import { openNodeId } from './node-id.ts';
 import { otherChains } from './other-chains.ts';
 import { type NodeOrders, remoteOrders, servePrivately } from './private-service.ts';
+import { answerNodes, type NodeAnswers, type OtherNode } from './repair/other-nodes.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
 
@@ -64,7 +65,7 @@ export interface ClusterSettings {
 
 /** Settings of {@link startClusterNode}. */
 export interface ClusterNodeOptions
-  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes' | 'otherChains'> {
+  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes' | 'others' | 'otherChains'> {
   readonly cluster: ClusterSettings;
   /** False: the network has no sequencer, executors append at the log's tail. */
   readonly sequencer: boolean;
@@ -120,6 +121,10 @@ class ClusterNode implements RunningNode, NodeOrders {
   #housekeeping: Timer | undefined;
   #kept: Promise<void> = Promise.resolve();
 
+  get answers(): NodeAnswers | undefined {
+    return this.#node?.answers;
+  }
+
   constructor(options: ClusterNodeOptions, log: EtcdLog) {
     this.#options = options;
     this.#log = log;
@@ -138,9 +143,11 @@ class ClusterNode implements RunningNode, NodeOrders {
     const { privateHost, privatePort } = cluster;
     const { directory, channel, name } = this.#options;
     this.#id = await openNodeId(io, directory);
-    this.#listener = await io.network.listen(`${privateHost}:${privatePort}`, (connection) =>
-      servePrivately(rpcPeer(connection), this, this.#host),
-    );
+    this.#listener = await io.network.listen(`${privateHost}:${privatePort}`, (connection) => {
+      const peer = rpcPeer(connection);
+      servePrivately(peer, this, this.#host);
+      answerNodes(peer, () => this.answers);
+    });
     // Before anything is written under the name. Without a gateway it is no member yet.
     this.#registration = await register(
       this.#log,
@@ -167,6 +174,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       otherChains: otherChains(io, this.#log, () =>
         this.#members.filter((member) => member.name !== name),
       ),
+      others: () => this.#others(),
       nodes: () =>
         this.#members.map(({ name, gateway, draining, cutOff }) => ({
           name,
@@ -266,6 +274,25 @@ class ClusterNode implements RunningNode, NodeOrders {
   get #started(): ExecutorNode {
     if (this.#node === undefined) throw new DaybookError('CLOSED', 'the node is not started');
     return this.#node;
+  }
+
+  /** The other nodes of the channel, as etcd knows them now. */
+  async #others(): Promise<OtherNode[]> {
+    const { io, name, channel } = this.#options;
+    const members = membersOf(await listNodes(this.#log));
+    return members
+      .filter((member) => member.name !== name && member.channel === channel && member.chain)
+      .map((member) => ({
+        name: member.name,
+        call: async (method, payload) => {
+          const peer = rpcPeer(await io.network.connect(member.address));
+          try {
+            return await peer.call(method, [payload]);
+          } finally {
+            peer.close();
+          }
+        },
+      }));
   }
 
   /** In the contest for the sequencer's place, and as a follower of whoever has it. */
@@ -439,6 +466,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       id: this.#id,
       draining: this.#draining,
       ...(this.#cutOff === undefined ? {} : { cutOff: this.#cutOff }),
+      chain: this.#options.blocks !== undefined,
       snapshot: this.#snapshots?.newest ?? 0,
       held: this.#held(),
       followers: this.#started.followerHolds(),

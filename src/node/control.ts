@@ -1,6 +1,7 @@
 import type { ClusterSettings } from './cluster-node.ts';
 import type { ExecutorNodeStatus, TlsFiles } from './executor-node.ts';
 import type { PeerFiles } from './node-blocks.ts';
+import type { RepairSettings } from './repair/node-repair.ts';
 
 /* What a supervisor and an executor process say to each other beside log and sequencer. */
 
@@ -16,6 +17,7 @@ export interface ExecutorProcessOptions {
   readonly blocks?: PeerFiles;
   readonly tls?: TlsFiles;
   readonly openReads?: boolean;
+  readonly repair?: RepairSettings;
   /** Many machines: the log is not the supervisor's. */
   readonly cluster?: ClusterSettings;
 }
@@ -25,11 +27,24 @@ export type Started =
   | { readonly url: string; readonly port: number }
   | { readonly error: { readonly code: string; readonly message: string } };
 
-/** RPC methods. `started` and `event` are called by the executor, the others by the supervisor. */
-export const controlMethods = { started: 200, event: 201, status: 202, stop: 203 } as const;
+/**
+ * RPC methods. `started`, `event`, `others` and `relay` are called by the executor, the others by the
+ * supervisor. `others` answers the names of the other executors; `relay` passes a call on to one of
+ * them: u64 method, text name, payload.
+ */
+export const controlMethods = {
+  started: 200,
+  event: 201,
+  status: 202,
+  stop: 203,
+  others: 204,
+  relay: 205,
+} as const;
 
 /** JSON as an RPC payload. */
-export function toPayload(value: Started | ExecutorNodeStatus | string): Uint8Array[] {
+export function toPayload(
+  value: Started | ExecutorNodeStatus | string | readonly string[],
+): Uint8Array[] {
   return [Buffer.from(JSON.stringify(value))];
 }
 

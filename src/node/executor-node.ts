@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { DaybookError, isDaybookError } from '../base/index.ts';
+import { type Bytestring, DaybookError, isDaybookError } from '../base/index.ts';
 import { createExecutor, type ExecutorMetrics } from '../executor/index.ts';
 import {
   type BlocksHealth,
@@ -25,7 +25,7 @@ import {
   openFollowerService,
 } from '../replication/index.ts';
 import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
-import { openState, writeSnapshot } from '../state/index.ts';
+import { openState, startSweepProcess, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import {
   chainDirectory,
@@ -33,6 +33,16 @@ import {
   type PeerFiles,
   startNodeBlocks,
 } from './node-blocks.ts';
+import { nodeAnswers } from './repair/answers.ts';
+import { startClosedNode } from './repair/closed-node.ts';
+import { type GuardStatus, guardedBackend } from './repair/guard.ts';
+import {
+  type NodeRepair,
+  openNodeRepair,
+  type RepairSettings,
+  repairDefaults,
+} from './repair/node-repair.ts';
+import type { NodeAnswers, OtherNodes } from './repair/other-nodes.ts';
 
 /** Settings of {@link startExecutorNode}. */
 export interface ExecutorNodeOptions {
@@ -63,6 +73,12 @@ export interface ExecutorNodeOptions {
   readonly openReads?: boolean;
   /** The nodes that clients may use. Default: this one. */
   readonly nodes?: () => readonly ListedNode[];
+  /** The other nodes, to compare states with. Without it, and without blocks, nothing is compared. */
+  readonly others?: OtherNodes;
+  /** How the node looks after its state. */
+  readonly repair?: RepairSettings;
+  /** Called when the state is wrong and the node must be started again to be restored. */
+  readonly onDiverged?: () => void;
   readonly onEvent: (text: string) => void;
 }
 
@@ -91,6 +107,8 @@ export interface ExecutorNodeStatus {
   readonly refuses?: string;
   /** On many machines: counters of this node's reign, while it leads as sequencer. */
   readonly leads?: SequencerMetrics;
+  /** What the node does about its state; `undefined` when nobody looks after it. */
+  readonly guard?: GuardStatus;
 }
 
 /** An executor node: replica with its own state, executor, gateway. */
@@ -106,6 +124,8 @@ export interface ExecutorNode {
   refuse(reason: DaybookError | undefined, waiting?: boolean): void;
   /** What the followers that asked this node still need of the log. */
   followerHolds(): readonly FollowerHold[];
+  /** What it tells other nodes about its state; `undefined`: it does not compare. */
+  readonly answers: NodeAnswers | undefined;
   /** The channel's configuration as this node has applied it. */
   config(): ChannelConfig | undefined;
   /**
@@ -120,6 +140,8 @@ export interface ExecutorNode {
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`.
    */
   blocksFrom(height: number): Promise<readonly Buffer[]>;
+  /** For tests of repair only: a row of the state turns wrong in memory. */
+  spoilForTests?(key: Bytestring, value: Bytestring): void;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
@@ -128,14 +150,57 @@ const blocksBytesMark = 4 * 1024 * 1024;
 const foundingWaitMs = 30_000;
 
 /**
- * Starts an executor node on a founded log.
+ * Starts an executor node on a founded log. A node whose state was found wrong has it restored first:
+ * then this resolves at once, and the node serves when it agrees with the others again.
  *
  * @throws {DaybookError} `IO_FAILED` when the port cannot be had, `TIMEOUT` when the founding entry
  *   does not arrive, or why the replica stopped.
  */
 export async function startExecutorNode(options: ExecutorNodeOptions): Promise<ExecutorNode> {
+  const { io, name, directory, channel, others, blocks, onEvent } = options;
+  if (others === undefined || blocks === undefined) return await startServing(options, undefined);
+  const repair = await openNodeRepair({
+    io,
+    name,
+    channel,
+    directory,
+    stateDirectory: join(directory, 'state'),
+    chainDirectory: chainDirectory(directory),
+    others,
+    ...options.repair,
+    onDiverged: options.onDiverged ?? (() => undefined),
+    onEvent,
+  });
+  if (!repair.asked && !repair.halted) return await startServing(options, repair);
+  const tls = options.tls === undefined ? undefined : await readTls(io, options.tls);
+  return await startClosedNode({
+    io,
+    name,
+    channel,
+    host: options.host,
+    port: options.port,
+    ...(tls === undefined ? {} : { tls }),
+    repair,
+    start: (port) => startServing({ ...options, port }, repair),
+    onFailed: options.onDiverged ?? (() => undefined),
+    onEvent,
+  });
+}
+
+async function startServing(
+  options: ExecutorNodeOptions,
+  repair: NodeRepair | undefined,
+): Promise<ExecutorNode> {
   const { io, name, directory, channel, log, sequencer, onEvent } = options;
-  const state = await openState({ io, directory: join(directory, 'state') });
+  const stateDirectory = join(directory, 'state');
+  // A snapshot that was offered before a restart; nobody fetches it any more.
+  await io.disk.remove(join(directory, 'offers'));
+  const state = await openState({
+    io,
+    directory: stateDirectory,
+    startSweeper: () => startSweepProcess(io, stateDirectory),
+    keepsUpdatedRows: options.blocks !== undefined,
+  });
   const replica = openReplica({ io, log, state });
   replica.onAlarm((alarm) => onEvent(`replica stopped: ${alarm.message}`));
   try {
@@ -150,6 +215,10 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
             directory: chainDirectory(directory),
             peer: options.blocks,
             ...(options.otherChains === undefined ? {} : { others: options.otherChains }),
+            scrubRowsPerS:
+              repair === undefined
+                ? 0
+                : (options.repair?.scrubRowsPerS ?? repairDefaults.scrubRowsPerS),
             onEvent,
           });
     const executor = await createExecutor({
@@ -187,11 +256,12 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
           options.cursorKeyFile ?? join(directory, 'followers', 'cursor.key'),
         ),
       });
-      const backend: GatewayBackend = {
+      const unguarded: GatewayBackend = {
         ...base,
         followers,
         ...(blocks === undefined ? {} : { blocks }),
       };
+      const backend = repair === undefined ? unguarded : guardedBackend(unguarded, repair.guard);
       const tls = options.tls === undefined ? undefined : await readTls(io, options.tls);
       gateway = await startGateway({
         io,
@@ -211,9 +281,29 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
       await executor.close();
       throw error;
     }
+    if (blocks !== undefined) {
+      repair?.watch({
+        blocks: () => blocks.service(),
+        verifier: () => base.verifier(),
+        config: () => base.config(),
+        replayed: replica.position,
+      });
+    }
     return {
       url: gateway.url,
       port: gateway.port,
+      answers:
+        blocks === undefined || repair === undefined
+          ? undefined
+          : nodeAnswers({
+              io,
+              name,
+              channel,
+              directory,
+              state,
+              guard: repair.guard,
+              blocks: () => blocks.service(),
+            }),
       status: () => ({
         name,
         url: gateway.url,
@@ -225,9 +315,11 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         executor: executor.metrics(),
         blocks: blocks?.health(),
         ...(replica.alarm === undefined ? {} : { alarm: replica.alarm.message }),
+        ...(repair === undefined ? {} : { guard: repair.guard.status }),
       }),
       followerHolds: () => followers.holds(),
       config: () => replica.config,
+      spoilForTests: (key, value) => state.spoilForTests(key, value),
       writeSnapshot: async (path) =>
         asAddress((await writeSnapshot(state, io.disk, path, channel)).nextAddress),
       refuse: (reason, waiting = false) => {
@@ -247,6 +339,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
         return found;
       },
       close: async () => {
+        await repair?.close();
         // Ends the long polls, which would hold the gateway.
         await followers.close();
         window.close();
@@ -337,9 +430,11 @@ function gatewayBackend(
     contracts: () =>
       [...replica.contracts].map(([name, { version, sequence }]) => ({ name, version, sequence })),
     health: () => {
-      if (replica.alarm !== undefined) return { ready: false, reason: replica.alarm.message };
-      if (refusing.reason !== undefined) return { ready: false, reason: refusing.reason.message };
-      return { ready: replica.config !== undefined };
+      const { bulkProgress } = replica.state;
+      const bulk = bulkProgress.length === 0 ? {} : { bulk: bulkProgress };
+      const reason = replica.alarm ?? refusing.reason;
+      if (reason !== undefined) return { ready: false, reason: reason.message, ...bulk };
+      return { ready: replica.config !== undefined, ...bulk };
     },
     metrics: () => ({ nextAddress: replica.nextAddress, ...executor.metrics() }),
   };

@@ -16,6 +16,8 @@ export interface Member extends NodeInfo {
   readonly id: string;
   /** Epoch of a leader that it finds no way to, though it reaches the log. */
   readonly cutOff?: number;
+  /** It makes blocks, so its state can be compared with others. */
+  readonly chain?: boolean;
   /** Its newest snapshot: the first address that is not in it; 0 when it has none. */
   readonly snapshot?: number;
   /** Everything before this address is in its snapshot and in its blocks, as it last told. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { assert } from '../base/index.ts';
+import { assert, DaybookError } from '../base/index.ts';
 import { type Io, realIo } from '../io/index.ts';
 import {
   currentLeader,
@@ -22,7 +22,12 @@ import type { ExecutorNodeStatus, TlsFiles } from './executor-node.ts';
 import { foundChannel } from './found-channel.ts';
 import { type IdentityDirectory, openIdentities } from './identities.ts';
 import type { PeerFiles } from './node-blocks.ts';
-import { type SupervisedExecutor, superviseExecutor } from './supervisor.ts';
+import type { RepairSettings } from './repair/node-repair.ts';
+import {
+  type ReachableExecutor,
+  type SupervisedExecutor,
+  superviseExecutor,
+} from './supervisor.ts';
 import { startTicker, type Ticker } from './ticker.ts';
 
 /** Settings of {@link startNetwork}. */
@@ -51,6 +56,8 @@ export interface NetworkOptions {
   readonly blocks?: boolean;
   /** How long a record waits at most for the end of its block. Default 1,000 ms. */
   readonly tickIntervalMs?: number;
+  /** How nodes look after their states; only nodes that make blocks do. */
+  readonly repair?: RepairSettings;
   /** The gateways serve HTTPS. */
   readonly tls?: TlsFiles;
   /** False: reading needs a signed token. Default true. */
@@ -166,17 +173,22 @@ async function startOnLog(
   await openCursorKey(io, cursorKeyFile);
   const blocks = options.blocks ?? true;
   const executors: SupervisedExecutor[] = [];
+  const names = Array.from({ length: options.executors }, (_, at) => `${nodePrefix}${at + 1}`);
   const closeExecutors = async (): Promise<void> => {
     await Promise.all(executors.map((executor) => executor.close()));
   };
   try {
-    for (let number = 1; number <= options.executors; number++) {
-      const name = `${nodePrefix}${number}`;
+    for (const [at, name] of names.entries()) {
+      const number = at + 1;
       const executor = await superviseExecutor({
         io,
         log: cluster === undefined ? log : undefined,
         sequencer,
         onEvent,
+        others: () =>
+          names
+            .filter((other) => other !== name)
+            .map((other) => executors.find((one) => one.name === other) ?? absent(other)),
         executor: {
           name,
           directory: join(directory, name),
@@ -191,6 +203,7 @@ async function startOnLog(
           ...(blocks
             ? { blocks: await peerFiles(identities, `${peerPrefix}${number}`, mspId) }
             : {}),
+          ...(options.repair === undefined ? {} : { repair: options.repair }),
           ...(options.tls === undefined ? {} : { tls: options.tls }),
           ...(options.openReads === undefined ? {} : { openReads: options.openReads }),
         },
@@ -240,6 +253,14 @@ async function startOnLog(
       await closeExecutors();
       await log.close();
     },
+  };
+}
+
+/** An executor that has not been started yet. */
+function absent(name: string): ReachableExecutor {
+  return {
+    name,
+    call: () => Promise.reject(new DaybookError('PEER_UNREACHABLE', `${name} is not there yet`)),
   };
 }
 

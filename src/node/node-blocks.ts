@@ -47,6 +47,8 @@ export interface NodeBlocksOptions {
   readonly peer: PeerFiles;
   /** Without it a chain that lacks entries which the log has lost stands still. */
   readonly others?: OtherChains;
+  /** Rows of the replica's state that are compared with the state tree per second; 0: none. */
+  readonly scrubRowsPerS?: number;
   readonly onEvent: (text: string) => void;
 }
 
@@ -54,6 +56,8 @@ export interface NodeBlocksOptions {
 export interface NodeBlocks extends BlockSource {
   /** Endorses with the identity that signs the blocks. */
   readonly endorser: Endorser;
+  /** @throws {DaybookError} while it is being opened. */
+  service(): BlockService;
   close(): Promise<void>;
 }
 
@@ -167,12 +171,17 @@ async function open(
   const { io, replica, directory, others } = options;
   const signer = await readPeer(options);
   await io.disk.makeDirectory(directory);
+  const { scrubRowsPerS = 0 } = options;
+  const scrub =
+    scrubRowsPerS === 0
+      ? {}
+      : { scrub: { stateDirectory: replica.state.directory, rowsPerS: scrubRowsPerS } };
   return startBlockService({
     io,
     replica,
     open: async () => {
       for (;;) {
-        const backend = await startBlockProcess(io, { directory, signer });
+        const backend = await startBlockProcess(io, { directory, signer, ...scrub });
         const lacks = await lacking(options, backend);
         if (lacks === undefined || others === undefined) return backend;
         await backend.close();

@@ -1,4 +1,4 @@
-import { DaybookError } from '../base/index.ts';
+import { ByteReader, DaybookError, limits } from '../base/index.ts';
 import { type Child, type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import { type SharedLog, serveLog } from '../log/index.ts';
 import { type Sequencer, serveSequencer } from '../sequencer/index.ts';
@@ -7,8 +7,10 @@ import {
   type ExecutorProcessOptions,
   fromPayload,
   type Started,
+  toPayload,
 } from './control.ts';
 import type { ExecutorNodeStatus } from './executor-node.ts';
+import { isNodeMethod } from './repair/other-nodes.ts';
 
 /** Settings of {@link superviseExecutor}. */
 export interface SupervisorOptions {
@@ -17,12 +19,20 @@ export interface SupervisorOptions {
   readonly log: SharedLog | undefined;
   readonly sequencer: Sequencer | undefined;
   readonly executor: ExecutorProcessOptions;
+  /** The other executors that compare their states with this one. */
+  readonly others?: () => readonly ReachableExecutor[];
   readonly onEvent: (text: string) => void;
 }
 
-/** An executor process that is started again whenever it ends. */
-export interface SupervisedExecutor {
+/** An executor that others may ask, whether or not its process is there. */
+export interface ReachableExecutor {
   readonly name: string;
+  /** @throws {DaybookError} `PEER_UNREACHABLE` while its process is not there. */
+  call(method: number, payload: Uint8Array): Promise<Buffer>;
+}
+
+/** An executor process that is started again whenever it ends. */
+export interface SupervisedExecutor extends ReachableExecutor {
   /** The same after every restart. */
   readonly url: string;
   /** Of the running process; `undefined` between two. */
@@ -76,6 +86,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     connection.onPush(controlMethods.event, (text) => {
       onEvent(`${name}: ${fromPayload<string>(text)}`);
     });
+    passOn(connection, options.others ?? (() => []));
     child = process;
     peer = connection;
     return new Promise((resolve) => {
@@ -134,6 +145,12 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     url: first.url,
     pid: () => child?.pid,
     restarts: () => restarts,
+    call: async (method, payload) => {
+      if (!serves || peer === undefined) {
+        throw new DaybookError('PEER_UNREACHABLE', `${name} is not there`);
+      }
+      return await peer.call(method, [payload]);
+    },
     status: async () => {
       if (!serves) return undefined;
       try {
@@ -161,4 +178,19 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
       timer.cancel();
     },
   };
+}
+
+/** Passes on what the executor at this connection asks the others. */
+function passOn(connection: RpcPeer, others: () => readonly ReachableExecutor[]): void {
+  connection.handle(controlMethods.others, () => toPayload(others().map(({ name }) => name)));
+  connection.handle(controlMethods.relay, async (payload) => {
+    const reader = new ByteReader(payload, 'call to another executor');
+    const method = reader.u64();
+    const name = reader.text(limits.nameBytesMax);
+    const other = others().find((one) => one.name === name);
+    if (other === undefined || !isNodeMethod(method)) {
+      throw new DaybookError('NOT_FOUND', `no executor ${name} to ask`, { details: { name } });
+    }
+    return [await other.call(method, reader.raw(reader.remaining))];
+  });
 }

@@ -131,7 +131,10 @@ export class Replay {
     const records = entry?.kind === 'records' ? allWith(address, entry, verdicts.wrongChannel) : [];
     return {
       applied: { address, entry, records, logTimeMs },
-      change: this.#change(address, logTimeMs, [], transactionsOf(records)),
+      change: {
+        ...this.#change(address, logTimeMs, [], transactionsOf(records)),
+        ...(entry?.kind === 'tick' ? { endsBlock: true } : {}),
+      },
     };
   }
 

@@ -39,6 +39,8 @@ type Txn = { done(): void };
 /** A read view of a store's rows in one process, at one committed state until it is refreshed. */
 export interface StateReader extends StateView {
   version(key: Bytestring): Position | undefined;
+  /** The first address that is not in the state that reads show. */
+  nextAddress(): Address;
   /** Moves on to the state committed last. Until then reads show one and the same state. */
   refresh(): void;
   close(): void;
@@ -53,18 +55,22 @@ export interface StateReader extends StateView {
 export function openStateReader(directory: string): StateReader {
   let environment: RootDatabase;
   let table: Database<Value, Bytestring> | undefined;
+  let metaTable: Database<Value, Bytestring> | undefined;
   try {
     environment = openEnvironment(directory, true);
     table = environment.openDB<Value, Bytestring>({ name: 'rows', ...codec() });
+    metaTable = environment.openDB<Value, Bytestring>({ name: 'meta', ...codec() });
   } catch (cause) {
     throw unusable(cause);
   }
-  if (table === undefined) throw unusable(new Error('no table of rows'));
+  if (table === undefined || metaTable === undefined) throw unusable(new Error('no table of rows'));
+  const meta = metaTable;
   const rows = new Rows(table);
   return {
     get: (key) => rows.get(key),
     version: (key) => rows.look(key)?.version,
     range: (start, end, limit) => rows.range(start, end, limit),
+    nextAddress: () => readMeta(meta, rows.options)?.nextAddress ?? asAddress(0),
     refresh: () => rows.refresh(),
     close: () => {
       rows.release();

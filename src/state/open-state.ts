@@ -15,6 +15,8 @@ import {
   BulkWork,
   type PendingUpdate,
   PendingUpdates,
+  type Sweeper,
+  type SweptRow,
 } from './bulk/index.ts';
 import { HistoryFile } from './history.ts';
 import { openLmdbStore } from './lmdb-store.ts';
@@ -29,8 +31,8 @@ import type {
   TransactionStatus,
 } from './state.ts';
 import { isTrusted, markClosed, markRunning } from './state-directory.ts';
-import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
-import { newSalt, TransactionIndex } from './transaction-index.ts';
+import type { StateStore, StoredWrite, StoreMeta, StoreSnapshot } from './store.ts';
+import { newSalt, TransactionIndex, type TransactionWindow } from './transaction-index.ts';
 
 /** Settings of {@link openState}. */
 export interface StateOptions {
@@ -45,8 +47,22 @@ export interface StateOptions {
   readonly flushIntervalMs?: number;
   /** For how long in log time transactions can be looked up at least. Default 24 hours. */
   readonly transactionRetentionMs?: number;
+  /**
+   * Starts what works out bulk updates' rows beside this thread, once there are any. Without it, or
+   * while it is gone, this thread does so.
+   */
+  readonly startSweeper?: () => Sweeper;
+  /** False: nobody makes blocks from the rows that bulk updates changed. Default true. */
+  readonly keepsUpdatedRows?: boolean;
   /** Ids per segment of the transaction index. */
   readonly transactionSegmentIdsMax?: number;
+}
+
+/** See {@link State.viewAtBlockEnd}. */
+export interface BlockEndView {
+  readonly store: StoreSnapshot;
+  /** Transactions that may not be repeated. */
+  readonly window: TransactionWindow;
 }
 
 /** A point in the log up to which (exclusively) something holds. */
@@ -105,7 +121,8 @@ async function openParts(options: StateOptions): Promise<State> {
       },
     );
     const saved = meta?.bulkUpdates ?? [];
-    const bulk = await BulkWork.open(disk, bulkDirectory(directory), saved);
+    const keepsRows = options.keepsUpdatedRows ?? true;
+    const bulk = await BulkWork.open(disk, bulkDirectory(directory), saved, keepsRows);
     return new State(options, { store, history, transactions, bulk });
   } catch (error) {
     await store.close();
@@ -163,6 +180,11 @@ export class State implements StateView {
   /** Everything below is in the store. */
   #flushedTo: Position;
   #sweep: Promise<void> | undefined;
+  readonly #startSweeper: (() => Sweeper) | undefined;
+  #sweeper: Sweeper | undefined;
+  /** Everything applied is in blocks that are closed. */
+  #atBlockEnd = false;
+  readonly #blockEndWaiters = new Set<() => void>();
   /** Why the last flush failed; the next one tries again. */
   #failure: DaybookError | undefined;
 
@@ -170,6 +192,7 @@ export class State implements StateView {
   constructor(options: StateOptions, parts: Parts) {
     this.#io = options.io;
     this.#directory = options.directory;
+    this.#startSweeper = options.startSweeper;
     this.#store = parts.store;
     this.#history = parts.history;
     this.#transactions = parts.transactions;
@@ -304,6 +327,9 @@ export class State implements StateView {
     }
     this.#transactionsPending += transactions.length;
     const { address, logTimeMs } = change;
+    // A configuration stands alone in its block; what is neither leaves the end where it is.
+    const ends = change.endsBlock === true || change.configVerdict !== undefined;
+    this.#atBlockEnd = ends || (this.#atBlockEnd && transactions.length === 0);
     const verdicts =
       (change.configVerdict ?? 0) !== 0
         ? [change.configVerdict as VerdictCode]
@@ -319,7 +345,8 @@ export class State implements StateView {
       this.#overlay.openSize >= this.#flushWritesMax ||
       this.#overlay.openBytes >= limits.stateFlushBytesMax ||
       this.#transactionsPending >= limits.stateFlushTransactionsMax ||
-      this.#entries.length >= limits.stateFlushTransactionsMax
+      this.#entries.length >= limits.stateFlushTransactionsMax ||
+      (this.#blockEndWaiters.size > 0 && this.#isAtBlockEnd)
     ) {
       void this.#startFlush();
     } else {
@@ -364,6 +391,11 @@ export class State implements StateView {
     return () => this.#flushed.delete(listener);
   }
 
+  /** Where it lies. */
+  get directory(): string {
+    return this.#directory;
+  }
+
   /** Where the rows lie that each bulk update changed, see `openUpdatedRows`. */
   get bulkDirectory(): string {
     return bulkDirectory(this.#directory);
@@ -400,6 +432,52 @@ export class State implements StateView {
       transactions: this.#transactions,
       settled: (row, before) => pending.row(row, before),
     };
+  }
+
+  /**
+   * A view of the store at the end of a block, with no bulk update under way: what a state root
+   * stands for. It comes with the next `tick` entry that leaves time for it; release it soon.
+   *
+   * @throws {DaybookError} `TIMEOUT` after `waitMs`.
+   */
+  viewAtBlockEnd(waitMs: number): Promise<BlockEndView> {
+    const view = (): BlockEndView => ({
+      store: this.#store.snapshot(),
+      window: this.#transactions.window(),
+    });
+    const unflushed = this.#entries.length + this.#flushedEntries.length;
+    const idle = this.#flush === undefined && unflushed === 0;
+    if (idle && this.#isAtBlockEnd) return Promise.resolve(view());
+    return new Promise((resolve, reject) => {
+      const take = (): void => {
+        timer.cancel();
+        resolve(view());
+      };
+      const timer = this.#io.timers.after(waitMs, () => {
+        this.#blockEndWaiters.delete(take);
+        reject(new DaybookError('TIMEOUT', 'no block ended without a bulk update under way'));
+      });
+      this.#blockEndWaiters.add(take);
+      if (this.#isAtBlockEnd) void this.#startFlush();
+    });
+  }
+
+  /** Tells that no record before this address is in an open block: after a restart nobody knows. */
+  noteBlockEnd(address: Address): void {
+    if (address === this.#nextAddress) this.#atBlockEnd = true;
+  }
+
+  get #isAtBlockEnd(): boolean {
+    return this.#atBlockEnd && this.#bulk.jobs.length === 0;
+  }
+
+  /**
+   * For tests of repair only: a row turns wrong in memory, as by a flipped bit, and is served and
+   * flushed so. Its version stays.
+   */
+  spoilForTests(key: Bytestring, value: Bytestring): void {
+    const row = this.get(key);
+    if (row !== undefined) this.#overlay.set({ ...row, value, head: this.#head(key) });
   }
 
   /** Flushes and closes. */
@@ -460,6 +538,8 @@ export class State implements StateView {
     if (this.#sweep !== undefined || this.#stopping || this.#bulk.jobs.length === 0) return;
     this.#sweep = this.#runSweep().finally(() => {
       this.#sweep = undefined;
+      this.#sweeper?.close();
+      this.#sweeper = undefined;
     });
   }
 
@@ -481,8 +561,69 @@ export class State implements StateView {
         if (this.#failure !== undefined) await this.#pause(this.#flushIntervalMs);
         continue;
       }
-      unflushed += this.#sweepSlice(job);
+      unflushed += (await this.#sweepAside(job)) ?? this.#sweepSlice(job);
       await this.#pause(sweepPauseMs);
+    }
+  }
+
+  /**
+   * The next rows as the sweeper works them out.
+   *
+   * @returns rows updated; `undefined`: there is no sweeper.
+   */
+  async #sweepAside(job: BulkJob): Promise<number | undefined> {
+    const range = job.update.ranges[job.range];
+    if (this.#startSweeper === undefined || range === undefined) return undefined;
+    try {
+      this.#sweeper ??= this.#startSweeper();
+      const { rows, seen, last } = await this.#sweeper.slice({
+        updates: this.#bulk.jobs.map(({ update }) => update.recorded),
+        start: job.cursor === '' ? range.start : job.cursor,
+        end: range.end,
+        limit: sweepAsideRows,
+      });
+      let updated = 0;
+      for (const row of rows) if (this.#take(row)) updated++;
+      this.#advance(job, seen, last);
+      return updated;
+    } catch {
+      // Its process is gone: this thread does the next rows, and then another process is tried.
+      this.#sweeper?.close();
+      this.#sweeper = undefined;
+      return undefined;
+    }
+  }
+
+  /** Takes over what was worked out for a row, unless the row has changed since it was read. */
+  #take(swept: SweptRow): boolean {
+    const { key, version } = swept;
+    const write = this.#overlay.peek(key);
+    if (write !== undefined) {
+      const row = asRow(write);
+      return row !== undefined && this.#settleRow(row, write.head, Number.POSITIVE_INFINITY);
+    }
+    const stored = this.#store.look(key);
+    if (stored === undefined) return false;
+    let { head } = stored;
+    if (stored.version !== version) {
+      const row = this.#store.get(key);
+      return row !== undefined && this.#settleRow(row, head, Number.POSITIVE_INFINITY);
+    }
+    const last = this.#bulk.take(swept, ({ position, timestampMs, txId }, value) => {
+      head = this.#history.append(head, position, timestampMs, txId, value);
+    });
+    if (last === undefined) return false;
+    this.#overlay.set({ key, value: last.value, version: last.position, head });
+    return true;
+  }
+
+  #advance(job: BulkJob, seen: number, last: Bytestring | undefined): void {
+    job.seen += seen;
+    if (last === undefined) {
+      job.range++;
+      job.cursor = '';
+    } else {
+      job.cursor = `${last}\0`;
     }
   }
 
@@ -505,14 +646,7 @@ export class State implements StateView {
       if (row === undefined) continue;
       if (this.#settleRow(row, write?.head, Number.POSITIVE_INFINITY)) updated++;
     }
-    job.seen += rows.length;
-    const last = rows.at(-1);
-    if (last === undefined || rows.length < sweepSliceRows) {
-      job.range++;
-      job.cursor = '';
-    } else {
-      job.cursor = `${last.key}\0`;
-    }
+    this.#advance(job, rows.length, rows.length < sweepSliceRows ? undefined : rows.at(-1)?.key);
     return updated;
   }
 
@@ -547,6 +681,7 @@ export class State implements StateView {
     this.#flushedEntries = entries;
     this.#entries = [];
     this.#transactionsPending = 0;
+    const atBlockEnd = this.#isAtBlockEnd;
     const meta = {
       formatVersion: 1 as const,
       nextAddress: this.#nextAddress,
@@ -573,6 +708,10 @@ export class State implements StateView {
     this.#flushedEntries = [];
     await transactions.expired();
     this.#flushedTo = position;
+    if (atBlockEnd) {
+      for (const take of this.#blockEndWaiters) take();
+      this.#blockEndWaiters.clear();
+    }
     for (const listener of this.#flushed) listener(position);
     await this.#bulk.complete(swept);
     for (const { update } of swept) {
@@ -584,9 +723,11 @@ export class State implements StateView {
 
 /** A step of going through rows: about a millisecond. */
 const sweepSliceRows = 64;
+/** Rows that were worked out elsewhere are taken over in less. */
+const sweepAsideRows = 128;
 const sweepPauseMs = 2;
 /** Flushed so often while going through rows: a large flush would hold everybody up. */
-const sweepFlushRows = 2_000;
+const sweepFlushRows = 1_000;
 const sweepPageRows = 1_000;
 
 function asRow(write: StoredWrite): Row | undefined {

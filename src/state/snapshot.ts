@@ -10,7 +10,8 @@ import {
 import type { Disk, DiskFile, Io } from '../io/index.ts';
 import { asAddress, asPosition, sha256 } from '../model/index.ts';
 import { openLmdbStore } from './lmdb-store.ts';
-import type { State } from './open-state.ts';
+import type { BlockEndView, State } from './open-state.ts';
+import type { Row } from './state.ts';
 import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
 import { newSalt, TransactionIndex } from './transaction-index.ts';
 
@@ -64,8 +65,36 @@ export async function writeSnapshot(
   channel: string,
 ): Promise<SnapshotHead & SnapshotEnd> {
   const { store, transactions, settled } = await state.snapshotParts();
-  const window = transactions.window();
-  const view = store.snapshot();
+  const view = { window: transactions.window(), store: store.snapshot() };
+  return await writeView(view, settled, disk, path, channel);
+}
+
+/**
+ * {@link writeSnapshot} of the state at the end of a block: its rows are exactly those of a state
+ * root, so that whoever gets it can check it against what nodes have signed.
+ *
+ * @param waitMs - how long to wait for such a moment.
+ * @throws {DaybookError} `TIMEOUT`, `IO_FAILED`, `DISK_FULL`
+ */
+export async function writeBlockEndSnapshot(
+  state: State,
+  disk: Disk,
+  path: string,
+  channel: string,
+  waitMs: number,
+): Promise<SnapshotHead & SnapshotEnd> {
+  const view = await state.viewAtBlockEnd(waitMs);
+  const asTheyAre = (row: Row): Row => row;
+  return await writeView(view, asTheyAre, disk, path, channel);
+}
+
+async function writeView(
+  { store: view, window }: BlockEndView,
+  settled: (row: Row, before: number) => Row,
+  disk: Disk,
+  path: string,
+  channel: string,
+): Promise<SnapshotHead & SnapshotEnd> {
   const partial = `${path}.partial`;
   await disk.remove(partial);
   const file = await disk.open(partial, { create: true });

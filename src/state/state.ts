@@ -60,6 +60,8 @@ export interface StateChange {
   }[];
   /** Config entries only. */
   readonly configVerdict?: VerdictCode;
+  /** A tick: no record before it is in a block that is still open after it. */
+  readonly endsBlock?: boolean;
   /** Log time after this entry. */
   readonly logTimeMs: number;
   /**

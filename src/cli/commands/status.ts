@@ -19,7 +19,27 @@ interface Health {
     readonly reason?: string;
     /** Absent when the node makes no blocks. */
     readonly blocks?: Blocks;
+    /** Absent when nobody looks after the node's state. */
+    readonly guard?: Guard;
+    readonly bulk?: readonly BulkUpdate[];
   }[];
+}
+
+/** See `docs/repair.md`. */
+interface Guard {
+  readonly state: string;
+  readonly reason?: string;
+  readonly evidence?: string;
+  readonly scrubbedRows?: number;
+  readonly scrubPasses?: number;
+  readonly agreedHeight?: number;
+}
+
+/** A bulk update on its way through the rows of a node. */
+interface BulkUpdate {
+  readonly position: number;
+  readonly rowsSeen: number;
+  readonly rowsUpdated: number;
 }
 
 interface Blocks {
@@ -38,6 +58,10 @@ interface GatewayStatus {
   readonly reason?: string;
   /** Where the node's chain stands. */
   readonly blocks?: Blocks;
+  /** What the node does about its state. */
+  readonly guard?: Guard;
+  /** Bulk updates under way, in log order; absent when there are none. */
+  readonly bulk?: readonly BulkUpdate[];
 }
 
 /** The gateway's answer to `contracts`. */
@@ -63,7 +87,7 @@ export function statusCommand(context: CliContext): Command {
           `channel ${channel}, as ${identity} of ${mspId}`,
           '',
           ...table([
-            ['GATEWAY', 'NODE', 'READY', 'NEXT ADDRESS', 'BLOCKS', 'STATE ROOT'],
+            ['GATEWAY', 'NODE', 'READY', 'NEXT ADDRESS', 'BLOCKS', 'STATE ROOT', 'COMPARED'],
             ...gateways.map((one) => [
               one.gateway,
               one.node ?? '–',
@@ -71,8 +95,10 @@ export function statusCommand(context: CliContext): Command {
               one.nextAddress?.toString() ?? '–',
               one.blocks?.height.toString() ?? '–',
               one.blocks?.alarm ?? one.blocks?.stateRoot?.slice(0, 16) ?? '–',
+              comparedText(one.guard),
             ]),
           ]),
+          ...gateways.flatMap(bulkLines),
           ...disagree.map((height) => `NODES DISAGREE about the state after ${height} blocks`),
           '',
           ...contractTable(contracts),
@@ -103,7 +129,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);
   if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
-  const { ready, nextAddress, reason, blocks } = own;
+  const { ready, nextAddress, reason, blocks, guard, bulk } = own;
   return {
     gateway,
     node,
@@ -111,7 +137,24 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
     nextAddress,
     ...(reason === undefined ? {} : { reason }),
     ...(blocks === undefined ? {} : { blocks }),
+    ...(guard === undefined ? {} : { guard }),
+    ...(bulk === undefined ? {} : { bulk }),
   };
+}
+
+/** Up to which block the node agreed with the majority, and how often its rows were gone through. */
+function comparedText(guard: Guard | undefined): string {
+  if (guard === undefined) return '–';
+  const { state, agreedHeight, scrubPasses = 0, evidence } = guard;
+  if (state !== 'serving') return evidence === undefined ? state : `${state}, see ${evidence}`;
+  return `block ${agreedHeight ?? '–'}, rows ${scrubPasses}×`;
+}
+
+function bulkLines({ gateway, bulk = [] }: GatewayStatus): string[] {
+  return bulk.map(
+    ({ position, rowsSeen, rowsUpdated }) =>
+      `bulk update at ${position}: ${gateway} went through ${rowsSeen} rows and changed ${rowsUpdated}`,
+  );
 }
 
 /** Heights at which two nodes have different chains: the same log must give the same blocks. */

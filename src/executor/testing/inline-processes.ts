@@ -6,6 +6,7 @@ import type {
   StateAccess,
 } from '../../contract/index.ts';
 import type { Child, Connection, Io, Processes } from '../../io/index.ts';
+import { asAddress } from '../../model/index.ts';
 import type { MemoryStore, Row, StateReader, StoreSnapshot } from '../../state/index.ts';
 import { serveContracts } from '../contract-process.ts';
 
@@ -117,6 +118,7 @@ function frozenReader(store: MemoryStore): StateReader {
       view
         .page(start, limit === Number.POSITIVE_INFINITY ? 1_000_000 : limit)
         .filter((row) => end === '' || row.key < end),
+    nextAddress: () => view.meta?.nextAddress ?? asAddress(0),
     refresh: () => {
       view = store.snapshot();
     },

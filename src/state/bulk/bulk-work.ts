@@ -9,7 +9,8 @@ import {
   PendingUpdates,
   type RecordedUpdate,
 } from './pending-updates.ts';
-import { hasUpdatedRows, UpdatedRowsFile } from './updated-rows.ts';
+import type { SweptRow } from './sweeper.ts';
+import { hasUpdatedRows, removeUpdatedRows, UpdatedRowsFile } from './updated-rows.ts';
 
 /** One bulk update on its way through the rows. */
 export interface BulkJob {
@@ -38,19 +39,27 @@ export class BulkWork {
   readonly pending = new PendingUpdates();
   readonly #disk: Disk;
   readonly #directory: string;
+  readonly #keepsRows: boolean;
   #jobs: BulkJob[] = [];
 
-  private constructor(disk: Disk, directory: string) {
+  private constructor(disk: Disk, directory: string, keepsRows: boolean) {
     this.#disk = disk;
     this.#directory = directory;
+    this.#keepsRows = keepsRows;
   }
 
   /**
    * @param directory - where the rows go that each update changed, see `updated-rows.ts`.
    * @param saved - what {@link BulkWork.save} gave at the last flush.
+   * @param keepsRows - false: nobody needs the rows of an update once all have taken it.
    */
-  static async open(disk: Disk, directory: string, saved: readonly string[]): Promise<BulkWork> {
-    const work = new BulkWork(disk, directory);
+  static async open(
+    disk: Disk,
+    directory: string,
+    saved: readonly string[],
+    keepsRows: boolean,
+  ): Promise<BulkWork> {
+    const work = new BulkWork(disk, directory, keepsRows);
     await disk.makeDirectory(directory);
     for (const text of saved) {
       const reader = new ByteReader(Buffer.from(text, 'base64'), 'bulk update');
@@ -114,6 +123,28 @@ export class BulkWork {
   }
 
   /**
+   * {@link BulkWork.settle} of a row for which it was worked out elsewhere.
+   *
+   * @param note - told each new value with the update that made it, in order.
+   * @returns the last of them; `undefined`: the row stays.
+   */
+  take(
+    { key, steps }: SweptRow,
+    note: (update: RecordedUpdate, value: Bytestring) => void,
+  ): SweptRow['steps'][number] | undefined {
+    let last: SweptRow['steps'][number] | undefined;
+    for (const step of steps) {
+      const job = this.#jobs.find(({ update }) => update.position === step.position);
+      if (job === undefined) continue;
+      job.file.add(key, step.value);
+      job.updated++;
+      note(job.update.recorded, step.value);
+      last = step;
+    }
+    return last;
+  }
+
+  /**
    * The jobs as they are at this very moment, for the store's meta row, once their files are
    * written.
    */
@@ -137,6 +168,7 @@ export class BulkWork {
   async complete(jobs: readonly BulkJob[]): Promise<void> {
     for (const job of jobs) {
       await job.file.complete();
+      if (!this.#keepsRows) await removeUpdatedRows(this.#disk, this.#directory, job.update);
       this.#jobs = this.#jobs.filter((other) => other !== job);
       this.pending.remove(job.update.position);
     }

@@ -3,12 +3,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { DaybookError } from '../../base/index.ts';
 import { type Io, realIo } from '../../io/index.ts';
 import { type Address, asAddress, positionOf, sha256, stateKey } from '../../model/index.ts';
 import { MemoryStore } from '../memory-store.ts';
 import { bulkDirectory, openState, type State } from '../open-state.ts';
 import type { Row, StateChange, StateWrite } from '../state.ts';
 import { PendingUpdate, type RecordedUpdate } from './pending-updates.ts';
+import {
+  decodeSweepRequest,
+  decodeSweepSlice,
+  encodeSweepRequest,
+  encodeSweepSlice,
+  type Sweeper,
+  sweepRows,
+} from './sweeper.ts';
 import { openUpdatedRows } from './updated-rows.ts';
 
 const real = realIo();
@@ -120,74 +129,79 @@ function changeOf(address: Address, step: Step): StateChange {
 
 test('deferred updates equal eager ones, at every step, through crashes', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 40 }), async (steps) => {
-      const directory = mkdtempSync(join(tmpdir(), 'daybook-bulk-'));
-      const store = new MemoryStore();
-      let life = new Life(store);
-      const open = (): Promise<State> =>
-        openState({
-          io: life.io,
-          store: life.store,
-          directory,
-          flushIntervalMs: 1,
-          flushWritesMax: 5,
-        });
-      const changes: StateChange[] = [];
-      let state = await open();
-      try {
-        const eager = new Eager();
-        for (const one of steps) {
-          if (one.kind === 'crash') {
-            await life.end();
-            life = new Life(store);
-            state = await open();
-            const reopened = state.nextAddress;
-            for (const change of changes.slice(reopened)) state.apply(fresh(change));
-          } else if (one.kind === 'flush') {
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: 40 }),
+      fc.boolean(),
+      async (steps, aside) => {
+        const directory = mkdtempSync(join(tmpdir(), 'daybook-bulk-'));
+        const store = new MemoryStore();
+        let life = new Life(store);
+        const open = (): Promise<State> =>
+          openState({
+            io: life.io,
+            store: life.store,
+            directory,
+            flushIntervalMs: 1,
+            flushWritesMax: 5,
+            ...(aside ? { startSweeper: () => sweeperOf(store) } : {}),
+          });
+        const changes: StateChange[] = [];
+        let state = await open();
+        try {
+          const eager = new Eager();
+          for (const one of steps) {
+            if (one.kind === 'crash') {
+              await life.end();
+              life = new Life(store);
+              state = await open();
+              const reopened = state.nextAddress;
+              for (const change of changes.slice(reopened)) state.apply(fresh(change));
+            } else if (one.kind === 'flush') {
+              await state.flush();
+            } else {
+              const change = changeOf(asAddress(changes.length), one);
+              changes.push(change);
+              state.apply(fresh(change));
+              eager.apply(change);
+            }
+            expect(plain(state.range('', ''))).toEqual(eager.sorted());
+            for (const key of keys) {
+              const whole = stateKey('ns', key);
+              expect(state.version(whole)).toBe(eager.rows.get(whole)?.version);
+            }
+          }
+          for (let tries = 0; state.pendingUpdates.length > 0; tries++) {
+            expect(tries).toBeLessThan(2_000);
             await state.flush();
-          } else {
-            const change = changeOf(asAddress(changes.length), one);
-            changes.push(change);
-            state.apply(fresh(change));
-            eager.apply(change);
+            await new Promise((resolve) => setTimeout(resolve, 1));
           }
-          expect(plain(state.range('', ''))).toEqual(eager.sorted());
-          for (const key of keys) {
-            const whole = stateKey('ns', key);
-            expect(state.version(whole)).toBe(eager.rows.get(whole)?.version);
-          }
-        }
-        for (let tries = 0; state.pendingUpdates.length > 0; tries++) {
-          expect(tries).toBeLessThan(2_000);
           await state.flush();
-          await new Promise((resolve) => setTimeout(resolve, 1));
-        }
-        await state.flush();
-        expect(plain(store.range('', ''))).toEqual(eager.sorted());
-        for (const [position, updated] of eager.updated) {
-          const rows = new Map<string, string | undefined>();
-          const file = await openUpdatedRows(
-            real.disk,
-            bulkDirectory(directory),
-            position as never,
-          );
-          for (const writes of file?.rows() ?? [])
-            for (const { key, value } of writes) rows.set(key, value);
-          await file?.close();
-          expect(rows).toEqual(updated);
-        }
-        // Every version is in the history, those that an update made too.
-        for (const [position, updated] of eager.updated) {
-          for (const [key, value] of updated) {
-            const row = state.history(key, 100).rows.find(({ version }) => version === position);
-            expect(row?.value).toBe(value);
+          expect(plain(store.range('', ''))).toEqual(eager.sorted());
+          for (const [position, updated] of eager.updated) {
+            const rows = new Map<string, string | undefined>();
+            const file = await openUpdatedRows(
+              real.disk,
+              bulkDirectory(directory),
+              position as never,
+            );
+            for (const writes of file?.rows() ?? [])
+              for (const { key, value } of writes) rows.set(key, value);
+            await file?.close();
+            expect(rows).toEqual(updated);
           }
+          // Every version is in the history, those that an update made too.
+          for (const [position, updated] of eager.updated) {
+            for (const [key, value] of updated) {
+              const row = state.history(key, 100).rows.find(({ version }) => version === position);
+              expect(row?.value).toBe(value);
+            }
+          }
+        } finally {
+          await state.close();
+          rmSync(directory, { recursive: true, force: true });
         }
-      } finally {
-        await state.close();
-        rmSync(directory, { recursive: true, force: true });
-      }
-    }),
+      },
+    ),
     { numRuns: 60 },
   );
 });
@@ -239,6 +253,27 @@ class Life {
       },
     });
   }
+}
+
+/** Works rows out as a sweep process does, through its frames, and dies now and then. */
+function sweeperOf(store: MemoryStore): Sweeper {
+  let calls = 0;
+  return {
+    slice: async (asked) => {
+      const { updates, start, end } = decodeSweepRequest(encodeSweepRequest(asked));
+      // Few rows at a time, so that there are many slices.
+      const rows = store.range(start, end, 3);
+      const swept = sweepRows(
+        rows,
+        updates.map((one) => new PendingUpdate(one)),
+      );
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      if (++calls % 5 === 0) throw new DaybookError('PEER_UNREACHABLE', 'gone');
+      const last = rows.length < 3 ? undefined : rows.at(-1)?.key;
+      return decodeSweepSlice(encodeSweepSlice({ rows: swept, seen: rows.length, last }));
+    },
+    close: () => undefined,
+  };
 }
 
 function fresh(change: StateChange): StateChange {

@@ -53,8 +53,9 @@ export class UpdatedRowsFile {
   /** Declares the file complete. */
   async complete(): Promise<void> {
     assert(this.#pending.length === 0, 'all rows are flushed before the file is complete');
-    const file = await this.#open();
-    await file.sync();
+    // Not synced: like the store, it survives the process, and the state is discarded whole after the
+    // machine stopped. A sync of so much at once would hold up the log's.
+    await this.#open();
     await this.close();
     await this.#disk.rename(`${this.#path}.part`, `${this.#path}.rows`);
   }
@@ -81,6 +82,34 @@ export async function hasUpdatedRows(
   position: Position,
 ): Promise<boolean> {
   return (await disk.list(directory)).includes(`${position}.rows`);
+}
+
+/** Removes an update's complete file: nobody needs its rows any more. */
+export async function removeUpdatedRows(
+  disk: Disk,
+  directory: string,
+  { position }: { readonly position: Position },
+): Promise<void> {
+  await disk.remove(`${directory}/${position}.rows`);
+}
+
+/**
+ * Removes the complete files of the updates before a position.
+ *
+ * @param except - positions of those whose rows are still needed.
+ */
+export async function removeUpdatedRowsBefore(
+  disk: Disk,
+  directory: string,
+  before: Position,
+  except: readonly Position[],
+): Promise<void> {
+  for (const name of await disk.list(directory)) {
+    const position = Number(/^(\d+)\.rows$/.exec(name)?.[1] ?? Number.NaN) as Position;
+    if (position < before && !except.includes(position)) {
+      await removeUpdatedRows(disk, directory, { position });
+    }
+  }
 }
 
 /** A complete file of rows, open. */

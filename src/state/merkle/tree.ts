@@ -134,6 +134,27 @@ export class StateTree {
     return completeStateProof(key, this.path(key), view.get(key), pendingRoot);
   }
 
+  /** Number of buckets. */
+  get buckets(): number {
+    return this.#bucketCount;
+  }
+
+  /** What the tree's leaf of this key hash commits to; `undefined`: it has no such row. */
+  contentHash(keyHash: Buffer): Buffer | undefined {
+    this.#flush();
+    const bucket = keyHash.readUInt32BE(0) >>> (32 - this.#bits);
+    const count = this.#counts[bucket] as number;
+    if (count === 0) return undefined;
+    const place = this.#places[bucket] as number;
+    const page = this.#slab.page(place);
+    for (let at = 0; at < count; at++) {
+      const offset = this.#slab.offset(place) + at * leafBytes;
+      if (compareHashes(keyHash, 0, page, offset) !== 0) continue;
+      return Buffer.from(page.subarray(offset + 32, offset + leafBytes));
+    }
+    return undefined;
+  }
+
   /** Numbers of the buckets that changed since the last {@link StateTree.clean}, ascending. */
   dirtyBuckets(): number[] {
     this.#flush();

@@ -1,0 +1,229 @@
+import { DaybookError, isDaybookError } from '../base/index.ts';
+import type { Disk } from '../io/index.ts';
+import { type Address, readEnvelopeHead, sha256 } from '../model/index.ts';
+import { type BucketStore, openBucketStore, type Row, restoreStateTree } from '../state/index.ts';
+import { indexName, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
+import { type BlockProof, decodeBlockProof } from './block-proof.ts';
+import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { type ChainPoint, chainStart } from './builder.ts';
+import {
+  type BlockParts,
+  dataHash,
+  decodeBlock,
+  decodeOrdererMetadata,
+  decodeSignedMetadata,
+  encodeBlock,
+  headerHash,
+  metadataIndex,
+} from './fabric/block.ts';
+import { readConfigJson } from './fabric/config-envelope.ts';
+import { encodePoint, writeSeed } from './generator.ts';
+import { HistoryFiles } from './history-files.ts';
+import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
+
+/** Settings of {@link seedChain}. */
+export interface SeedOptions {
+  readonly disk: Disk;
+  /** The generator's directory; nobody may have it open. Good blocks in it are kept. */
+  readonly directory: string;
+  /** Blocks that cover the snapshot: its state is that after block `height - 1`. At least 1. */
+  readonly height: number;
+  /** The snapshot's first address that is not in it. */
+  readonly address: Address;
+  /** What others have signed about the state after these blocks. */
+  readonly stateRoot: Uint8Array;
+  /** The snapshot's rows. */
+  readonly rows: Iterable<Row>;
+  /** Hashes of another node's blocks, see {@link blockDigest}. */
+  readonly digests: (from: number, count: number) => Promise<readonly Buffer[]>;
+  /** A block of another node. */
+  readonly block: (height: number) => Promise<Buffer>;
+  readonly bucketBits?: number;
+}
+
+const digestsPerCall = 500;
+
+/** What makes a block: all of it but the signatures, which every generator has its own. */
+export function blockDigest(bytes: Uint8Array): Buffer {
+  const block = decodeBlock(bytes);
+  const signed = decodeSignedMetadata(block.metadata[metadataIndex.signatures] as Buffer);
+  const unsigned = block.metadata.with(metadataIndex.signatures, Buffer.from(signed.value));
+  return sha256(encodeBlock({ ...block, metadata: unsigned }));
+}
+
+/**
+ * Makes a chain that goes on from a snapshot: own blocks that are others' too are kept, the rest is
+ * fetched, and the state tree is built from the snapshot's rows. A generator that opens the directory
+ * then goes on at `address`.
+ *
+ * Everything is checked: blocks follow one another by their hashes, their records lead to the history
+ * roots that they name, and the rows to `stateRoot`.
+ *
+ * @throws {DaybookError} `SNAPSHOT_INVALID` when the rows are not those of `stateRoot`;
+ *   `BLOCK_MISMATCH` when the blocks that were fetched do not belong together.
+ */
+export async function seedChain(options: SeedOptions): Promise<ChainPoint> {
+  const { disk, directory, height, address } = options;
+  const blocks = `${directory}/blocks`;
+  await disk.makeDirectory(blocks);
+  const bits = options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits };
+  const tree = restoreStateTree(options.rows, options.stateRoot, bits);
+  const same = await sameBlocks(options, blocks);
+  await cutBlocks(disk, blocks, same);
+  await disk.remove(`${directory}/versions`);
+  const store = await openBlockStore({ disk, directory: blocks });
+  const history = await HistoryFiles.open(disk, directory);
+  let point: ChainPoint;
+  try {
+    for (let at = store.height; at < height; at++) await append(store, await options.block(at));
+    await store.sync();
+    await history.truncate(0);
+    point = await readThrough(store, history, height);
+    await history.sync();
+  } finally {
+    await store.close();
+    await history.close();
+  }
+  await disk.makeDirectory(`${directory}/tree`);
+  const buckets: BucketStore = openBucketStore(`${directory}/tree`);
+  try {
+    await buckets.clear();
+    await buckets.save(tree, encodePoint(point));
+  } finally {
+    await buckets.close();
+  }
+  await writeSeed(disk, directory, { height, address });
+  return point;
+}
+
+/** How many of the own blocks, from the first on, are those of the other node. */
+async function sameBlocks(options: SeedOptions, directory: string): Promise<number> {
+  const { disk, height } = options;
+  let store: BlockStore;
+  try {
+    store = await openBlockStore({ disk, directory });
+  } catch (error) {
+    if (!isDaybookError(error, 'STATE_DAMAGED', 'MALFORMED')) throw error;
+    return 0;
+  }
+  try {
+    const end = Math.min(store.height, height);
+    for (let at = 0; at < end; at += digestsPerCall) {
+      const theirs = await options.digests(at, Math.min(digestsPerCall, end - at));
+      for (const [index, digest] of theirs.entries()) {
+        if (!(await ownDigest(store, at + index)).equals(digest)) return at + index;
+      }
+      if (theirs.length < Math.min(digestsPerCall, end - at)) return at + theirs.length;
+    }
+    return end;
+  } finally {
+    await store.close();
+  }
+}
+
+async function ownDigest(store: BlockStore, height: number): Promise<Buffer> {
+  try {
+    return blockDigest(await store.block(height));
+  } catch (error) {
+    if (!isDaybookError(error, 'MALFORMED')) throw error;
+    return Buffer.alloc(0);
+  }
+}
+
+/** Removes block `height` and all behind it. */
+async function cutBlocks(disk: Disk, directory: string, height: number): Promise<void> {
+  for (const first of segmentHeights(await disk.list(directory))) {
+    const path = `${directory}/${segmentName(first)}`;
+    if (first >= height) {
+      await disk.remove(path);
+      await disk.remove(`${directory}/${indexName(first)}`);
+      continue;
+    }
+    const bytes = (await disk.readFile(path)) ?? Buffer.alloc(0);
+    let kept = 0;
+    let end = 0;
+    for (const frame of segmentFrames(bytes)) {
+      if (first + kept === height) break;
+      kept++;
+      end = frame.offset + frame.bytes.length;
+    }
+    if (end === bytes.length) continue;
+    const file = await disk.open(path);
+    await file.truncate(end);
+    await file.sync();
+    await file.close();
+    await disk.remove(`${directory}/${indexName(first)}`);
+  }
+}
+
+async function append(store: BlockStore, bytes: Buffer): Promise<void> {
+  const block = decodeBlock(bytes);
+  if (block.header.number !== store.height) throw mismatch(store.height, 'has another number');
+  if (!dataHash(block.envelopes).equals(block.header.dataHash)) {
+    throw mismatch(store.height, 'does not have its data hash');
+  }
+  const { positions, txIds } = indexedFields(block);
+  await store.append({ header: block.header, bytes, positions, txIds });
+}
+
+/** Reads all blocks, fills the history tree, and finds where the chain stands after them. */
+async function readThrough(
+  store: BlockStore,
+  history: HistoryFiles,
+  height: number,
+): Promise<ChainPoint> {
+  const frontier = new HistoryFrontier();
+  let hash: Uint8Array = chainStart.hash;
+  let last: { block: BlockParts; proof: BlockProof; lastConfig: number } | undefined;
+  for (let at = 0; at < height; at++) {
+    const block = decodeBlock(await store.block(at));
+    if (!Buffer.from(block.header.previousHash).equals(hash)) {
+      throw mismatch(at, 'does not follow the block before it');
+    }
+    hash = headerHash(block.header);
+    const { value } = decodeSignedMetadata(block.metadata[metadataIndex.signatures] as Buffer);
+    const { lastConfig, consenterMetadata } = decodeOrdererMetadata(value);
+    const proof = decodeBlockProof(consenterMetadata);
+    const hashes: { level: number; hash: Buffer }[] = [];
+    for (const leaf of leavesOf(block, proof)) {
+      frontier.append(leaf, (level, node) => hashes.push({ level, hash: node }));
+    }
+    if (!frontier.root().equals(proof.historyRoot)) {
+      throw mismatch(at, 'does not have its history root');
+    }
+    await history.append(hashes);
+    last = { block, proof, lastConfig };
+  }
+  if (last === undefined) return chainStart;
+  const config = decodeBlock(await store.block(last.lastConfig));
+  const configJson = readConfigJson(readEnvelopeHead(config.envelopes[0] as Buffer).data);
+  if (configJson === undefined) throw mismatch(last.lastConfig, 'is no configuration');
+  const commit = last.block.metadata[metadataIndex.commitHash] as Buffer;
+  return {
+    height,
+    position: last.proof.end,
+    hash,
+    commitHash: commit.length === 0 ? commit : decodeSignedMetadata(commit).value,
+    historySize: frontier.size,
+    historyEdge: [...frontier.edge],
+    lastConfig: last.lastConfig,
+    configJson,
+  };
+}
+
+function leavesOf(block: BlockParts, proof: BlockProof): Buffer[] {
+  const { txIds } = indexedFields(block);
+  const filter = block.metadata[metadataIndex.transactionsFilter] as Buffer;
+  return block.envelopes.map((envelope, at) =>
+    historyLeafHash({
+      position: proof.positions[at] as (typeof proof.positions)[number],
+      verdict: filter[at] as number,
+      txId: txIds[at] as Buffer,
+      envelopeHash: sha256(envelope),
+    }),
+  );
+}
+
+function mismatch(height: number, what: string): DaybookError {
+  return new DaybookError('BLOCK_MISMATCH', `block ${height} ${what}`, { details: { height } });
+}
