@@ -1,9 +1,9 @@
 import { isDaybookError } from '../src/base/index.ts';
 import type { LogEntry, SharedLog, Token } from '../src/log/index.ts';
-import type { Address } from '../src/model/index.ts';
+import { type Address, positionOf } from '../src/model/index.ts';
 import { type Replica, replayedBefore } from '../src/replica/index.ts';
 import type { Feed, FollowerIntroduction } from '../src/replication/index.ts';
-import type { Sequencer } from '../src/sequencer/index.ts';
+import { decodeRecordSummary, type Sequencer } from '../src/sequencer/index.ts';
 import type { RecordedUpdate, State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import type { Faults } from './nemesis.ts';
@@ -85,6 +85,44 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'equality-check-on-filled-holes',
+    seedsMax: 20,
+    needs: ['network', 'crashes'],
+    sequencer: (sequencer, cluster) => {
+      const granted = grantedVersions.get(cluster) ?? { epoch: 0, versions: new Map() };
+      grantedVersions.set(cluster, granted);
+      return {
+        request: async (group) => {
+          const grant = await sequencer.request(group);
+          const { token } = grant;
+          if (token === undefined) return grant;
+          if (token.epoch > granted.epoch) {
+            granted.epoch = token.epoch;
+            granted.versions.clear();
+          }
+          const records = group.records.map(decodeRecordSummary);
+          // The version read must be the one granted last, though that may have become a hole.
+          const other = records.map(
+            ({ reads }) =>
+              reads.find(({ stateKey, version }) => {
+                const last = granted.versions.get(stateKey);
+                return typeof version === 'number' && last !== undefined && last !== version;
+              })?.stateKey,
+          );
+          if (other.some((key) => key !== undefined)) {
+            return { token: undefined, conflicts: records.map((_, at) => other[at] ?? '') };
+          }
+          records.forEach(({ writes }, at) => {
+            if (grant.conflicts[at] !== undefined) return;
+            const version = positionOf(token.address, at);
+            for (const key of writes) granted.versions.set(key, version);
+          });
+          return grant;
+        },
+      };
+    },
+  },
+  {
+    name: 'take-a-refused-write-for-done',
     seedsMax: 20,
     needs: ['network', 'pauses', 'sequencers'],
     log: (log) => ({
@@ -248,6 +286,12 @@ function plain(log: SharedLog): SharedLog {
     close: () => log.close(),
   };
 }
+
+/** What sequencers of a cluster granted last, by key. */
+const grantedVersions = new WeakMap<
+  Cluster,
+  { epoch: number; readonly versions: Map<string, number> }
+>();
 
 /** Outlives the log's process, as a file would. */
 const shownInstead = new WeakMap<Cluster, Map<number, LogEntry>>();

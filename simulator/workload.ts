@@ -20,6 +20,7 @@ export interface Workload {
 const unitsPerAccount = 100;
 const setupDeadlineMs = 30_000;
 const callDeadlineMs = 12_000;
+const probedAccounts = 12;
 
 /** Draws a workload. */
 export function drawWorkload(chance: Chance, kind: Workload['kind']): Workload {
@@ -80,13 +81,19 @@ export async function probe(cluster: Cluster, boundMs: number): Promise<void> {
   const [client] = cluster.clients;
   if (client === undefined) return;
   for (let node = 0; node < cluster.nodes.length; node++) {
-    const calls = [money('count', `p${node}`)];
+    // No account may have become unusable.
+    const accounts = Array.from({ length: probedAccounts }, (_, at) => account(at));
+    const calls = [
+      money('count', `p${node}`),
+      ...accounts.map((name) => money('move', name, name, '0')),
+    ];
     const answers = await client.submit(calls, { node, deadlineMs: boundMs });
-    if (answers.some(({ outcome }) => outcome?.status !== 'committed')) {
-      const said = JSON.stringify(answers.map(({ outcome }) => outcome ?? 'no answer'));
+    const failed = answers.filter(({ outcome }) => outcome?.status !== 'committed');
+    if (failed.length > 0) {
+      const said = JSON.stringify(failed[0]?.outcome ?? 'no answer');
       throw new SimulationFailure(
         'liveness',
-        `node${node} commits nothing after all healed: ${said}`,
+        `node${node} does not commit ${failed.length} of ${answers.length} calls after all healed: ${said}`,
       );
     }
   }
