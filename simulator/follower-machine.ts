@@ -76,7 +76,7 @@ function sourceOf({ config }: Cluster, io: Io, replica: Replica) {
     nextAddress: () => replica.nextAddress,
     waitFor: async (position: number, ms: number) => {
       try {
-        await replica.waitFor(asPosition(position), io.clock.monotonicMs() + ms);
+        await replica.waitFor(asPosition(position + 1), io.clock.monotonicMs() + ms);
         return true;
       } catch {
         return false;
