@@ -28,6 +28,7 @@ export interface FinalCounts {
 /** Entries of so many records are made into blocks; making them costs more than committing them. */
 const blockRecordsMax = 2_000;
 const blocksDirectory = '/blocks';
+const rowsDirectory = '/rows-for-blocks';
 const bulkPollUs = 50_000;
 
 /**
@@ -219,6 +220,11 @@ async function generate(
 ): Promise<{ readonly point: ChainPoint; readonly stateRoot: Uint8Array }> {
   const { world, network } = cluster;
   node.disk.wipe(blocksDirectory);
+  // Of its own: a generator removes what it does not need any more, and others come after it.
+  const copyRows = (): void => {
+    if (node.state !== undefined) node.disk.copy(node.state.bulkDirectory, rowsDirectory);
+  };
+  copyRows();
   const buckets = new MemoryBucketStore();
   for (let left = crashes; ; left--) {
     const process = world.spawn(node.name, `${node.name}.blocks`);
@@ -230,7 +236,7 @@ async function generate(
       bucketBits: 4,
       checkpointBlocks: 7,
     });
-    if (node.state !== undefined) generator.useBulkDirectory(node.state.bulkDirectory);
+    generator.useBulkDirectory(rowsDirectory);
     const rest = entries.filter(({ address }) => address >= generator.nextAddress);
     if (left > 0) {
       await generator.push(rest.slice(0, world.chance.below(rest.length + 1)));
@@ -240,6 +246,7 @@ async function generate(
     await generator.push(rest);
     while (generator.waitingFor !== undefined) {
       await world.sleep(undefined, bulkPollUs);
+      copyRows();
       await generator.push([]);
     }
     const { point } = generator;

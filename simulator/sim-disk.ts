@@ -97,6 +97,16 @@ export class SimDisk {
     return path;
   }
 
+  /** Copies the files of a directory, at once. */
+  copy(from: string, to: string): void {
+    for (const [path, inode] of [...this.#inodes]) {
+      if (!path.startsWith(`${from}/`)) continue;
+      const content = Buffer.from(inode.content);
+      const durable = Buffer.from(inode.durable);
+      this.#inodes.set(to + path.slice(from.length), { ...inode, content, durable, dirty: [] });
+    }
+  }
+
   /** Removes a directory at once. */
   wipe(directory: string): void {
     for (const path of [...this.#inodes.keys()]) {
