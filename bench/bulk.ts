@@ -95,6 +95,9 @@ async function measureHeavy(
   settings: BulkBenchOptions,
   progress: (text: string) => void,
 ): Promise<Heavy> {
+  progress('a first bulk update, to warm up');
+  await raise(client, 'account');
+  while (!(await isDone(gateway))) await sleep(50);
   progress('lone transactions');
   const lone: number[] = [];
   for (let call = 0; call < settings.loneCalls; call++) {
@@ -256,8 +259,8 @@ async function move(client: Client, accounts: number): Promise<void> {
   await client.submit('bench', 'move', [`account${from}`, `account${to}`, '1']);
 }
 
-async function raise(client: Client): Promise<void> {
-  await client.submit('bench', 'raise', ['company', '10']);
+async function raise(client: Client, prefix = 'company'): Promise<void> {
+  await client.submit('bench', 'raise', [prefix, '10']);
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

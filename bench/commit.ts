@@ -18,7 +18,7 @@ export interface CommitBenchOptions {
 export const commitBenchDefaults: CommitBenchOptions = {
   keys: 1_000_000,
   seconds: 15,
-  inFlight: 4_000,
+  inFlight: 6_000,
   executors: 1,
   hotClients: 64,
   hotKeys: 10,

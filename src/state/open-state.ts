@@ -725,7 +725,8 @@ export class State implements StateView {
 const sweepSliceRows = 64;
 /** Rows that were worked out elsewhere are taken over in less. */
 const sweepAsideRows = 128;
-const sweepPauseMs = 2;
+/** The larger part of the time between two steps: commits have the cores to themselves meanwhile. */
+const sweepPauseMs = 6;
 /** Flushed so often while going through rows: a large flush would hold everybody up. */
 const sweepFlushRows = 1_000;
 const sweepPageRows = 1_000;

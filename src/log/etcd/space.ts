@@ -12,14 +12,18 @@ const pollMs = 1000;
 
 /**
  * Slows writers down before etcd's quota stops everything, trimming included. Asks for the sizes
- * at most once a second and only while there are writes.
+ * at most once a second and only while there are writes; counts what is written in between, so that a
+ * fast writer does not run past the mark.
  */
 export class SpaceWatch {
   readonly #io: EtcdIo;
   readonly #client: UnitClient;
   readonly #highBytes: number;
   #askedMs = Number.NEGATIVE_INFINITY;
-  #full = false;
+  #usedBytes = 0;
+  /** Written here in all, and how much of it etcd's answer contained for sure. */
+  #writtenBytes = 0;
+  #countedBytes = 0;
 
   constructor(io: EtcdIo, client: UnitClient, highBytes: number) {
     this.#io = io;
@@ -29,23 +33,31 @@ export class SpaceWatch {
 
   /** Writers are being refused. */
   get isFull(): boolean {
-    return this.#full;
+    return this.#usedBytes + this.#writtenBytes - this.#countedBytes >= this.#highBytes;
   }
 
-  /** @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes` */
-  check(): void {
+  /**
+   * Asks for room for a write.
+   *
+   * @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes`
+   */
+  check(bytes: number): void {
     const nowMs = this.#io.clock.monotonicMs();
     if (nowMs - this.#askedMs >= pollMs) {
       this.#askedMs = nowMs;
       void this.refresh();
     }
-    if (this.#full) throw spaceExhausted();
+    if (this.isFull) throw spaceExhausted();
+    this.#writtenBytes += bytes;
   }
 
   /** Asks now; an unreachable unit leaves things as they are. */
   async refresh(): Promise<void> {
+    const writtenBytes = this.#writtenBytes;
     const use = await spaceUse(this.#client).catch(() => undefined);
-    if (use !== undefined) this.#full = use.usedBytes >= this.#highBytes;
+    if (use === undefined) return;
+    this.#usedBytes = use.usedBytes;
+    this.#countedBytes = Math.max(this.#countedBytes, writtenBytes);
   }
 }
 
