@@ -65,9 +65,11 @@ describe('overlay', () => {
           const overlay = new Overlay(base);
           const log: { key: string; value: string | undefined; version: number }[] = [];
           let sealed = 0;
+          let settled = 0;
           const settle = (count: number): void => {
-            for (const write of log.slice(0, count))
+            for (const write of log.slice(settled, count))
               base.put(write.key, write.value, write.version);
+            settled = Math.max(settled, count);
           };
           for (const { kind, ...rest } of actions) {
             if (kind === 'set') {

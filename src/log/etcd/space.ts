@@ -8,22 +8,18 @@ export interface SpaceUse {
   readonly usedBytes: number;
 }
 
-const pollMs = 1000;
+const pollMs = 250;
 
 /**
  * Slows writers down before etcd's quota stops everything, trimming included. Asks for the sizes
- * at most once a second and only while there are writes; counts what is written in between, so that a
- * fast writer does not run past the mark.
+ * at most four times a second and only while there are writes.
  */
 export class SpaceWatch {
   readonly #io: EtcdIo;
   readonly #client: UnitClient;
   readonly #highBytes: number;
   #askedMs = Number.NEGATIVE_INFINITY;
-  #usedBytes = 0;
-  /** Written here in all, and how much of it etcd's answer contained for sure. */
-  #writtenBytes = 0;
-  #countedBytes = 0;
+  #full = false;
 
   constructor(io: EtcdIo, client: UnitClient, highBytes: number) {
     this.#io = io;
@@ -33,31 +29,23 @@ export class SpaceWatch {
 
   /** Writers are being refused. */
   get isFull(): boolean {
-    return this.#usedBytes + this.#writtenBytes - this.#countedBytes >= this.#highBytes;
+    return this.#full;
   }
 
-  /**
-   * Asks for room for a write.
-   *
-   * @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes`
-   */
-  check(bytes: number): void {
+  /** @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes` */
+  check(): void {
     const nowMs = this.#io.clock.monotonicMs();
     if (nowMs - this.#askedMs >= pollMs) {
       this.#askedMs = nowMs;
       void this.refresh();
     }
-    if (this.isFull) throw spaceExhausted();
-    this.#writtenBytes += bytes;
+    if (this.#full) throw spaceExhausted();
   }
 
   /** Asks now; an unreachable unit leaves things as they are. */
   async refresh(): Promise<void> {
-    const writtenBytes = this.#writtenBytes;
     const use = await spaceUse(this.#client).catch(() => undefined);
-    if (use === undefined) return;
-    this.#usedBytes = use.usedBytes;
-    this.#countedBytes = Math.max(this.#countedBytes, writtenBytes);
+    if (use !== undefined) this.#full = use.usedBytes >= this.#highBytes;
   }
 }
 

@@ -66,7 +66,7 @@ export class Unit {
    * @throws {DaybookError} `TIMEOUT`, `OVERLOADED`, `CLOSED`
    */
   async put(address: Address, value: Buffer, fence: KnownFence): Promise<PutOutcome> {
-    this.space.check(value.length);
+    this.space.check();
     const key = this.#keys.entry(address);
     const request: TxnRequest = {
       compare: [absent(key), this.#fenceIs(fence)],
@@ -81,7 +81,7 @@ export class Unit {
 
   /** Puts a part of a split entry; false when the fence has changed. */
   async putPart(key: Buffer, value: Buffer, fence: KnownFence): Promise<boolean> {
-    this.space.check(value.length);
+    this.space.check();
     const answer = await this.client.call('txn', {
       compare: [this.#fenceIs(fence)],
       success: [{ request_put: { key, value } }],
