@@ -85,8 +85,6 @@ export class Engine {
   /** Owner of each execution in flight, when locks are in use. */
   readonly #ownerOfExecution = new Map<number, Owner>();
   readonly #owners = new Map<Owner, OwnerState>();
-  /** Requests that wait, with what wakes their call. */
-  readonly #waiting = new Map<LockRequest, Waiter>();
   readonly #ready: Task[] = [];
   readonly #installed = new Map<string, ContractDefinition>();
   readonly #record = new ByteWriter(4096);
@@ -104,8 +102,6 @@ export class Engine {
    * and then its position would stand for other values than a reader saw.
    */
   #barrier: number | undefined;
-  /** Set while a call runs; tells the loop that the call waits now. */
-  #onSuspend: (() => void) | undefined;
 
   constructor(options: EngineOptions) {
     this.#options = options;
@@ -134,8 +130,7 @@ export class Engine {
   /** Calls of one frame; those of one batch stand together. */
   execute(calls: readonly RunnerCall[]): void {
     if (this.#options.exclusiveControl === 'batch') this.#enqueueBatches(calls);
-    else
-      for (const call of calls) this.#ready.push({ kind: 'call', call, owner: this.#newOwner(1) });
+    else for (const call of calls) this.#ready.push(this.#taskOf(call, this.#newOwner(1)));
     if (!this.#running) void this.#loop();
   }
 
@@ -195,7 +190,7 @@ export class Engine {
     while (this.#barrier === undefined) {
       const task = this.#ready.shift();
       if (task === undefined) break;
-      if (task.kind === 'resume') await this.#resume(task);
+      if (task.kind === 'wake') await this.#wake(task);
       else await this.#start(task);
       const now = this.#options.monotonicMs();
       if (now - started < turnMsMax && this.#options.results.length < turnResultBytesMax) continue;
@@ -210,16 +205,25 @@ export class Engine {
   /** Resolves when the call has ended or waits. */
   #start(task: CallTask): Promise<void> {
     if (!this.#locking) return this.#run(task);
+    this.#ownerState(task.owner).current = task;
     return new Promise((resolve) => {
-      this.#onSuspend = resolve;
-      void this.#run(task).then(() => this.#onSuspend?.());
+      task.pause = resolve;
+      void this.#run(task).then(() => task.pause?.());
     });
   }
 
-  #resume(task: ResumeTask): Promise<void> {
+  /** Goes on with a call that waited; resolves when it has ended or waits again. */
+  #wake({ task, requests, error }: WakeTask): Promise<void> {
     return new Promise((resolve) => {
-      this.#onSuspend = resolve;
-      task.wake();
+      task.pause = resolve;
+      for (const request of requests) {
+        const wait = task.waits.get(request);
+        task.waits.delete(request);
+        if (error === undefined) wait?.granted();
+        else wait?.denied(error);
+      }
+      // Whoever waits for several locks need not notice that one of them is there.
+      if (task.waits.size > 0) this.#options.soon(resolve);
     });
   }
 
@@ -232,7 +236,12 @@ export class Engine {
     let outcome: CallOutcome | undefined;
     try {
       const transaction = decodeTransaction(call.transactionBytes);
-      outcome = await this.#invoke(call, transaction, context);
+      try {
+        outcome = await this.#invoke(call, transaction, context);
+      } finally {
+        // Reads that the contract did not wait for belong to it all the same.
+        while (task.waits.size > 0) await firstOf(task.waits);
+      }
       if (outcome.ok && call.kind === 'submit') {
         await this.#finish(task, transaction, context, outcome, snapshot);
       } else if (outcome.ok && call.kind === 'prepare') {
@@ -316,7 +325,7 @@ export class Engine {
       }
     }
     const written = context.writes();
-    if (this.#locking) {
+    if (this.#locking && context.aborted === undefined) {
       const keys = written.map(({ key }) => key);
       for (const key of keys.sort()) {
         const wait = this.#lock(task, { key }, 'exclusive');
@@ -428,18 +437,27 @@ export class Engine {
 
   /** Runs a call again from the beginning; in mode `batch` after an abort, its whole batch. */
   #again(task: CallTask): void {
-    const owner = this.#locking ? this.#ownerState(task.owner) : undefined;
-    if (owner?.restart === true) {
-      owner.restart = false;
-      owner.next = 0;
-      owner.unfinished = owner.tasks.length;
-      this.#nextOfBatch(owner);
-    } else {
+    if (!this.#locking) {
       this.#ready.push(task);
+      return;
     }
+    const owner = this.#ownerState(task.owner);
+    let next = task;
+    if (owner.restart) {
+      owner.restart = false;
+      owner.next = 1;
+      owner.unfinished = owner.tasks.length;
+      next = owner.tasks[0] as CallTask;
+    }
+    if (owner.yieldsTo === undefined) this.#ready.push(next);
+    else owner.parked = next;
   }
 
   /* Owners and locks */
+
+  #taskOf(call: RunnerCall, owner: Owner): CallTask {
+    return { kind: 'call', call, owner, waits: this.#locking ? new Map() : noWaits };
+  }
 
   #newOwner(calls: number): Owner {
     const owner = this.#nextOwner++;
@@ -452,6 +470,10 @@ export class Engine {
         restart: false,
         held: [],
         executions: [],
+        current: undefined,
+        losers: [],
+        yieldsTo: undefined,
+        parked: undefined,
       });
     }
     return owner;
@@ -464,7 +486,7 @@ export class Engine {
       while (to < calls.length && calls[to]?.batch === batch) to++;
       const owner = this.#newOwner(to - from);
       const state = this.#ownerState(owner);
-      for (const call of calls.slice(from, to)) state.tasks.push({ kind: 'call', call, owner });
+      for (const call of calls.slice(from, to)) state.tasks.push(this.#taskOf(call, owner));
       this.#nextOfBatch(state);
       from = to;
     }
@@ -494,47 +516,53 @@ export class Engine {
   #releaseIfDone(owner: Owner): void {
     const state = this.#ownerState(owner);
     if (state.unfinished > 0 || state.inFlight > 0) return;
-    this.#owners.delete(owner);
     this.#release(owner);
+    this.#owners.delete(owner);
   }
 
   #release(owner: Owner): void {
     for (const request of this.#locks.release(owner)) {
-      const waiter = this.#waiting.get(request);
-      this.#waiting.delete(request);
-      if (waiter !== undefined) this.#ready.push({ kind: 'resume', wake: waiter.granted });
+      const task = this.#ownerState(request.owner).current;
+      assert(task?.waits.has(request) === true, 'a request waits for its call');
+      this.#ready.push({ kind: 'wake', task, requests: [request], error: undefined });
+    }
+    for (const loser of this.#ownerState(owner).losers.splice(0)) {
+      const state = this.#ownerState(loser);
+      state.yieldsTo = undefined;
+      if (state.parked !== undefined) this.#ready.push(state.parked);
+      state.parked = undefined;
     }
   }
 
   #lock(task: CallTask, target: LockTarget, mode: LockMode): Promise<void> | undefined {
     const request = this.#locks.request(task.owner, target, mode);
     if (request.granted) return undefined;
-    const promise = new Promise<void>((granted, denied) => {
-      this.#waiting.set(request, { task, granted, denied });
-    });
+    const { wait, promise } = newWait();
+    task.waits.set(request, wait);
     for (;;) {
-      const victim = this.#locks.deadlock(task.owner);
-      if (victim === undefined) break;
-      this.#abort(victim);
+      const circle = this.#locks.deadlock(task.owner);
+      if (circle === undefined) break;
+      this.#abort(circle.youngest, circle.oldest);
     }
     if (task.context !== undefined) task.context.waited = true;
-    const suspended = this.#onSuspend;
-    this.#onSuspend = undefined;
-    suspended?.();
+    task.pause?.();
     return promise;
   }
 
-  /** Ends the waiting call of a deadlock's victim; it runs again once it has unwound. */
-  #abort(victim: Owner): void {
+  /**
+   * Ends the waiting call of a deadlock's victim. It runs again once it has unwound and `winner`
+   * has let go of its locks.
+   */
+  #abort(victim: Owner, winner: Owner): void {
     const error = new DaybookError('TRANSACTION_CONFLICT', 'chosen to resolve a deadlock');
-    for (const [request, waiter] of this.#waiting) {
-      if (request.owner !== victim) continue;
-      this.#waiting.delete(request);
-      const { context } = waiter.task;
-      if (context !== undefined) context.aborted = error;
-      this.#ready.push({ kind: 'resume', wake: () => waiter.denied(error) });
-    }
     const state = this.#ownerState(victim);
+    const task = state.current;
+    assert(task?.context !== undefined, 'who waits was started');
+    task.context.aborted = error;
+    const requests = [...task.waits.keys()].filter(({ granted }) => !granted);
+    this.#ready.push({ kind: 'wake', task, requests, error });
+    state.yieldsTo = winner;
+    this.#ownerState(winner).losers.push(victim);
     if (this.#options.exclusiveControl === 'batch') {
       state.restart = true;
       state.held.length = 0;
@@ -566,6 +594,7 @@ export class Engine {
   }
 }
 
+const noWaits: CallTask['waits'] = new Map();
 const lifecyclePrefix = stateKey(lifecycleNamespace, '');
 
 interface CallTask {
@@ -574,19 +603,43 @@ interface CallTask {
   readonly owner: Owner;
   /** Of the present attempt. */
   context?: CallContext;
+  /** Tells the loop that the call has ended or waits; it may be told more than once. */
+  pause?: () => void;
+  /** The locks that it has not been told of, granted or not. */
+  readonly waits: Map<LockRequest, Wait>;
 }
 
-interface ResumeTask {
-  readonly kind: 'resume';
-  readonly wake: () => void;
-}
-
-type Task = CallTask | ResumeTask;
-
-interface Waiter {
+/** A call goes on: the requests were granted, or it is ended by an error. */
+interface WakeTask {
+  readonly kind: 'wake';
   readonly task: CallTask;
+  readonly requests: readonly LockRequest[];
+  readonly error: DaybookError | undefined;
+}
+
+type Task = CallTask | WakeTask;
+
+interface Wait {
   readonly granted: () => void;
   readonly denied: (error: DaybookError) => void;
+  /** Resolves after either. */
+  readonly over: Promise<void>;
+}
+
+function newWait(): { readonly wait: Wait; readonly promise: Promise<void> } {
+  let granted: Wait['granted'] = () => undefined;
+  let denied: Wait['denied'] = granted;
+  const promise = new Promise<void>((resolve, reject) => {
+    granted = resolve;
+    denied = reject;
+  });
+  const over = promise.catch(() => undefined);
+  return { wait: { granted, denied, over }, promise };
+}
+
+function firstOf(waits: CallTask['waits']): Promise<void> | undefined {
+  for (const { over } of waits.values()) return over;
+  return undefined;
 }
 
 /** A call, or a batch of calls, that holds locks. */
@@ -603,6 +656,13 @@ interface OwnerState {
   /** Mode `batch`: results that leave when the last call has ended. */
   readonly held: (() => void)[];
   readonly executions: number[];
+  /** The call that runs or ran last. */
+  current: CallTask | undefined;
+  /** Victims of deadlocks that wait until this one lets go of its locks. */
+  readonly losers: Owner[];
+  /** As a victim: whom it waits for, and the call to run then, once the last attempt is unwound. */
+  yieldsTo: Owner | undefined;
+  parked: CallTask | undefined;
 }
 
 async function addIndexEntries(context: CallContext): Promise<void> {

@@ -38,7 +38,7 @@ it('finds the circle of two upgrades, and names the younger', () => {
   const first = table.request(1, key('k'), 'exclusive');
   expect(table.deadlock(1)).toBeUndefined();
   table.request(2, key('k'), 'exclusive');
-  expect(table.deadlock(2)).toBe(2);
+  expect(table.deadlock(2)).toEqual({ youngest: 2, oldest: 1 });
   expect(table.release(2)).toEqual([first]);
 });
 
@@ -128,7 +128,7 @@ it('never grants conflicting locks, forgets nobody, and breaks every circle', ()
           requests.push(request);
           if (!request.granted) waits++;
           for (;;) {
-            const victim = table.deadlock(step.owner);
+            const victim = table.deadlock(step.owner)?.youngest;
             if (victim === undefined) break;
             deadlocks++;
             expect(requests.some((one) => one.owner === victim && !one.granted)).toBe(true);

@@ -69,10 +69,12 @@ export class LockTable {
   }
 
   /**
-   * The youngest owner of a circle in which everybody waits for the next and `owner` is part of;
-   * `undefined` when there is none. The victim must be released.
+   * A circle in which everybody waits for the next and `owner` is part of; `undefined` when there
+   * is none. The youngest must be released, and must not come back before the oldest was released:
+   * else it may take what the others wait for again, and so for ever. Since everybody waits for
+   * somebody older then, all come to their end.
    */
-  deadlock(owner: Owner): Owner | undefined {
+  deadlock(owner: Owner): { readonly youngest: Owner; readonly oldest: Owner } | undefined {
     const visited = new Set<Owner>();
     const path: Owner[] = [];
     const walk = (at: Owner): boolean => {
@@ -90,7 +92,8 @@ export class LockTable {
     };
     const locks = this.#owners.get(owner);
     if (locks === undefined || locks.waiting.size === 0) return undefined;
-    return walk(owner) ? Math.max(...path) : undefined;
+    if (!walk(owner)) return undefined;
+    return { youngest: Math.max(...path), oldest: Math.min(...path) };
   }
 
   /** Frees all locks and requests of an owner. @returns the requests granted by that. */
