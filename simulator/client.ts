@@ -1,5 +1,5 @@
 import { ByteWriter, toDaybookError } from '../src/base/index.ts';
-import { type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
+import { type Io, pause, type RpcPeer, rpcPeer } from '../src/io/index.ts';
 import { OutcomeReader, signBatch, type WireOutcome } from '../src/model/index.ts';
 import type { Cluster } from './cluster.ts';
 import { submitMethod } from './executor-machine.ts';
@@ -93,7 +93,7 @@ export class SimClient {
       for (const call of histories) if (call.outcome === undefined) call.attempts++;
       const retry = await this.#attempt(node, bytes, leftMs, histories);
       if (!retry) break;
-      await new Promise<void>((resolve) => this.#io.timers.after(retryMs, resolve));
+      await pause(this.#io, retryMs);
       node = (node + 1) % this.#cluster.nodes.length;
     }
     this.outstanding--;

@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../src/base/index.ts';
-import { type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
+import { type Io, pause, type RpcPeer, rpcPeer } from '../src/io/index.ts';
 import {
   allMarks,
   askingMarks,
@@ -169,7 +169,7 @@ class RegistryMachine {
   async #pullAlways(io: Io): Promise<void> {
     const { chance } = this.#world;
     for (;;) {
-      await sleep(io, chance.between(5, 80));
+      await pause(io, chance.between(5, 80));
       const other = chance.pick(this.#others);
       try {
         await this.#pullFrom(io, other);
@@ -207,7 +207,7 @@ class RegistryMachine {
   async #publishAlways(io: Io): Promise<void> {
     const { chance } = this.#world;
     while (this.#publishes) {
-      await sleep(io, chance.between(1, 60));
+      await pause(io, chance.between(1, 60));
       if (!this.#publishes) return;
       try {
         this.#publish(chance);
@@ -325,8 +325,4 @@ function checkRegistry(node: TestNode): number {
     if (origin === node.id && usn < published.change.usn) wrong(`shows an old change of ${key}`);
   }
   return committed;
-}
-
-function sleep(io: Io, ms: number): Promise<void> {
-  return new Promise((resolve) => io.timers.after(ms, resolve));
 }

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
-import { type Child, realIo } from '../../src/io/index.ts';
+import { type Child, pause, realIo } from '../../src/io/index.ts';
 import { startNetwork } from '../../src/node/index.ts';
 import {
   httpFeed,
@@ -97,9 +97,7 @@ export async function runCatalog(
       const known = status.followers.length === 3;
       if (outbox.rowCount === 0 && known && status.followers.every((f) => f.inStep)) return;
       if (io.clock.monotonicMs() > deadlineMs) throw new Error('the systems do not come together');
-      await new Promise<void>((resolve) => {
-        io.timers.after(100, resolve, { keepAlive: true });
-      });
+      await pause(io, 100, { keepAlive: true });
     }
   };
   try {

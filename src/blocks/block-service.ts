@@ -1,5 +1,5 @@
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import { type BlockVersion, type Position, positionOf, type TxId } from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
 import { type Row, type State, stateProofToJson } from '../state/index.ts';
@@ -297,16 +297,7 @@ export class BlockService {
   }
 
   #pause(delayMs: number): Promise<void> {
-    const { signal } = this.#stop;
-    return new Promise((resolve) => {
-      const end = (): void => {
-        timer.cancel();
-        signal.removeEventListener('abort', end);
-        resolve();
-      };
-      const timer = this.#options.io.timers.after(delayMs, end);
-      signal.addEventListener('abort', end);
-    });
+    return pause(this.#options.io, delayMs, { signal: this.#stop.signal });
   }
 }
 

@@ -1,5 +1,5 @@
 import { DaybookError, type ErrorJson, isDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import { type Signer, type SigningMode, signBatch, type WireOutcome } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { PendingCall } from './call.ts';
@@ -74,7 +74,7 @@ export class Delivery {
     while (this.#dropOverdue()) {
       const { clock } = this.#context.io;
       const { gateway, delayMs } = this.#context.balancer.pick(clock.monotonicMs());
-      if (delayMs > 0) await this.#sleep(delayMs);
+      if (delayMs > 0) await this.#pause(delayMs);
       if (!this.#dropOverdue()) return;
       if (this.#settledAtMs === undefined) await this.#attempt(gateway);
       else await this.#lookInto(gateway, this.#settledAtMs);
@@ -86,7 +86,7 @@ export class Delivery {
     const { io, transport, balancer } = this.#context;
     const waitMs = settledAtMs - io.clock.monotonicMs();
     if (waitMs > 0) {
-      await this.#sleep(waitMs);
+      await this.#pause(waitMs);
       return;
     }
     let failed = false;
@@ -277,17 +277,9 @@ export class Delivery {
     return bytes;
   }
 
-  #sleep(delayMs: number): Promise<void> {
+  #pause(delayMs: number): Promise<void> {
     const { io, closing } = this.#context;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        timer.cancel();
-        closing.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = io.timers.after(delayMs, done, { keepAlive: true });
-      closing.addEventListener('abort', done);
-    });
+    return pause(io, delayMs, { signal: closing, keepAlive: true });
   }
 }
 

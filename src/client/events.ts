@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import { asPosition, isErrorJson, type Position, type TxId } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { Transport } from './transport.ts';
@@ -49,7 +49,7 @@ export async function* followEvents(
   let next = options.from;
   while (!signal.aborted) {
     const { gateway, delayMs } = balancer.pick(io.clock.monotonicMs());
-    if (delayMs > 0) await sleep(io, delayMs, signal);
+    if (delayMs > 0) await pause(io, delayMs, { signal, keepAlive: true });
     if (signal.aborted) return;
     balancer.started(gateway, 0);
     let failed = false;
@@ -110,16 +110,4 @@ interface EventLine {
   readonly event: string;
   readonly payload: string | { readonly base64: string };
   readonly timestampMs: number;
-}
-
-function sleep(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      timer.cancel();
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = io.timers.after(delayMs, done, { keepAlive: true });
-    signal.addEventListener('abort', done);
-  });
 }

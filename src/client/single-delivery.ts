@@ -1,4 +1,5 @@
 import { bytestringOf, DaybookError, toDaybookError } from '../base/index.ts';
+import { pause } from '../io/index.ts';
 import {
   asPosition,
   batchMediaType,
@@ -76,9 +77,9 @@ export class SingleDelivery {
   }
 
   async #try(): Promise<Step> {
-    const { io, balancer } = this.#context;
+    const { io, balancer, closing } = this.#context;
     const { gateway, delayMs } = balancer.pick(io.clock.monotonicMs());
-    if (delayMs > 0) await this.#sleep(delayMs);
+    if (delayMs > 0) await pause(io, delayMs, { signal: closing, keepAlive: true });
     let failed = false;
     balancer.started(gateway, 1);
     try {
@@ -221,22 +222,11 @@ export class SingleDelivery {
   }
 
   async #pause(): Promise<void> {
-    const delayMs = this.#pauseMs * (0.5 + this.#context.io.random.number());
-    this.#pauseMs = Math.min(this.#pauseMs * 2, pauseMsMax);
-    await this.#sleep(Math.min(delayMs, Math.max(0, this.#restMs())));
-  }
-
-  #sleep(delayMs: number): Promise<void> {
     const { io, closing } = this.#context;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        timer.cancel();
-        closing.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = io.timers.after(delayMs, done, { keepAlive: true });
-      closing.addEventListener('abort', done);
-    });
+    const delayMs = this.#pauseMs * (0.5 + io.random.number());
+    this.#pauseMs = Math.min(this.#pauseMs * 2, pauseMsMax);
+    const mostMs = Math.max(0, this.#restMs());
+    await pause(io, Math.min(delayMs, mostMs), { signal: closing, keepAlive: true });
   }
 }
 

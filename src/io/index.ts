@@ -1,4 +1,5 @@
 export * from './io.ts';
+export { type PauseOptions, pause } from './pause.ts';
 export { realIo } from './real.ts';
 export { type NetworkTls, tlsNetwork } from './real-network.ts';
 export { parentConnection } from './real-processes.ts';

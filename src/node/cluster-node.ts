@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError } from '../base/index.ts';
 import { packBlocks } from '../blocks/index.ts';
-import { rpcPeer, type Timer } from '../io/index.ts';
+import { pause, rpcPeer, type Timer } from '../io/index.ts';
 import {
   depose,
   type EtcdLog,
@@ -484,9 +484,7 @@ class ClusterNode implements RunningNode, NodeOrders {
           if (signal.aborted || isDaybookError(error, 'CLOSED')) return;
           this.#options.onEvent(`cannot watch the ${what}: ${String(error)}`);
         }
-        await new Promise<void>((resolve) => {
-          this.#options.io.timers.after(retryMs, resolve);
-        });
+        await pause(this.#options.io, retryMs);
       }
     };
     this.#watching.push(run());

@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import { openEmbeddedLog, type SharedLog } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import { type ClusterLogOptions, openClusterLog } from './cluster-log.ts';
@@ -114,9 +114,7 @@ async function writeSame(
       return;
     } catch (error) {
       if (!isDaybookError(error, 'OVERLOADED', 'TIMEOUT')) throw error;
-      await new Promise<void>((resolve) => {
-        io.timers.after(retryMs, resolve, { keepAlive: true });
-      });
+      await pause(io, retryMs, { keepAlive: true });
     }
   }
 }

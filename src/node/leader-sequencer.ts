@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
+import { type Io, pause, type RpcPeer, rpcPeer } from '../io/index.ts';
 import type { Leader } from '../log/index.ts';
 import {
   type Grant,
@@ -102,7 +102,8 @@ export class LeaderSequencer implements Sequencer {
       return grant;
     } catch (error) {
       if (isDaybookError(error, 'TIMEOUT') && this.#followed === followed) this.#drop();
-      if (isDaybookError(error, 'SEQUENCER_NOT_READY')) await this.#pause(notReadyPauseMs);
+      if (isDaybookError(error, 'SEQUENCER_NOT_READY'))
+        await pause(this.#options.io, notReadyPauseMs);
       throw error;
     }
   }
@@ -202,12 +203,6 @@ export class LeaderSequencer implements Sequencer {
         reject(new DaybookError('TIMEOUT', 'the sequencer does not answer')),
       );
       answer.then(resolve, reject).finally(() => timer.cancel());
-    });
-  }
-
-  #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.#options.io.timers.after(delayMs, resolve);
     });
   }
 }

@@ -11,7 +11,7 @@ import {
 } from '../blocks/index.ts';
 import type { Endorser } from '../executor/index.ts';
 import type { BlockSource, BlocksHealth } from '../gateway/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import {
   type Address,
   asAddress,
@@ -86,14 +86,14 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
           onEvent(`no blocks are made: ${failure.code} ${failure.message}`);
           return;
         }
-        await pause(options.io, openPauseMs, stop.signal);
+        await pause(options.io, openPauseMs, { signal: stop.signal });
       }
     }
     failure = undefined;
   };
   let opening = start();
   const restart = (): void => {
-    void pause(options.io, trimmedPollMs, stop.signal).then(() => {
+    void pause(options.io, trimmedPollMs, { signal: stop.signal }).then(() => {
       const stopped = service;
       if (stop.signal.aborted) return;
       if (isDaybookError(stopped?.alarm, 'LOG_TRIMMED', 'TIMEOUT')) {
@@ -134,18 +134,6 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
 const openAttemptsMax = 20;
 const openPauseMs = 500;
 const trimmedPollMs = 1_000;
-
-function pause(io: Pick<Io, 'timers'>, delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      timer.cancel();
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = io.timers.after(delayMs, end);
-    signal.addEventListener('abort', end);
-  });
-}
 
 /** @throws {DaybookError} `NOT_FOUND` */
 async function readPeer({

@@ -1,6 +1,6 @@
 import { isDaybookError } from '../base/index.ts';
 import { unpackBlocks } from '../blocks/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import type { EtcdLog } from '../log/index.ts';
 import type { Member } from './members.ts';
 import type { OtherChains } from './node-blocks.ts';
@@ -37,9 +37,7 @@ export function otherChains(
         }
       }
       // They have not come so far, or none is there: blocks are late, never lost.
-      await new Promise<void>((resolve) => {
-        io.timers.after(retryMs, resolve);
-      });
+      await pause(io, retryMs);
       return [];
     },
     distrustLast: () => {

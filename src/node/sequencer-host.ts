@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import { type Candidate, campaign, type EtcdLog, type Leader, type Reign } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import {
@@ -132,7 +132,7 @@ export class SequencerHost implements Sequencer {
     while (!this.#closing.signal.aborted) {
       const { signal } = this.#standing;
       if (signal.aborted || this.#holdsBack()) {
-        await this.#sleep(pollMs * 5);
+        await pause(this.#options.io, pollMs * 5);
         continue;
       }
       try {
@@ -143,7 +143,7 @@ export class SequencerHost implements Sequencer {
         if (signal.aborted) continue;
         if (isDaybookError(error, 'CLOSED')) return;
         onEvent(`cannot become sequencer: ${String(error)}`);
-        await this.#sleep(failurePauseMs);
+        await pause(this.#options.io, failurePauseMs);
       }
     }
   }
@@ -197,18 +197,12 @@ export class SequencerHost implements Sequencer {
     const deadlineMs = io.clock.monotonicMs() + drainTimeoutMs;
     while ((await log.tail()) < sequencer.metrics().next) {
       if (io.clock.monotonicMs() >= deadlineMs) return;
-      await this.#sleep(pollMs);
+      await pause(this.#options.io, pollMs);
     }
   }
 
   #holdsBack(): boolean {
     return this.#options.io.clock.monotonicMs() < this.#holdBackUntilMs;
-  }
-
-  #sleep(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.#options.io.timers.after(delayMs, resolve);
-    });
   }
 }
 

@@ -1,5 +1,5 @@
 import { DaybookError, limits, toDaybookError } from '../base/index.ts';
-import type { Io, Timer } from '../io/index.ts';
+import { type Io, pause, type Timer } from '../io/index.ts';
 import type { LogEntry, SharedLog } from '../log/index.ts';
 import {
   type Address,
@@ -371,16 +371,7 @@ class FollowingReplica implements Replica {
   }
 
   #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const { signal } = this.#abort;
-      const end = (): void => {
-        timer.cancel();
-        signal.removeEventListener('abort', end);
-        resolve();
-      };
-      const timer = this.#io.timers.after(delayMs, end);
-      signal.addEventListener('abort', end);
-    });
+    return pause(this.#io, delayMs, { signal: this.#abort.signal });
   }
 
   #stop(alarm: DaybookError): void {

@@ -1,5 +1,5 @@
 import { DaybookError, toDaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, pause } from '../io/index.ts';
 import type { ChangeRecord } from './change.ts';
 import type { FollowerKey } from './encryption.ts';
 import type { Feed, FollowerIntroduction } from './feed.ts';
@@ -302,9 +302,7 @@ class RunningFollower implements Follower {
       } catch (error) {
         const { retry } = toDaybookError(error);
         if (attempt >= fillAttempts || retry !== 'same' || this.#abort.signal.aborted) throw error;
-        await new Promise<void>((resolve) => {
-          this.#options.io.timers.after(fillPauseMs * attempt, resolve, { keepAlive: true });
-        });
+        await pause(this.#options.io, fillPauseMs * attempt, { keepAlive: true });
       }
     }
   }

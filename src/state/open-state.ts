@@ -1,5 +1,5 @@
 import { assert, type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
-import type { Io, Timer } from '../io/index.ts';
+import { type Io, pause, type Timer } from '../io/index.ts';
 import {
   type Address,
   asAddress,
@@ -558,11 +558,11 @@ export class State implements StateView {
       ) {
         unflushed = 0;
         await this.#startFlush();
-        if (this.#failure !== undefined) await this.#pause(this.#flushIntervalMs);
+        if (this.#failure !== undefined) await pause(this.#io, this.#flushIntervalMs);
         continue;
       }
       unflushed += (await this.#sweepAside(job)) ?? this.#sweepSlice(job);
-      await this.#pause(sweepPauseMs);
+      await pause(this.#io, sweepPauseMs);
     }
   }
 
@@ -648,10 +648,6 @@ export class State implements StateView {
     }
     this.#advance(job, rows.length, rows.length < sweepSliceRows ? undefined : rows.at(-1)?.key);
     return updated;
-  }
-
-  #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.#io.timers.after(delayMs, resolve));
   }
 
   #startFlush(): Promise<void> {

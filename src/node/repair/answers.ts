@@ -6,7 +6,7 @@ import {
   decodeBlockProof,
   decodeOrdererMetadata,
 } from '../../blocks/index.ts';
-import type { Io } from '../../io/index.ts';
+import { type Io, pause } from '../../io/index.ts';
 import { type Address, asAddress, positionOf } from '../../model/index.ts';
 import { type State, writeBlockEndSnapshot } from '../../state/index.ts';
 import type { Guard } from './guard.ts';
@@ -99,7 +99,7 @@ async function heightAt(options: NodeAnswersOptions, address: Address): Promise<
   const end = positionOf(address, 0);
   let { height, covered = 0 } = await blocks().now();
   while (covered < end) {
-    await new Promise<void>((resolve) => io.timers.after(pollMs, resolve));
+    await pause(io, pollMs);
     ({ height, covered = 0 } = await blocks().now());
   }
   for (; height > 0; height--) {

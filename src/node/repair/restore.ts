@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError, limits, toDaybookError } from '../../base/index.ts';
 import { majorityClaim, majorityOf, type RootClaim, seedChain } from '../../blocks/index.ts';
-import type { Io } from '../../io/index.ts';
+import { type Io, pause } from '../../io/index.ts';
 import { IdentityVerifier, positionOf } from '../../model/index.ts';
 import { openStateReader, type Row, restoreSnapshot, type StateReader } from '../../state/index.ts';
 import { askNode, type NodeAnswers, type OtherNodes, type SnapshotOffer } from './other-nodes.ts';
@@ -44,7 +44,7 @@ export async function restoreFromMajority(
     } catch (error) {
       const { code, message } = toDaybookError(error);
       onEvent(`the state could not be restored yet: ${code} ${message}`);
-      await pause(io, pauseMs);
+      await pause(io, pauseMs, { keepAlive: true });
     }
   }
   throw new DaybookError('CLOSED', 'the node was closed while its state was being restored');
@@ -123,7 +123,7 @@ async function agreedClaim(
     if (io.clock.monotonicMs() > endMs) {
       throw new DaybookError('TIMEOUT', `no majority has signed block ${height - 1}`);
     }
-    await pause(io, pauseMs);
+    await pause(io, pauseMs, { keepAlive: true });
   }
 }
 
@@ -195,8 +195,4 @@ function* rowsOf(reader: StateReader): Generator<Row> {
     if (last === undefined || rows.length < pageRows) return;
     start = `${last.key}\0`;
   }
-}
-
-function pause(io: Pick<Io, 'timers'>, delayMs: number): Promise<void> {
-  return new Promise((resolve) => io.timers.after(delayMs, resolve, { keepAlive: true }));
 }

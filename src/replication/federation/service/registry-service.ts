@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { DaybookError } from '../../../base/index.ts';
-import type { Io } from '../../../io/index.ts';
+import { type Io, pause } from '../../../io/index.ts';
 import { type Signer, sha256Hex, signerFromPem } from '../../../model/index.ts';
 import { type Outcome, type PullAnswer, refusal, type Vector } from '../core/index.ts';
 import {
@@ -192,9 +192,7 @@ export class RegistryService {
     for (;;) {
       const outcome = await this.#ledger.outcome(usn);
       if (outcome?.state !== 'pending' || io.clock.monotonicMs() >= untilMs) return outcome;
-      await new Promise<void>((resolve) => {
-        io.timers.after(settlePollMs, resolve, { keepAlive: true });
-      });
+      await pause(io, settlePollMs, { keepAlive: true });
     }
   }
 
