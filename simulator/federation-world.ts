@@ -13,6 +13,7 @@ import {
   type Vector,
   writeCopy,
 } from '../src/replication/federation/core/index.ts';
+import { sharedPrefixes } from '../src/replication/federation/core/rows.ts';
 import {
   federation,
   nodeId,
@@ -39,18 +40,6 @@ const names = ['a', 'b', 'c', 'd', 'e'];
 const convergeBoundMs = 60_000;
 const restartMs = 100;
 const answerMs = 1_000;
-/** Rows that all nodes must have alike when nothing is under way. */
-const shared = [
-  'entity|',
-  'expelling|',
-  'key|',
-  'left|',
-  'member|',
-  'pending',
-  'referrer|',
-  'seen|',
-  'waiting|',
-];
 
 /**
  * Registries under several administrations: the federation's core on each node, rows that outlive
@@ -296,7 +285,7 @@ async function untilSame(world: World, nodes: readonly TestNode[]): Promise<void
 
 /** Without tombstones, which each node purges in its own time. */
 function contentOf(node: TestNode): string {
-  const rows = Object.entries(node.rowsOf(...shared));
+  const rows = Object.entries(node.rowsOf(...sharedPrefixes));
   return JSON.stringify(
     rows.filter(([, row]) => (row as { deletedMs?: number }).deletedMs === undefined),
   );

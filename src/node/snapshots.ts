@@ -1,12 +1,13 @@
 import { join } from 'node:path';
-import { DaybookError, isDaybookError, limits } from '../base/index.ts';
+import { DaybookError, isDaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import type { EtcdLog } from '../log/index.ts';
 import { listNodes } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import { checkSnapshot, openState, restoreSnapshot } from '../state/index.ts';
+import { downloadSnapshot } from './download.ts';
 import { membersOf } from './members.ts';
-import { type NodeOrders, remoteOrders } from './private-service.ts';
+import { remoteOrders } from './private-service.ts';
 
 const pieceBytes = 4 * 1024 * 1024;
 const namePattern = /^snapshot-(\d+)$/;
@@ -114,7 +115,7 @@ async function fetchSnapshot(options: CatchUpOptions, start: Address): Promise<v
     const wanted = asAddress(snapshot ?? 0);
     const path = `${snapshots.path(wanted)}.fetching`;
     try {
-      await download(io, remoteOrders(io, address), wanted, path);
+      await downloadSnapshot(io, remoteOrders(io, address), wanted, path);
       await checkSnapshot(io.disk, path);
       await snapshots.add(path, wanted);
       onEvent(`fetched the snapshot at ${wanted} from ${name}`);
@@ -127,26 +128,4 @@ async function fetchSnapshot(options: CatchUpOptions, start: Address): Promise<v
   throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${start}`, {
     details: { start },
   });
-}
-
-async function download(
-  io: Pick<Io, 'disk'>,
-  node: NodeOrders,
-  address: Address,
-  path: string,
-): Promise<void> {
-  await io.disk.remove(path);
-  const file = await io.disk.open(path, { create: true });
-  try {
-    for (let offset = 0; ; ) {
-      const piece = await node.snapshotPiece(address, offset);
-      if (piece.length === 0) break;
-      if (piece.length > limits.frameBytesMax) throw new DaybookError('MALFORMED', 'a long piece');
-      await file.write([piece], offset);
-      offset += piece.length;
-    }
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

@@ -4,7 +4,8 @@ import { majorityClaim, majorityOf, type RootClaim, seedChain } from '../../bloc
 import { type Io, pause } from '../../io/index.ts';
 import { IdentityVerifier, positionOf } from '../../model/index.ts';
 import { openStateReader, type Row, restoreSnapshot, type StateReader } from '../../state/index.ts';
-import { askNode, type NodeAnswers, type OtherNodes, type SnapshotOffer } from './other-nodes.ts';
+import { downloadSnapshot } from '../download.ts';
+import { askNode, type OtherNodes } from './other-nodes.ts';
 import type { RepairDirectory, RepairRecord } from './repair-record.ts';
 import { answers, validClaims } from './root-watch.ts';
 
@@ -65,7 +66,7 @@ async function restoreOnce(
   const { claim, names } = await agreedClaim(options, record, offer.height);
   onEvent(`fetching the snapshot at ${offer.address} (block ${offer.height}) of ${donor.name}`);
   const path = join(files.path, 'snapshot');
-  await download(io, node, offer, path);
+  await downloadSnapshot(io, node, offer.address, path);
   const fresh = join(files.path, 'state');
   await restoreSnapshot(io, path, fresh, channel);
   await disk.remove(path);
@@ -124,27 +125,6 @@ async function agreedClaim(
       throw new DaybookError('TIMEOUT', `no majority has signed block ${height - 1}`);
     }
     await pause(io, pauseMs, { keepAlive: true });
-  }
-}
-
-async function download(
-  io: Pick<Io, 'disk'>,
-  node: NodeAnswers,
-  { address }: SnapshotOffer,
-  path: string,
-): Promise<void> {
-  await io.disk.remove(path);
-  const file = await io.disk.open(path, { create: true });
-  try {
-    for (let offset = 0; ; ) {
-      const piece = await node.snapshotPiece(address, offset);
-      if (piece.length === 0) break;
-      await file.write([piece], offset);
-      offset += piece.length;
-    }
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }
 

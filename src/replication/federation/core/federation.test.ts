@@ -20,22 +20,11 @@ import {
   resign,
   withdraw,
 } from './index.ts';
-
-const content = [
-  'entity|',
-  'expelling|',
-  'key|',
-  'left|',
-  'member|',
-  'pending',
-  'referrer|',
-  'seen|',
-  'waiting|',
-];
+import { sharedPrefixes } from './rows.ts';
 
 /** Without tombstones, which each node purges in its own time. */
 function contentOf(node: TestNode): Record<string, unknown> {
-  const rows = Object.entries(node.rowsOf(...content));
+  const rows = Object.entries(node.rowsOf(...sharedPrefixes));
   return Object.fromEntries(
     rows.filter(([, row]) => (row as { deletedMs?: number }).deletedMs === undefined),
   );

@@ -71,6 +71,19 @@ export const copiedPrefixes = [
   'waiting|',
 ] as const;
 
+/** Prefixes of the rows that all members have alike when no change is on its way. */
+export const sharedPrefixes = [
+  'entity|',
+  'expelling|',
+  'key|',
+  'left|',
+  'member|',
+  'pending',
+  'referrer|',
+  'seen|',
+  'waiting|',
+] as const;
+
 /** Where this node's journal ends. */
 export interface Tail {
   readonly nextSequence: number;
