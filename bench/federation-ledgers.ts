@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Administration } from '../examples/registry/administration.ts';
 import { connect } from '../src/client/index.ts';
+import { freePort } from '../src/io/testing/free-ports.ts';
 
 /** What federation costs through ledgers and TLS; see {@link federationOverLedgers}. */
 export interface LedgerFederationResult {
@@ -115,13 +115,4 @@ async function timed(work: () => Promise<void>): Promise<number> {
 
 async function until(check: () => Promise<boolean>): Promise<void> {
   while (!(await check())) await sleep(20);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

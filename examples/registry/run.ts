@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../src/io/testing/free-ports.ts';
 import { Administration, outcomeIn } from './administration.ts';
 
 const names = ['books', 'maps', 'late'] as const;
@@ -128,13 +128,4 @@ function business(key: string, where: string): string {
   const binding = `<bindingTemplate bindingKey="${key}-http">${where}</bindingTemplate>`;
   const service = `<businessService serviceKey="${key}-service"><bindingTemplates>${binding}</bindingTemplates></businessService>`;
   return `<businessEntity businessKey="${key}"><name>${key}</name><businessServices>${service}</businessServices></businessEntity>`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

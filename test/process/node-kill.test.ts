@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
+import { freePort } from '../../src/io/testing/free-ports.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { built, command, root } from './built.ts';
 import { discrepancies, startTellers } from './transfers.ts';
@@ -69,20 +69,6 @@ async function up(directory: string, port: number): Promise<ChildProcess> {
     child.once('exit', (code) => reject(new Error(`daybook up ended with ${code}: ${errors}`)));
   });
   return child;
-}
-
-/** A port nobody listens on; the node takes it again after every kill. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }
 
 test('kill -9 of the node under load, 50 times: nothing acknowledged is lost or doubled', async () => {

@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { outcomeIn, soap } from '../../examples/registry/administration.ts';
 import { realIo } from '../../src/io/index.ts';
+import { freePort } from '../../src/io/testing/free-ports.ts';
 import { RegistryFiles } from '../../src/node/index.ts';
 import { command } from './built.ts';
 
@@ -124,13 +124,4 @@ export class RegistryProcess {
     );
     return Object.fromEntries([...found].map(([, key, name]) => [key, name]));
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }
