@@ -6,9 +6,8 @@ import {
   type FollowerService,
   generateFollowerKey,
   httpFeed,
-  openFollowerService,
 } from '../replication/index.ts';
-import { memoryDisk, TestLedger } from '../replication/testing/test-ledger.ts';
+import { memoryFollowers, TestLedger } from '../replication/testing/test-ledger.ts';
 import { type Gateway, startGateway } from './index.ts';
 import { FakeBackend } from './testing/fake-backend.ts';
 import { testMsp } from './testing/identities.ts';
@@ -37,12 +36,7 @@ beforeAll(async () => {
 
 beforeEach(async () => {
   ledger = new TestLedger();
-  service = await openFollowerService({
-    io: { ...io, disk: memoryDisk() },
-    source: ledger,
-    directory: '/f',
-    cursorKey: Buffer.alloc(32, 3),
-  });
+  service = await memoryFollowers(ledger);
   const backend = Object.assign(new FakeBackend('main', [msp]), { followers: service });
   gateway = await startGateway({ io, nodeName: 'n', backends: [backend], openReads: true });
   return async () => {

@@ -1,28 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { realIo } from '../io/index.ts';
 import type { ChangeRecord } from './change.ts';
 import { signCursor, verifyCursor } from './cursor.ts';
 import { decryptPage, encryptPage, generateFollowerKey } from './encryption.ts';
 import { Journal } from './journal.ts';
 import { decodePage, encodePage, type Page } from './page.ts';
 import { FollowerRegistry, readRegistry } from './registry.ts';
-import { openFollowerService } from './service.ts';
 import { mergeStatus } from './status.ts';
 import { compileSubscription } from './subscription.ts';
-import { memoryDisk, TestLedger } from './testing/test-ledger.ts';
+import { memoryDisk, memoryFollowers, TestLedger } from './testing/test-ledger.ts';
 import { xmlPage } from './xml-page.ts';
 
 const all = compileSubscription([{ contract: 'catalog' }]);
 const key = Buffer.alloc(32, 1);
-
-const service = (ledger: TestLedger) =>
-  openFollowerService({
-    io: { ...realIo(), disk: memoryDisk() },
-    source: ledger,
-    directory: '/f',
-    cursorKey: key,
-  });
 
 describe('journal', () => {
   const commit = fc.dictionary(
@@ -282,7 +272,7 @@ describe('account of followers', () => {
   it('says whether all hold the same, as of which position', async () => {
     const ledger = new TestLedger();
     ledger.append([{ a: '1' }, { b: '2' }]);
-    const followers = await service(ledger);
+    const followers = await memoryFollowers(ledger);
     const request = { run: 'r', subscription: [{ contract: 'catalog' }], applied: 4096 };
     followers.applied('one', '', request);
     followers.applied('two', '', { ...request, applied: 1 });
@@ -324,7 +314,7 @@ describe('account of followers', () => {
 
   it('gives one follower no more than its part of the pulls', async () => {
     const ledger = new TestLedger();
-    const followers = await service(ledger);
+    const followers = await memoryFollowers(ledger);
     const request = { run: 'r', subscription: [{ contract: 'catalog' }], waitMs: 300 };
     const pulls = Array.from({ length: 20 }, () => followers.pull('greedy', '', request));
     const outcomes = Promise.allSettled(pulls);
@@ -342,7 +332,7 @@ describe('account of followers', () => {
   it('asks for a refill when the subscription is another than the cursor’s', async () => {
     const ledger = new TestLedger();
     ledger.append([{ a: '1' }]);
-    const followers = await service(ledger);
+    const followers = await memoryFollowers(ledger);
     const request = { run: 'r', subscription: [{ contract: 'catalog' }] };
     const { cursor } = decodePage((await followers.pull('f', '', request)).body);
     const other = { ...request, subscription: [{ contract: 'catalog', prefix: 'b' }], cursor };

@@ -1,14 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
 import { openEmbeddedLog, openEtcdLog, parseEtcdUrl, type SharedLog } from '../../src/log/index.ts';
 import { asAddress, positionOf } from '../../src/model/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
-import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { etcdAvailable } from '../etcd/cluster.ts';
+import { etcdSuite } from '../etcd/suite.ts';
 import { built, root } from '../process/built.ts';
 import { discrepancies, startTellers } from '../process/transfers.ts';
 import { etcdUrl } from './ledger.ts';
@@ -19,23 +18,12 @@ const io = realIo();
 /* A channel moves from the embedded log to etcd and back. */
 
 describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
-  let etcd: Cluster;
-  let directory: string;
-
-  beforeAll(async () => {
-    etcd = await startCluster({ members: 1 });
-    await etcd.leader();
-    directory = mkdtempSync(join(tmpdir(), 'daybook-copy-'));
-  }, 30_000);
-  afterAll(async () => {
-    await etcd.stop();
-    rmSync(directory, { recursive: true, force: true });
-  });
+  const suite = etcdSuite({ members: 1 });
 
   test('a channel goes on at the same addresses, on etcd and back on the embedded log', async () => {
-    const data = join(directory, 'network');
+    const data = join(suite.directory, 'network');
     const embedded = { directory: join(data, 'log') };
-    const cluster = { log: { url: etcdUrl(etcd) }, privateHost: '127.0.0.1', privatePort: 0 };
+    const cluster = { log: { url: etcdUrl(suite.etcd) }, privateHost: '127.0.0.1', privatePort: 0 };
     const first = await startNetwork({ directory: data, executors: 1, httpPort: 0 });
     const { channel, signer } = first;
     const client = await connect({ gateways: first.gateways, channel, signer });
@@ -57,7 +45,7 @@ describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
     expect(chains[0]).toEqual(chains[1]);
     await second.close();
 
-    const back = { directory: join(directory, 'back', 'log') };
+    const back = { directory: join(suite.directory, 'back', 'log') };
     await copyLog(io, cluster.log, back);
     await expect(copyLog(io, embedded, back)).rejects.toMatchObject({ code: 'LOG_ADDRESS_TAKEN' });
     expect((await entriesOf(back.directory)).slice(0, copied.entries)).toEqual(
@@ -65,7 +53,7 @@ describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
     );
     // A node with nothing but the copy comes to the same.
     const third = await startNetwork({
-      directory: join(directory, 'back'),
+      directory: join(suite.directory, 'back'),
       executors: 1,
       httpPort: 0,
     });
@@ -81,14 +69,14 @@ describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
   });
 
   test('a log that has lost its beginning is not copied, and says so', async () => {
-    const url = etcdUrl(etcd);
+    const url = etcdUrl(suite.etcd);
     const log = await openEtcdLog(io, parseEtcdUrl(url));
     for (const address of [0, 1, 2]) {
       await log.write({ epoch: 0, address: asAddress(address) }, Buffer.from(`entry ${address}`));
     }
     await log.trim(asAddress(2));
     await log.close();
-    const to = join(directory, 'beheaded');
+    const to = join(suite.directory, 'beheaded');
     await expect(copyLog(io, { url }, { directory: to })).rejects.toMatchObject({
       code: 'LOG_TRIMMED',
       details: { start: 2 },

@@ -1,13 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
 import { openEtcdLog, parseEtcdUrl } from '../../src/log/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
-import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { etcdAvailable } from '../etcd/cluster.ts';
+import { etcdSuite } from '../etcd/suite.ts';
 import { built, root } from '../process/built.ts';
 import { startTellers } from '../process/transfers.ts';
 import { differentBlocks, until } from './chains.ts';
@@ -16,21 +15,10 @@ import { etcdUrl } from './ledger.ts';
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 
 describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 170_000 }, () => {
-  let etcd: Cluster;
-  let directory: string;
-
-  beforeAll(async () => {
-    etcd = await startCluster({ members: 1 });
-    await etcd.leader();
-    directory = mkdtempSync(join(tmpdir(), 'daybook-retention-'));
-  }, 30_000);
-  afterAll(async () => {
-    await etcd.stop();
-    rmSync(directory, { recursive: true, force: true });
-  });
+  const suite = etcdSuite({ members: 1 });
 
   test('what two nodes hold leaves etcd; a node that comes late goes on from a snapshot', async () => {
-    const url = etcdUrl(etcd);
+    const url = etcdUrl(suite.etcd);
     const cluster = {
       log: { url },
       privateHost: '127.0.0.1',
@@ -38,7 +26,7 @@ describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 170
       housekeepingMs: 300,
     };
     const network = await startNetwork({
-      directory: join(directory, 'first'),
+      directory: join(suite.directory, 'first'),
       executors: 2,
       httpPort: 0,
       cluster,
@@ -56,7 +44,7 @@ describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 170
     const events: string[] = [];
     const startLate = (): ReturnType<typeof startNetwork> =>
       startNetwork({
-        directory: join(directory, 'late'),
+        directory: join(suite.directory, 'late'),
         nodePrefix: 'late-',
         executors: 1,
         httpPort: 0,

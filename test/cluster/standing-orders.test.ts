@@ -1,13 +1,11 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { sampleData } from '../../examples/standing-orders/sample.ts';
 import { expectedResult } from '../../examples/standing-orders/testing/expected.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
-import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { etcdAvailable } from '../etcd/cluster.ts';
+import { etcdSuite } from '../etcd/suite.ts';
 import { built } from '../process/built.ts';
 import { etcdUrl } from './ledger.ts';
 
@@ -15,25 +13,14 @@ const { startNetwork } = (await import(built('src/node/index.js'))) as typeof No
 const run = promisify(execFile);
 
 describe.skipIf(!etcdAvailable())('standing orders on a cluster', { timeout: 120_000 }, () => {
-  let etcd: Cluster;
-  let directory: string;
-
-  beforeAll(async () => {
-    etcd = await startCluster();
-    await etcd.leader();
-    directory = mkdtempSync(join(tmpdir(), 'daybook-orders-'));
-  }, 30_000);
-  afterAll(async () => {
-    await etcd.stop();
-    rmSync(directory, { recursive: true, force: true });
-  });
+  const suite = etcdSuite();
 
   test('three executors over etcd come to the balances of plain bookkeeping', async () => {
     const network = await startNetwork({
-      directory,
+      directory: suite.directory,
       executors: 3,
       httpPort: 0,
-      cluster: { log: { url: etcdUrl(etcd) }, privateHost: '127.0.0.1', privatePort: 0 },
+      cluster: { log: { url: etcdUrl(suite.etcd) }, privateHost: '127.0.0.1', privatePort: 0 },
     });
     try {
       const { stdout } = await run(process.execPath, [

@@ -12,7 +12,6 @@ import { realIo } from '../../src/io/index.ts';
 import {
   type FollowerKey,
   generateFollowerKey,
-  openFollowerService,
   postgresSink,
   type Sink,
   sqliteSink,
@@ -21,18 +20,16 @@ import {
   webhookSink,
 } from '../../src/replication/index.ts';
 import { lossy, stateAt, unsteady } from '../../src/replication/testing/faults.ts';
-import {
-  noPostgres,
-  type PostgresServer,
-  startPostgres,
-} from '../../src/replication/testing/postgres-server.ts';
+import { noPostgres } from '../../src/replication/testing/postgres-server.ts';
 import { shopOf, shopProcessor, shopTables } from '../../src/replication/testing/shop.ts';
 import {
   localFeed,
   memoryDisk,
+  memoryFollowers,
   type TestCommit,
   TestLedger,
 } from '../../src/replication/testing/test-ledger.ts';
+import { postgresSuite } from './postgres-suite.ts';
 
 /* Loss, repetition, reordering and crashes, for every kind of sink. */
 
@@ -77,12 +74,7 @@ async function play(
   fenced = true,
 ): Promise<void> {
   const ledger = new TestLedger();
-  const service = await openFollowerService({
-    io: { ...io, disk: memoryDisk() },
-    source: ledger,
-    directory: '/f',
-    cursorKey: Buffer.alloc(32),
-  });
+  const service = await memoryFollowers(ledger);
   const keys: FollowerKey[] = [];
   const rotate = async (): Promise<void> => {
     if (encrypted) keys.unshift((await generateFollowerKey()).privateKey);
@@ -187,19 +179,13 @@ const productsSql = `SELECT sku || '|' || name || '|' || price || '|' || coalesc
 const tagsSql = `SELECT sku || '|' || tag FROM tag`;
 
 describe.skipIf(missing !== undefined)('PostgreSQL', () => {
-  let server: PostgresServer;
-  beforeAll(async () => {
-    server = await startPostgres();
-  }, 60_000);
-  afterAll(async () => {
-    await server.close();
-  }, 30_000);
+  const server = postgresSuite();
 
   it('holds the ledger’s state at its cursor, whatever happens', async () => {
     let count = 0;
     await fc.assert(
       fc.asyncProperty(history, async (run) => {
-        const url = await server.database(`faults${++count}`);
+        const url = await server().database(`faults${++count}`);
         const client = new pg.Client(url);
         await client.connect();
         await play(

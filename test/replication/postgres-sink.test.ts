@@ -1,14 +1,15 @@
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { realIo } from '../../src/io/index.ts';
-import { openFollowerService, postgresSink, startFollower } from '../../src/replication/index.ts';
-import {
-  noPostgres,
-  type PostgresServer,
-  startPostgres,
-} from '../../src/replication/testing/postgres-server.ts';
+import { postgresSink, startFollower } from '../../src/replication/index.ts';
+import { noPostgres } from '../../src/replication/testing/postgres-server.ts';
 import { shopOf, shopProcessor, shopTables } from '../../src/replication/testing/shop.ts';
-import { localFeed, memoryDisk, TestLedger } from '../../src/replication/testing/test-ledger.ts';
+import {
+  localFeed,
+  memoryFollowers,
+  TestLedger,
+} from '../../src/replication/testing/test-ledger.ts';
+import { postgresSuite } from './postgres-suite.ts';
 
 const missing = noPostgres();
 if (missing !== undefined) console.warn(`PostgreSQL tests are skipped: ${missing}`);
@@ -19,28 +20,16 @@ const product = (name: string, rest: object = {}): string =>
   JSON.stringify({ name, price: 1, ...rest });
 
 describe.skipIf(missing !== undefined)('PostgreSQL sink', () => {
-  let server: PostgresServer;
-  beforeAll(async () => {
-    server = await startPostgres();
-  }, 60_000);
-  afterAll(async () => {
-    await server.close();
-  }, 30_000);
+  const server = postgresSuite();
 
-  const service = (ledger: TestLedger) =>
-    openFollowerService({
-      io: { ...io, disk: memoryDisk() },
-      source: ledger,
-      directory: '/f',
-      cursorKey: Buffer.alloc(32, 7),
-    });
+  const service = (ledger: TestLedger) => memoryFollowers(ledger);
   const follow = async (
     ledger: TestLedger,
     name: string,
     options: Partial<Parameters<typeof startFollower>[0]> = {},
   ) => {
     const followers = await service(ledger);
-    const url = await server.database(name);
+    const url = await server().database(name);
     const events: string[] = [];
     const follower = startFollower({
       io,
@@ -290,9 +279,9 @@ describe.skipIf(missing !== undefined)('PostgreSQL sink', () => {
         }
       })();
       await new Promise((resolve) => setTimeout(resolve, 100));
-      await server.kill();
+      await server().kill();
       await writing;
-      await server.start();
+      await server().start();
       await until(() => follower.position === tail(ledger));
       await expectEqual(ledger, url);
     }

@@ -1,8 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { toDaybookError } from '../../src/base/index.ts';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
@@ -11,7 +9,8 @@ import { openEtcdLog, parseEtcdUrl } from '../../src/log/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { type FollowerIntroduction, httpFeed } from '../../src/replication/index.ts';
 import { etcdUrl } from '../cluster/ledger.ts';
-import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
+import { etcdAvailable } from '../etcd/cluster.ts';
+import { etcdSuite } from '../etcd/suite.ts';
 import { built, root } from '../process/built.ts';
 import { startTellers } from '../process/transfers.ts';
 
@@ -19,22 +18,12 @@ const { startNetwork } = (await import(built('src/node/index.js'))) as typeof No
 const io = realIo();
 
 describe.skipIf(!etcdAvailable())('the log is kept for followers', { timeout: 120_000 }, () => {
-  let etcd: Cluster;
-  let directory: string;
-  beforeAll(async () => {
-    etcd = await startCluster({ members: 1 });
-    await etcd.leader();
-    directory = mkdtempSync(join(tmpdir(), 'daybook-retention-'));
-  }, 30_000);
-  afterAll(async () => {
-    await etcd.stop();
-    rmSync(directory, { recursive: true, force: true });
-  });
+  const suite = etcdSuite({ members: 1 });
 
   it('as far as the policy goes; then the follower fills anew', async () => {
-    const url = etcdUrl(etcd);
+    const url = etcdUrl(suite.etcd);
     const network = await startNetwork({
-      directory,
+      directory: suite.directory,
       executors: 1,
       httpPort: 0,
       cluster: { log: { url }, privateHost: '127.0.0.1', privatePort: 0, housekeepingMs: 200 },

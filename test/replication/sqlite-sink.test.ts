@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import { realIo } from '../../src/io/index.ts';
-import { openFollowerService, sqliteSink, startFollower } from '../../src/replication/index.ts';
+import { sqliteSink, startFollower } from '../../src/replication/index.ts';
 import { shopProcessor, shopTables } from '../../src/replication/testing/shop.ts';
-import { localFeed, memoryDisk, TestLedger } from '../../src/replication/testing/test-ledger.ts';
+import {
+  localFeed,
+  memoryFollowers,
+  TestLedger,
+} from '../../src/replication/testing/test-ledger.ts';
 
 const io = realIo();
 const subscription = [
@@ -23,12 +27,7 @@ describe('SQLite sink', () => {
       { 'category/a': '{}', 'product/1': '{"name":"one","price":1,"category":"a"}' },
       { 'product/2': '{"name":"two","price":1,"category":"none","tags":["x"]}' },
     ]);
-    const service = await openFollowerService({
-      io: { ...io, disk: memoryDisk() },
-      source: ledger,
-      directory: '/f',
-      cursorKey: Buffer.alloc(32),
-    });
+    const service = await memoryFollowers(ledger);
     const follow = (policy: 'stop' | 'skip') =>
       startFollower({
         io,
@@ -72,12 +71,7 @@ describe('SQLite sink', () => {
   it('parks what it refuses, and takes it back', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-sqlite-'));
     const ledger = new TestLedger();
-    const service = await openFollowerService({
-      io: { ...io, disk: memoryDisk() },
-      source: ledger,
-      directory: '/f',
-      cursorKey: Buffer.alloc(32),
-    });
+    const service = await memoryFollowers(ledger);
     let picky = true;
     const start = () =>
       startFollower({

@@ -1,5 +1,5 @@
 import { bytestringOfText, limits } from '../../base/index.ts';
-import type { Io } from '../../io/index.ts';
+import { type Io, realIo } from '../../io/index.ts';
 import { asAddress, type CommitRecord, positionOf, stateKey } from '../../model/index.ts';
 import type { AppliedEntry } from '../../replica/index.ts';
 import type { Row } from '../../state/index.ts';
@@ -7,7 +7,7 @@ import { decryptPage, publicHalf } from '../encryption.ts';
 import type { Feed, FollowerIntroduction } from '../feed.ts';
 import type { JournalSource } from '../journal.ts';
 import { decodePage } from '../page.ts';
-import type { FollowerService } from '../service.ts';
+import { type FollowerService, openFollowerService } from '../service.ts';
 
 /** Writes of one commit of a test: key → content, `undefined` deletes. */
 export type TestCommit = Readonly<Record<string, string | undefined>>;
@@ -172,4 +172,10 @@ export function memoryDisk(): Io['disk'] {
       return Promise.resolve();
     },
   } as unknown as Io['disk'];
+}
+
+/** A follower service of a ledger in memory, with nothing on disk. */
+export function memoryFollowers(source: JournalSource): Promise<FollowerService> {
+  const io = { ...realIo(), disk: memoryDisk() };
+  return openFollowerService({ io, source, directory: '/f', cursorKey: Buffer.alloc(32, 7) });
 }
