@@ -21,7 +21,8 @@ import { openReplica, type Replica } from '../../replica/index.ts';
 import { configEntry, testConfig, testMember } from '../../replica/testing/ledger.ts';
 import { type LocalSequencer, type Sequencer, startSequencer } from '../../sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../../state/index.ts';
-import { createExecutor, type ExecutorOptions, type RunningExecutor } from '../create-executor.ts';
+import { createExecutor } from '../create-executor.ts';
+import type { ExecutorOptions, RunningExecutor } from '../executor-options.ts';
 import { inlineProcesses, type TestContracts } from './inline-processes.ts';
 
 /** One call as tests write it. */

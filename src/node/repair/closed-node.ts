@@ -1,5 +1,5 @@
 import { DaybookError, toDaybookError } from '../../base/index.ts';
-import type { ExecutorMetrics } from '../../executor/index.ts';
+import { idleMetrics } from '../../executor/index.ts';
 import { type Gateway, startGateway } from '../../gateway/index.ts';
 import type { Io } from '../../io/index.ts';
 import { asAddress } from '../../model/index.ts';
@@ -22,21 +22,6 @@ export interface ClosedNodeOptions {
   readonly onFailed: () => void;
   readonly onEvent: (text: string) => void;
 }
-
-const idle: ExecutorMetrics = {
-  executed: 0,
-  committed: 0,
-  refused: 0,
-  conflictsAtSequencer: 0,
-  conflictsAtReplay: 0,
-  retries: 0,
-  groups: 0,
-  contractRestarts: 0,
-  transactions: 0,
-  bulkUpdates: 0,
-  bulkRowsSeen: 0,
-  bulkRowsUpdated: 0,
-};
 
 /**
  * A node that has no state to serve from: its gateway says so to clients, who go on elsewhere. While
@@ -87,7 +72,7 @@ export async function startClosedNode(options: ClosedNodeOptions): Promise<Execu
         nextAddress: asAddress(0),
         logTimeMs: 0,
         contracts: {},
-        executor: idle,
+        executor: idleMetrics,
         blocks: undefined,
         guard: repair.guard.status,
         ...(failure === undefined ? {} : { alarm: failure.message }),

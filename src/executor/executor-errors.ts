@@ -1,0 +1,39 @@
+import { DaybookError } from '../base/index.ts';
+import type { TxId } from '../model/index.ts';
+import type { Job } from './job.ts';
+
+/** It is on its way to the log, and what became of it is not known in time. */
+export function unknownOutcome(txId: TxId): DaybookError {
+  return new DaybookError(
+    'OUTCOME_UNKNOWN',
+    'no answer came before the deadline; look the transaction up by its id',
+    { details: { txId } },
+  );
+}
+
+/** A prepared transaction cannot be committed any more. */
+export function staleError(txId: TxId): DaybookError {
+  return new DaybookError(
+    'ENDORSEMENT_STALE',
+    'what the transaction read has changed since it was endorsed',
+    { details: { txId } },
+  );
+}
+
+/** It has no effect: there was no time left to execute it (again). */
+export function conflictError(job: Job): DaybookError {
+  return new DaybookError(
+    'TRANSACTION_CONFLICT',
+    'the transaction was not committed before its deadline',
+    { details: { attempts: job.attempts } },
+  );
+}
+
+/** Its timestamp and the node's clock are too far apart; both in milliseconds since 1970. */
+export function expiredError(timestampMs: number, nowMs: number, lifetimeMs: number): DaybookError {
+  return new DaybookError(
+    'TRANSACTION_EXPIRED',
+    `the timestamp is more than ${lifetimeMs} ms away from the node's clock`,
+    { details: { timestampMs, nowMs } },
+  );
+}
