@@ -7,46 +7,20 @@ import {
   textOf,
 } from '../base/index.ts';
 import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contract/index.ts';
-import {
-  asPosition,
-  type BulkUpdate,
-  type CommitRecord,
-  encodeRecord,
-  type KeyRead,
-  type KeyWrite,
-  type NamespaceSet,
-  namespaceEnd,
-  type Position,
-  type RangeRead,
-  stateKey,
-  type VersionSlot,
-} from '../model/index.ts';
-import { encodeRecordSummary, type RecordSummary, type SeenVersion } from '../sequencer/index.ts';
+import { asPosition, namespaceEnd, type Position, stateKey } from '../model/index.ts';
 import { type BulkPart, PendingUpdate } from '../state/index.ts';
+import {
+  type CallSet,
+  type Found,
+  type FoundRow,
+  type Seen,
+  seenAgain,
+  type ValueRow,
+} from './call-set.ts';
+import { encodeCall, type RecordHead, type StateKeyWrite } from './encode-call.ts';
 import type { VersionReference } from './frames.ts';
-
-/** What a read found: a committed row, a value in flight, or nothing. */
-export interface Found {
-  readonly value: Bytestring | undefined;
-  /** `undefined` when absent or in flight. */
-  readonly version: Position | undefined;
-  /** The execution whose write in flight was seen; its value may be a delete. */
-  readonly execution: number | undefined;
-}
-
-/** What a record says besides reads and writes. */
-export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
-
-/** One write, by state key; `value` undefined deletes. */
-export interface StateKeyWrite {
-  readonly key: Bytestring;
-  readonly value: Bytestring | undefined;
-}
-
-/** A row of a range; deletes in flight are among them. */
-export interface FoundRow extends Found {
-  readonly key: Bytestring;
-}
+import { ownDeletes, withOwnWrites } from './own-writes.ts';
+import type { QueryFunctions } from './query-functions.ts';
 
 /** Where a call's reads come from: the engine. Keys are state keys. */
 export interface ReadSource {
@@ -62,32 +36,6 @@ export interface ReadSource {
   readonly query: QueryFunctions;
 }
 
-/** JSON queries, as far as the engine knows how to answer them. */
-export interface QueryFunctions {
-  /** Reads what a query needs through `access` and answers it. */
-  run(
-    access: Pick<StateAccess, 'get' | 'range'>,
-    namespace: string,
-    query: string,
-    limit: number,
-    bookmark: Bytestring,
-  ): MaybePromise<QueryPage>;
-  /** True for keys that only index entries may have. */
-  isReserved(key: Bytestring): boolean;
-  /** The index entries that a change of a row's value brings along. */
-  indexWrites(
-    namespace: string,
-    key: Bytestring,
-    before: Bytestring | undefined,
-    after: Bytestring | undefined,
-  ): readonly KeyWrite[];
-  /** Whether a bulk update changes a field of a declared index. */
-  changesIndex(namespace: string, update: string): boolean;
-  /** Whether the contract of a namespace declares indexes. */
-  hasIndexes(namespace: string): boolean;
-  readYourWrites(namespace: string): boolean;
-}
-
 /**
  * The state as one call sees it, and the record of what the call read and wrote. Writes stay here
  * until the call has ended well. Own writes are invisible to own reads unless the contract asked
@@ -99,8 +47,8 @@ export class CallContext implements StateAccess {
   /** Set to end the call: every access throws from then on. */
   aborted: DaybookError | undefined;
   readonly #source: ReadSource;
-  readonly #sets = new Map<string, SetBuilder>();
-  #last: SetBuilder | undefined;
+  readonly #sets = new Map<string, CallSet>();
+  #last: CallSet | undefined;
   #pending = false;
 
   constructor(source: ReadSource) {
@@ -121,14 +69,14 @@ export class CallContext implements StateAccess {
   isCurrent(): boolean {
     for (const set of this.#sets.values()) {
       for (const seen of set.reads.values()) {
-        if (!same(seen, this.#source.read(seen.stateKey))) return false;
+        if (!seenAgain(seen, this.#source.read(seen.stateKey))) return false;
       }
       for (const range of set.ranges) {
         const { from, to, limit, seen } = range;
         const now = this.#source.readRange(from, to, limit);
         const unchanged = (row: FoundRow, at: number): boolean => {
           const before = seen[at];
-          return before !== undefined && before.stateKey === row.key && same(before, row);
+          return before !== undefined && before.stateKey === row.key && seenAgain(before, row);
         };
         if (now.length !== seen.length || !now.every(unchanged)) return false;
       }
@@ -310,12 +258,9 @@ export class CallContext implements StateAccess {
   }
 
   /**
-   * Encodes the record and its summary.
+   * Encodes the record and its summary; see {@link encodeCall}.
    *
    * @param written - {@link CallContext.writes}.
-   * @param sorted - namespaces and keys read stand in ascending order, as Fabric's do.
-   * @returns the places of versions that are not known yet.
-   * @throws {DaybookError} `LIMIT_EXCEEDED`
    */
   encode(
     head: RecordHead,
@@ -325,65 +270,12 @@ export class CallContext implements StateAccess {
     summary: ByteWriter,
     sorted = false,
   ): readonly VersionReference[] {
-    const sets: NamespaceSet[] = [];
-    const reads: Seen[] = [];
-    const ranges: RecordSummary['ranges'][number][] = [];
-    const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
-    for (const set of sorted ? inOrder(this.#sets.values()) : this.#sets.values()) {
-      const { bulkUpdates } = set;
-      if (set.reads.size + set.ranges.length + set.writes.size + bulkUpdates.length === 0) continue;
-      const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
-      if (sorted) (ownReads as Seen[]).sort((left, right) => (left.key < right.key ? -1 : 1));
-      for (const seen of ownReads) reads.push(seen);
-      for (const range of set.ranges) {
-        const start = stateKey(set.namespace, range.start);
-        ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
-      }
-      sets.push({
-        namespace: set.namespace,
-        reads: ownReads,
-        ranges: set.ranges,
-        writes: sortedWrites(set.writes),
-        bulkUpdates,
-      });
-      for (const { start, end } of bulkUpdates) {
-        writtenRanges.push({
-          start: stateKey(set.namespace, start),
-          end: end === '' ? namespaceEnd(set.namespace) : stateKey(set.namespace, end),
-        });
-      }
-    }
-    const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
-    const pending = this.#pending;
-    const slots: VersionSlot[] | undefined = pending ? [] : undefined;
-    encodeRecord(
-      { type, txId, batch: 0, leaf, transactionBytes, contractVersion, sets, result, event },
-      record,
-      slots,
-    );
-    const references: { seen: Seen; summaryOffset: number }[] = [];
-    const writes = written.map(({ key }) => key);
-    encodeRecordSummary(
-      { snapshot, urgent: false, reads, ranges, writes, writtenRanges },
-      summary,
-      pending
-        ? (summaryOffset, seen) => {
-            if ((seen as Seen).execution === undefined) return;
-            references.push({ seen: seen as Seen, summaryOffset });
-          }
-        : undefined,
-    );
-    if (slots === undefined) return none;
-    const offsets = new Map(slots.map((slot) => [slot.read, slot.offset]));
-    return references.map(({ seen, summaryOffset }) => ({
-      // A row that a call in flight deleted is absent in the record, whatever the position.
-      recordOffset: seen.value === undefined ? undefined : offsets.get(seen),
-      summaryOffset,
-      execution: seen.execution as number,
-    }));
+    const sets = this.#sets.values();
+    const call = { sets, pending: this.#pending, head, snapshot, written, sorted };
+    return encodeCall(call, record, summary);
   }
 
-  #read(set: SetBuilder, key: Bytestring, whole: Bytestring): Bytestring | undefined {
+  #read(set: CallSet, key: Bytestring, whole: Bytestring): Bytestring | undefined {
     this.#alive();
     if (set.reads.size >= limits.readsPerRecordMax) {
       checkLimit('readsPerRecordMax', set.reads.size + 1);
@@ -395,7 +287,7 @@ export class CallContext implements StateAccess {
   }
 
   #readRange(
-    set: SetBuilder,
+    set: CallSet,
     start: Bytestring,
     end: Bytestring,
     from: Bytestring,
@@ -434,7 +326,7 @@ export class CallContext implements StateAccess {
     if (writes.size > limits.writesPerRecordMax) checkLimit('writesPerRecordMax', writes.size);
   }
 
-  #set(namespace: string): SetBuilder {
+  #set(namespace: string): CallSet {
     this.#alive();
     if (this.#last?.namespace === namespace) return this.#last;
     let set = this.#sets.get(namespace);
@@ -473,38 +365,6 @@ export class CallContext implements StateAccess {
   }
 }
 
-/** A version as it was read; also the `KeyRead` of the record. */
-interface Seen extends KeyRead, SeenVersion, Found {
-  readonly version: Position | undefined;
-  readonly stateKey: Bytestring;
-}
-
-type ValueRow = Seen & { readonly value: Bytestring };
-
-interface SeenRange extends RangeRead {
-  readonly rows: readonly Seen[];
-  /** The rows, and deletes in flight between them. */
-  readonly seen: readonly Seen[];
-  /** What was asked for, in state keys. */
-  readonly from: Bytestring;
-  readonly to: Bytestring;
-  readonly limit: number;
-}
-
-interface SetBuilder {
-  readonly namespace: string;
-  readonly readYourWrites: boolean;
-  readonly reads: Map<Bytestring, Seen>;
-  readonly ranges: SeenRange[];
-  rangeRows: number;
-  readonly writes: Map<Bytestring, Bytestring | undefined>;
-  readonly bulkUpdates: BulkUpdate[];
-  /** Keys that `updateRange` wrote as rows: the next one goes on from there. */
-  readonly expanded: Set<Bytestring>;
-}
-
-const none: readonly never[] = [];
-
 /** Above all rows; never kept. */
 const uncommitted = {
   position: asPosition(Number.MAX_SAFE_INTEGER),
@@ -512,61 +372,3 @@ const uncommitted = {
   txId: new Uint8Array(32),
   timestampMs: 0,
 };
-
-/** A value that was in flight is fine: whether it became valid is looked after elsewhere. */
-function same(seen: Seen, now: Found): boolean {
-  if (seen.execution !== undefined) return true;
-  return now.execution === undefined && now.version === seen.version;
-}
-
-function inOrder(sets: Iterable<SetBuilder>): SetBuilder[] {
-  return [...sets].sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
-}
-
-function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {
-  const sorted: KeyWrite[] = [];
-  for (const [key, value] of writes) sorted.push({ key, value });
-  if (sorted.length > 1) sorted.sort((left, right) => (left.key < right.key ? -1 : 1));
-  return sorted;
-}
-
-/** The part of a range that was really read: up to and including the last row when it was cut. */
-function rangeEnd(namespace: string, range: SeenRange): Bytestring {
-  const last = range.rows.at(-1);
-  if (!range.exhausted && last !== undefined) return `${last.stateKey}\0`;
-  return range.end === '' ? namespaceEnd(namespace) : stateKey(namespace, range.end);
-}
-
-function ownDeletes(
-  writes: ReadonlyMap<Bytestring, Bytestring | undefined>,
-  start: Bytestring,
-  end: Bytestring,
-): number {
-  let count = 0;
-  for (const [key, value] of writes) {
-    if (value === undefined && key >= start && (end === '' || key < end)) count++;
-  }
-  return count;
-}
-
-/** Puts a call's own writes over the rows of a range. */
-function withOwnWrites(
-  rows: readonly ValueRow[],
-  writes: ReadonlyMap<Bytestring, Bytestring | undefined>,
-  range: { start: Bytestring; end: Bytestring; exhausted: boolean; limit: number },
-): { key: Bytestring; value: Bytestring }[] {
-  const merged = new Map<Bytestring, Bytestring>();
-  for (const row of rows) merged.set(row.key, row.value);
-  // Behind the last row of a cut range other rows may stand before an own one.
-  const bound = range.exhausted ? undefined : rows.at(-1)?.key;
-  for (const [key, value] of writes) {
-    if (key < range.start || (range.end !== '' && key >= range.end)) continue;
-    if (bound !== undefined && key > bound) continue;
-    if (value === undefined) merged.delete(key);
-    else merged.set(key, value);
-  }
-  return [...merged]
-    .map(([key, value]) => ({ key, value }))
-    .sort((left, right) => (left.key < right.key ? -1 : 1))
-    .slice(0, range.limit);
-}

@@ -23,8 +23,9 @@ import {
   type Transaction,
 } from '../model/index.ts';
 import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
-import { CallContext, type ReadSource, type RecordHead } from './call-context.ts';
+import { CallContext, type ReadSource } from './call-context.ts';
 import { deploy } from './deploy.ts';
+import type { RecordHead } from './encode-call.ts';
 import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
 import { InFlightWrites } from './in-flight.ts';
 import {

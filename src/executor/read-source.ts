@@ -1,8 +1,10 @@
 import type { Bytestring } from '../base/index.ts';
 import type { HistoryPage } from '../contract/index.ts';
 import type { StateView } from '../state/index.ts';
-import type { Found, FoundRow, QueryFunctions, ReadSource } from './call-context.ts';
+import type { ReadSource } from './call-context.ts';
+import type { Found, FoundRow } from './call-set.ts';
 import type { InFlightWrite, InFlightWrites } from './in-flight.ts';
+import type { QueryFunctions } from './query-functions.ts';
 
 /** What every source of reads stands on. */
 export interface SourceBase {

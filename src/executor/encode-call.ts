@@ -1,0 +1,126 @@
+import type { Bytestring, ByteWriter } from '../base/index.ts';
+import {
+  type CommitRecord,
+  encodeRecord,
+  type KeyWrite,
+  type NamespaceSet,
+  namespaceEnd,
+  type Position,
+  stateKey,
+  type VersionSlot,
+} from '../model/index.ts';
+import { encodeRecordSummary, type RecordSummary } from '../sequencer/index.ts';
+import type { CallSet, Seen, SeenRange } from './call-set.ts';
+import type { VersionReference } from './frames.ts';
+
+/** What a record says besides reads and writes. */
+export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
+
+/** One write, by state key; `value` undefined deletes. */
+export interface StateKeyWrite {
+  readonly key: Bytestring;
+  readonly value: Bytestring | undefined;
+}
+
+/** A call that has come to its end, for {@link encodeCall}. */
+export interface EncodedCall {
+  readonly sets: Iterable<CallSet>;
+  /** Whether values in flight were read. */
+  readonly pending: boolean;
+  readonly head: RecordHead;
+  /** Up to where committed state was seen. */
+  readonly snapshot: Position;
+  /** What was written in all namespaces. */
+  readonly written: readonly StateKeyWrite[];
+  /** Whether namespaces and keys read are to stand in ascending order, as Fabric's do. */
+  readonly sorted: boolean;
+}
+
+const none: readonly never[] = [];
+
+/**
+ * Encodes the record of a call and its summary for the sequencer.
+ *
+ * @returns the places of versions that are not known yet.
+ * @throws {DaybookError} `LIMIT_EXCEEDED`
+ */
+export function encodeCall(
+  call: EncodedCall,
+  record: ByteWriter,
+  summary: ByteWriter,
+): readonly VersionReference[] {
+  const { sets: callSets, head, snapshot, written, sorted, pending } = call;
+  const sets: NamespaceSet[] = [];
+  const reads: Seen[] = [];
+  const ranges: RecordSummary['ranges'][number][] = [];
+  const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
+  for (const set of sorted ? inOrder(callSets) : callSets) {
+    const { bulkUpdates } = set;
+    if (set.reads.size + set.ranges.length + set.writes.size + bulkUpdates.length === 0) continue;
+    const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
+    if (sorted) (ownReads as Seen[]).sort((left, right) => (left.key < right.key ? -1 : 1));
+    for (const seen of ownReads) reads.push(seen);
+    for (const range of set.ranges) {
+      const start = stateKey(set.namespace, range.start);
+      ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
+    }
+    sets.push({
+      namespace: set.namespace,
+      reads: ownReads,
+      ranges: set.ranges,
+      writes: sortedWrites(set.writes),
+      bulkUpdates,
+    });
+    for (const { start, end } of bulkUpdates) {
+      writtenRanges.push({
+        start: stateKey(set.namespace, start),
+        end: end === '' ? namespaceEnd(set.namespace) : stateKey(set.namespace, end),
+      });
+    }
+  }
+  const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
+  const slots: VersionSlot[] | undefined = pending ? [] : undefined;
+  encodeRecord(
+    { type, txId, batch: 0, leaf, transactionBytes, contractVersion, sets, result, event },
+    record,
+    slots,
+  );
+  const references: { seen: Seen; summaryOffset: number }[] = [];
+  const writes = written.map(({ key }) => key);
+  encodeRecordSummary(
+    { snapshot, urgent: false, reads, ranges, writes, writtenRanges },
+    summary,
+    pending
+      ? (summaryOffset, seen) => {
+          if ((seen as Seen).execution === undefined) return;
+          references.push({ seen: seen as Seen, summaryOffset });
+        }
+      : undefined,
+  );
+  if (slots === undefined) return none;
+  const offsets = new Map(slots.map((slot) => [slot.read, slot.offset]));
+  return references.map(({ seen, summaryOffset }) => ({
+    // A row that a call in flight deleted is absent in the record, whatever the position.
+    recordOffset: seen.value === undefined ? undefined : offsets.get(seen),
+    summaryOffset,
+    execution: seen.execution as number,
+  }));
+}
+
+function inOrder(sets: Iterable<CallSet>): CallSet[] {
+  return [...sets].sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
+}
+
+function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {
+  const sorted: KeyWrite[] = [];
+  for (const [key, value] of writes) sorted.push({ key, value });
+  if (sorted.length > 1) sorted.sort((left, right) => (left.key < right.key ? -1 : 1));
+  return sorted;
+}
+
+/** The part of a range that was really read: up to and including the last row when it was cut. */
+function rangeEnd(namespace: string, range: SeenRange): Bytestring {
+  const last = range.rows.at(-1);
+  if (!range.exhausted && last !== undefined) return `${last.stateKey}\0`;
+  return range.end === '' ? namespaceEnd(namespace) : stateKey(namespace, range.end);
+}
