@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { EtcdLog } from '../src/log/etcd/etcd-log.ts';
-import { campaign, currentLeader, type LogEntry } from '../src/log/index.ts';
+import { campaign, currentLeader, type LogEntry, type Member } from '../src/log/index.ts';
 import { asAddress } from '../src/model/index.ts';
 import { SimDisk } from './sim-disk.ts';
 import { SimEtcdCluster } from './sim-etcd.ts';
@@ -24,14 +24,13 @@ function etcdWorld(seed: number, units = 1) {
     expect(over, 'it ends in time').toBe(true);
     return await watched;
   };
-  const open = (name: string): Promise<EtcdLog> => {
+  const open = (name: string, seen = (member: Member): Member => member): Promise<EtcdLog> => {
     const process = world.spawn(name, name);
     const io = simIo(world, process, new SimDisk(world), network);
-    const connectMember = (endpoint: string) =>
-      (clusters.find((cluster) => cluster.has(endpoint)) as SimEtcdCluster).connect(
-        process,
-        endpoint,
-      );
+    const connectMember = (endpoint: string): Member => {
+      const cluster = clusters.find((each) => each.has(endpoint)) as SimEtcdCluster;
+      return seen(cluster.connect(process, endpoint));
+    };
     return EtcdLog.open(
       { ...io, connectMember },
       {
@@ -93,6 +92,58 @@ it('follows through lost answers, new leaders, compaction, dead members and chan
     await world.run(() => seen.length >= count, world.nowUs + 20 * second);
     expect(seen).toEqual(Array.from({ length: count }, (_, at) => at));
   }
+});
+
+it('a follower does not take a unit that is about to join for one that has lost its data', async () => {
+  const { world, clusterAt, open, finished } = etcdWorld(6, 2);
+  const joining = clusterAt(1);
+  let letJoin: () => void = () => undefined;
+  const mayJoin = new Promise<void>((resolve) => {
+    letJoin = resolve;
+  });
+  let held = 0;
+  // The layout is decided and known, but for a while nobody gets to put it in force on the unit.
+  const slowToJoin = (member: Member): Member => ({
+    ...member,
+    call: async (name, request, options) => {
+      const text = JSON.stringify(request);
+      if (name === 'txn' && joining.has(member.endpoint) && text.includes('request_put')) {
+        held++;
+        await mayJoin;
+      }
+      return member.call(name, request, options);
+    },
+  });
+  const [admin, reader] = await finished(
+    Promise.all([open('admin', slowToJoin), open('reader', slowToJoin)]),
+  );
+  const seen: number[] = [];
+  let failure: unknown;
+  const following = (async () => {
+    for await (const run of reader.follow(asAddress(0))) {
+      for (const { address } of run) seen.push(address);
+    }
+  })().catch((error: unknown) => {
+    failure = error;
+  });
+  await finished(admin.write({ epoch: 0, address: asAddress(0) }, Buffer.from('before')));
+  const units = [0, 1].map((at) => ({ endpoints: clusterAt(at).endpoints }));
+  const changed = admin.setUnits(units);
+  await world.run(() => held > 0, world.nowUs + 5 * second);
+  // Somebody in the reader's process hears of the layout before the follower does.
+  const heard = reader.layout();
+  await world.run(() => held > 1, world.nowUs + 5 * second);
+  await world.run(() => false, world.nowUs + second / 4);
+  letJoin();
+  await finished(Promise.all([changed, heard]));
+  await finished(admin.write({ epoch: 0, address: asAddress(1) }, Buffer.from('after')));
+  await finished(admin.write({ epoch: 0, address: asAddress(2) }, Buffer.from('after')));
+  await world.run(() => seen.length === 3 || failure !== undefined, world.nowUs + 5 * second);
+  expect(failure).toBe(undefined);
+  expect(seen).toEqual([0, 1, 2]);
+  await Promise.all([admin.close(), reader.close()]);
+  await world.run(() => false, world.nowUs + 5 * second);
+  await following;
 });
 
 it('one leads at a time; a leader that falls silent is replaced when its lease ends', async () => {

@@ -25,6 +25,13 @@ interface Member {
   process: ChildProcess | undefined;
 }
 
+/** A line of `etcdctl member list`. */
+interface ListedMember {
+  readonly id: string;
+  readonly name: string;
+  readonly peer: string;
+}
+
 /** Where a new member is to be reached by the others, and the member once its cluster is known. */
 type NewMember = (name: string) => Promise<{
   readonly peer: string;
@@ -68,12 +75,10 @@ export class Cluster {
   /** Takes a member out of the cluster for good; those after it move down by one. */
   async remove(member: number): Promise<void> {
     const { name } = this.#at(member);
-    const id = this.etcdctl('member', 'list')
-      .split('\n')
-      .find((line) => line.includes(`, ${name}, `))
-      ?.split(',')[0];
+    const id = this.#list().find((each) => each.name === name)?.id;
     if (id === undefined) throw new Error(`no member ${name}`);
-    await this.#change('remove', id);
+    const others = this.endpoints.filter((_, index) => index !== member);
+    await this.#change(['remove', id], others, (list) => list.every((each) => each.id !== id));
     await this.kill(member);
     this.#members.splice(member, 1);
   }
@@ -82,22 +87,52 @@ export class Cluster {
   async add(): Promise<void> {
     const name = `added${this.#added++}`;
     const { peer, member } = await this.#newMember(name);
-    const text = await this.#change('add', name, `--peer-urls=${peer}`);
-    const initial = /ETCD_INITIAL_CLUSTER="([^"]*)"/.exec(text)?.[1] ?? '';
-    this.#members.push(member(initial, 'existing'));
+    const list = await this.#change(['add', name, `--peer-urls=${peer}`], this.endpoints, (all) =>
+      all.some((each) => each.peer === peer),
+    );
+    // A member that has not started yet has no name.
+    const initial = list.map((each) => `${each.peer === peer ? name : each.name}=${each.peer}`);
+    this.#members.push(member(initial.join(), 'existing'));
     this.start(this.#members.length - 1);
   }
 
-  /** etcd refuses changes while it is not sure of its members' health, for some seconds. */
-  async #change(...args: string[]): Promise<string> {
+  /**
+   * etcd refuses changes while it is not sure of its members' health, for some seconds. And
+   * `etcdctl` may fail though the change is done, when it asks again after a lost answer: so what
+   * counts is the list of members afterwards, which is returned.
+   */
+  async #change(
+    args: readonly string[],
+    endpoints: readonly string[],
+    isDone: (list: readonly ListedMember[]) => boolean,
+  ): Promise<readonly ListedMember[]> {
     for (let attempt = 1; ; attempt++) {
+      let failure: unknown;
       try {
-        return this.etcdctl('member', ...args);
+        this.#etcdctlAt(endpoints, 'member', ...args);
       } catch (error) {
-        if (attempt === 100) throw error;
+        failure = error;
       }
-      await pause(200);
+      // The member that is asked may be a little behind.
+      for (let look = 0; look < 10; look++) {
+        try {
+          const list = this.#list(endpoints);
+          if (isDone(list)) return list;
+        } catch (error) {
+          failure ??= error;
+        }
+        await pause(50);
+      }
+      if (attempt === 50) throw failure ?? new Error(`member ${args.join(' ')} has no effect`);
     }
+  }
+
+  #list(endpoints: readonly string[] = this.endpoints): ListedMember[] {
+    const lines = this.#etcdctlAt(endpoints, 'member', 'list').trim().split('\n');
+    return lines.map((line) => {
+      const [id = '', , name = '', peer = ''] = line.split(', ');
+      return { id, name, peer };
+    });
   }
 
   pause(member: number): void {
@@ -110,7 +145,11 @@ export class Cluster {
 
   /** Runs `etcdctl` against all members; returns what it prints. */
   etcdctl(...args: string[]): string {
-    return execFileSync('etcdctl', [`--endpoints=${this.endpoints.join()}`, ...args], {
+    return this.#etcdctlAt(this.endpoints, ...args);
+  }
+
+  #etcdctlAt(endpoints: readonly string[], ...args: string[]): string {
+    return execFileSync('etcdctl', [`--endpoints=${endpoints.join()}`, ...args], {
       env: { ...process.env, ETCDCTL_API: '3' },
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],

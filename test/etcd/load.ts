@@ -14,6 +14,7 @@ export class Load {
   #nextAddress = 0;
   #nextEntry = 0;
   #stopping = false;
+  #failure: { readonly error: unknown } | undefined;
   /** Longest time between two acknowledgements, milliseconds. */
   stallMs = 0;
   #lastMs = performance.now();
@@ -22,7 +23,11 @@ export class Load {
     this.#logs = logs;
     this.#entryBytes = options.entryBytes ?? 200;
     for (let writer = 0; writer < options.writers; writer++) {
-      this.#running.push(this.#write(logs[writer % logs.length] as EtcdLog));
+      const log = logs[writer % logs.length] as EtcdLog;
+      const running = this.#write(log).catch((error: unknown) => {
+        this.#failure ??= { error };
+      });
+      this.#running.push(running);
     }
   }
 
@@ -31,6 +36,7 @@ export class Load {
     const target = this.acknowledged.size + count;
     const untilMs = performance.now() + timeoutMs;
     while (this.acknowledged.size < target) {
+      if (this.#failure !== undefined) throw this.#failure.error;
       if (performance.now() > untilMs) {
         throw new Error(`${this.acknowledged.size} of ${target} entries after ${timeoutMs} ms`);
       }
@@ -41,6 +47,7 @@ export class Load {
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#running);
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /** Fills the holes, reads everything, and compares it with what was acknowledged. */
@@ -80,6 +87,7 @@ export class Load {
           this.#lastMs = nowMs;
           done = true;
         } catch (error) {
+          if (this.#stopping && isDaybookError(error, 'TIMEOUT', 'OVERLOADED')) return;
           if (!isDaybookError(error, 'LOG_ADDRESS_TAKEN', 'LOG_EPOCH_SEALED')) throw error;
         }
       }
@@ -126,15 +134,19 @@ export class Reader {
   readonly texts: string[] = [];
   readonly #abort = new AbortController();
   readonly #running: Promise<void>;
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(log: EtcdLog, from: Address = asAddress(0)) {
-    this.#running = this.#read(log, from);
+    this.#running = this.#read(log, from).catch((error: unknown) => {
+      this.#failure = { error };
+    });
   }
 
-  /** Resolves when the reader has passed `address`. */
+  /** Resolves when the reader has passed `address`; fails with what ended it before that. */
   async passed(address: number, timeoutMs = 30_000): Promise<void> {
     const untilMs = performance.now() + timeoutMs;
     while (this.texts.length <= address) {
+      if (this.#failure !== undefined) throw this.#failure.error;
       if (performance.now() > untilMs) throw new Error(`reader is at ${this.texts.length}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
@@ -143,6 +155,7 @@ export class Reader {
   async stop(): Promise<void> {
     this.#abort.abort();
     await this.#running;
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   async #read(log: EtcdLog, from: Address): Promise<void> {

@@ -178,8 +178,14 @@ export class Follower {
         const all = this.#take(entries);
         this.#wake();
         if (fence === undefined) return all;
-        const known = unit.learnFence(fence);
-        return this.#seeFence(layout, known) && !known.sealed && all;
+        try {
+          const known = unit.learnFence(fence);
+          return this.#seeFence(layout, known) && !known.sealed && all;
+        } catch (error) {
+          // Nobody would catch it here: the stream calls this.
+          this.#fail(error);
+          return false;
+        }
       },
     });
   }

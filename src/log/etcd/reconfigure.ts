@@ -2,7 +2,6 @@ import { assert, DaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
 import type { KnownFence } from './fence.ts';
 import {
-  decodeLayout,
   encodeLayout,
   homeUnit,
   type Layout,
@@ -99,7 +98,6 @@ export class Recovery {
     await Promise.all(
       layout.units.map(({ id }) => this.#units.unit(id).decideLayout(next.generation, decided)),
     );
-    await this.#units.activate(decodeLayout(decided));
     await this.#units.refresh();
   }
 
@@ -116,7 +114,7 @@ export class Recovery {
           ),
       ),
     );
-    // `refresh` has put the layout in force everywhere before.
+    // A layout that is known has been put in force everywhere before.
     assert(
       fences.every((fence) => fence.generation >= layout.generation),
       'a unit was sealed before its layout was in force',

@@ -22,7 +22,8 @@ const seedPauseMs = 500;
 /**
  * The log's units and the layout in force, as far as this process knows. A layout is decided on the
  * home unit of the one before it, then copied to every unit concerned; whoever finds it decided but
- * not yet in force on a unit puts it in force there ({@link Units.activate}).
+ * not yet in force on a unit puts it in force there, before using it himself: so every unit of
+ * {@link Units.layout} has a fence.
  */
 export class Units {
   readonly io: EtcdIo;
@@ -43,7 +44,7 @@ export class Units {
     this.#name = io.random.bytes(9).toString('hex');
   }
 
-  /** The layout as last seen. */
+  /** The newest layout that this process has seen in force. */
   get layout(): Layout {
     if (this.#layout === undefined) throw new DaybookError('INTERNAL', 'the log is not open');
     return this.#layout;
@@ -87,7 +88,7 @@ export class Units {
    */
   async open(): Promise<void> {
     const newest = (await this.#newestKnown()) ?? (await this.#found());
-    this.#adopt(newest);
+    await this.#enter(newest);
     await this.refresh();
     for (const unit of this.#units.values()) void unit.client.preferLeader();
   }
@@ -174,7 +175,7 @@ export class Units {
    * Puts a decided layout in force on its units. May be done by several at a time, and again.
    * Safe because a layout is decided only while every unit of the one before is sealed.
    */
-  async activate(layout: Layout): Promise<void> {
+  async #activate(layout: Layout): Promise<void> {
     const value = encodeLayout(layout);
     const by = this.operation();
     await Promise.all(
@@ -216,13 +217,13 @@ export class Units {
       const values = await this.home.layoutsFrom(this.layout.generation + 1);
       const value = values[values.length - 1];
       if (value === undefined) break;
-      this.#adopt(decodeLayout(value));
+      await this.#enter(decodeLayout(value));
     }
-    await this.activate(this.layout);
     return this.layout;
   }
 
-  #adopt(layout: Layout): void {
+  /** Known only when it is in force: until then a unit that joins looks like one without its data. */
+  async #enter(layout: Layout): Promise<void> {
     for (const { id, endpoints } of layout.units) {
       const unit = this.#units.get(id);
       if (unit === undefined) this.#add(id, new UnitClient(this.io, this.settings, endpoints));
@@ -230,6 +231,7 @@ export class Units {
         unit.client.setEndpoints(endpoints);
       }
     }
+    await this.#activate(layout);
     this.#layout = layout;
   }
 
