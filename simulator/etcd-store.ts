@@ -9,7 +9,7 @@ import type {
   TxnRequest,
   TxnResponse,
 } from '../src/log/etcd/etcd-api.ts';
-import { compareTarget } from '../src/log/etcd/etcd-api.ts';
+import { compareResult, compareTarget } from '../src/log/etcd/etcd-api.ts';
 
 /** A refusal as gRPC would carry it. */
 export class EtcdFailure extends Error {
@@ -29,6 +29,7 @@ export const grpcStatus = {
   cancelled: 1,
   deadlineExceeded: 4,
   notFound: 5,
+  resourceExhausted: 8,
   outOfRange: 11,
   unimplemented: 12,
   unavailable: 14,
@@ -160,9 +161,13 @@ export class EtcdStore {
     return {};
   }
 
-  #holds({ key, target, create_revision, mod_revision, lease }: Compare): boolean {
+  #holds({ key, target, result, create_revision, mod_revision, lease }: Compare): boolean {
     const row = this.#rows.get(key.toString('latin1'));
-    if (target === compareTarget.create) return (row?.created ?? 0) === create_revision;
+    if (target === compareTarget.create) {
+      const created = row?.created ?? 0;
+      const wanted = create_revision ?? 0;
+      return result === compareResult.greater ? created > wanted : created === wanted;
+    }
     if (target === compareTarget.mod) return (row?.modified ?? 0) === mod_revision;
     return row !== undefined && (row.lease ?? '0') === lease;
   }

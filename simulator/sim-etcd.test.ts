@@ -146,6 +146,46 @@ it('a follower does not take a unit that is about to join for one that has lost 
   await following;
 });
 
+it('trims when not even the trim point can be written, and nobody takes what is gone for a hole', async () => {
+  const { clusters, clusterAt, open, finished } = etcdWorld(7, 2);
+  const units = clusters.map(({ endpoints }) => ({ endpoints }));
+  const [trimmer, other] = await finished(Promise.all([open('trimmer'), open('other')]));
+  await finished(trimmer.setUnits(units));
+  const write = (log: EtcdLog, at: number): Promise<void> =>
+    finished(log.write({ epoch: 0, address: asAddress(at) }, Buffer.alloc(1000, `${at} `)));
+  for (let at = 0; at < 20; at++) await write(trimmer, at);
+  // A hole, at which the trim cannot mark its place.
+  await write(trimmer, 21);
+  for (const cluster of clusters) cluster.quotaBytes = 0;
+  await expect(write(trimmer, 22)).rejects.toMatchObject({ code: 'OVERLOADED' });
+  await expect(finished(trimmer.trim(asAddress(21)))).rejects.toMatchObject({ code: 'OVERLOADED' });
+  // The entries are gone, though the trim point says otherwise; nobody can see nothing where one was.
+  await expect(finished(other.read(asAddress(4)))).rejects.toMatchObject({ code: 'OVERLOADED' });
+  await expect(finished(other.fill(asAddress(4)))).rejects.toMatchObject({ code: 'OVERLOADED' });
+  expect(await finished(other.tail())).toBe(22);
+  for (const cluster of clusters) cluster.quotaBytes = 20_000;
+  // The trimmer is no more: it lifts no alarm and moves no trim point.
+  await finished(trimmer.close());
+  clusterAt(0).liftAlarm();
+  await finished(other.fill(asAddress(4)));
+  await expect(finished(other.read(asAddress(4)))).rejects.toMatchObject({ code: 'LOG_TRIMMED' });
+  await write(other, 22);
+  await write(other, 23);
+  const kept = await finished(other.start());
+  // What lies on the other unit is as it was.
+  expect(kept).toBe(17);
+  await finished(other.fill(asAddress(20)));
+  const read: number[] = [];
+  const collect = async (): Promise<void> => {
+    for await (const run of other.follow(kept)) {
+      for (const { address } of run) read.push(address);
+      if (read.at(-1) === 23) return;
+    }
+  };
+  await finished(collect());
+  expect(read).toEqual(Array.from({ length: 24 - kept }, (_, at) => kept + at));
+});
+
 it('one leads at a time; a leader that falls silent is replaced when its lease ends', async () => {
   const { world, network, clusterAt, open, finished } = etcdWorld(4);
   const [one, two] = await finished(Promise.all([open('one'), open('two')]));

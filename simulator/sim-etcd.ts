@@ -1,4 +1,10 @@
-import type { CallName, Calls, WatchResponse } from '../src/log/etcd/etcd-api.ts';
+import type {
+  CallName,
+  Calls,
+  RequestOp,
+  TxnRequest,
+  WatchResponse,
+} from '../src/log/etcd/etcd-api.ts';
 import type { Member, MemberStream } from '../src/log/index.ts';
 import { EtcdFailure, EtcdStore, grpcStatus } from './etcd-store.ts';
 import type { SimNetwork } from './sim-network.ts';
@@ -13,6 +19,9 @@ export interface EtcdFaults {
 }
 
 const membersPerUnit = 3;
+const alarmDeactivate = 2;
+const alarmNoSpace = 1;
+const leaseBytes = 64;
 /** A member without a way to the leader keeps a request for so long before it gives up. */
 const proposalTimeoutUs = 3_000_000;
 const proposalRetryUs = 40_000;
@@ -48,6 +57,10 @@ export class SimEtcdCluster {
   readonly name: string;
   readonly endpoints: readonly string[];
   readonly faults: EtcdFaults = { lostAnswers: 0, slow: 0 };
+  /** What the values may take, all members alike; bytes. */
+  quotaBytes = Number.POSITIVE_INFINITY;
+  /** The quota was reached: nothing is put until somebody lifts the alarm. */
+  #noSpace = false;
   readonly #world: World;
   readonly #network: SimNetwork;
   readonly #store: EtcdStore;
@@ -139,6 +152,11 @@ export class SimEtcdCluster {
     if (revision <= compacted) return;
     this.#world.note(`${this.name} is compacted at ${revision}`);
     this.#store.compact(revision);
+  }
+
+  /** As whoever looks after the cluster does when there is space again. */
+  liftAlarm(): void {
+    this.#noSpace = false;
   }
 
   heal(): void {
@@ -275,6 +293,7 @@ export class SimEtcdCluster {
   #perform(name: CallName, request: object, { id }: MemberState): object {
     const store = this.#store;
     const single = (op: object): object => store.txn({ compare: [], success: [op] }, id);
+    this.#checkSpace(name, request);
     switch (name) {
       case 'range':
         return store.range(request as Calls['range']['request'], id);
@@ -307,10 +326,34 @@ export class SimEtcdCluster {
       case 'defragment':
         return { header: store.header(id) };
       case 'alarm':
-        return { header: store.header(id), alarms: [] };
+        if ((request as Calls['alarm']['request']).action === alarmDeactivate)
+          this.#noSpace = false;
+        return {
+          header: store.header(id),
+          alarms: this.#noSpace ? [{ memberID: id, alarm: alarmNoSpace }] : [],
+        };
       case 'authenticate':
         throw new EtcdFailure(grpcStatus.unimplemented, 'the model has no users');
     }
+  }
+
+  /** As etcd does it: what puts nothing is never refused. */
+  #checkSpace(name: CallName, request: object): void {
+    const bytes =
+      name === 'leaseGrant'
+        ? leaseBytes
+        : name === 'put'
+          ? putBytes([{ request_put: request as Calls['put']['request'] }])
+          : name === 'txn'
+            ? txnBytes(request as Calls['txn']['request'])
+            : 0;
+    if (bytes === 0) return;
+    if (this.#store.bytes + bytes > this.quotaBytes) this.#noSpace = true;
+    if (!this.#noSpace) return;
+    throw new EtcdFailure(
+      grpcStatus.resourceExhausted,
+      'etcdserver: mvcc: database space exceeded',
+    );
   }
 
   #grant({ TTL, ID }: Calls['leaseGrant']['request'], memberId: string): object {
@@ -548,4 +591,18 @@ function travel(
   }
   const us = link.delayUs + world.chance.below(link.delayUs + 1);
   world.after(undefined, us, 'network', () => arrived());
+}
+
+/** What a transaction may put, whichever way its conditions turn out. */
+function txnBytes({ success, failure = [] }: TxnRequest): number {
+  return Math.max(putBytes(success), putBytes(failure));
+}
+
+function putBytes(ops: readonly RequestOp[]): number {
+  let bytes = 0;
+  for (const { request_put: put, request_txn: txn } of ops) {
+    if (put) bytes += put.key.length + put.value.length;
+    if (txn) bytes += txnBytes(txn);
+  }
+  return bytes;
 }

@@ -394,7 +394,7 @@ class ClusterNode implements RunningNode, NodeOrders {
     host.handOver(successor).catch(() => undefined);
   }
 
-  /** Every now and then: a snapshot, if the log has grown, and the trim point, if this node leads. */
+  /** Every now and then: a snapshot, if the log has grown, and the trim point, if no other node leads. */
   #keepHouse(): void {
     const { io, cluster, onEvent } = this.#options;
     this.#housekeeping = io.timers.after(cluster.housekeepingMs ?? housekeepingMsDefault, () => {
@@ -427,7 +427,8 @@ class ClusterNode implements RunningNode, NodeOrders {
         if (!isDaybookError(error, 'OVERLOADED')) throw error;
       });
     }
-    if (this.#host?.epoch === undefined) return;
+    // The leader trims. Where nobody leads everybody does: a full log lets nobody become leader.
+    if (this.#host?.epoch === undefined && this.#leader?.leader !== undefined) return;
     const before = trimPoint(await this.#membersNow(), retention, nextAddress);
     if (before > (await this.#log.start())) await this.#log.trim(asAddress(before));
   }

@@ -107,23 +107,23 @@ export class Cluster {
     isDone: (list: readonly ListedMember[]) => boolean,
   ): Promise<readonly ListedMember[]> {
     for (let attempt = 1; ; attempt++) {
-      let failure: unknown;
+      let failure = new Error(`member ${args.join(' ')} has no effect`);
       try {
         this.#etcdctlAt(endpoints, 'member', ...args);
       } catch (error) {
-        failure = error;
+        failure = error as Error;
       }
       // The member that is asked may be a little behind.
       for (let look = 0; look < 10; look++) {
         try {
           const list = this.#list(endpoints);
           if (isDone(list)) return list;
-        } catch (error) {
-          failure ??= error;
+        } catch {
+          // No member answers now.
         }
         await pause(50);
       }
-      if (attempt === 50) throw failure ?? new Error(`member ${args.join(' ')} has no effect`);
+      if (attempt === 50) throw failure;
     }
   }
 

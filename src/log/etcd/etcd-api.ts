@@ -51,7 +51,7 @@ export interface RangeResponse {
 /** Numbers of `Compare.target`. */
 export const compareTarget = { create: 1, mod: 2, lease: 4 } as const;
 /** Numbers of `Compare.result`. */
-export const compareResult = { equal: 0 } as const;
+export const compareResult = { equal: 0, greater: 1 } as const;
 
 /** One condition of a transaction. */
 export interface Compare {

@@ -2,6 +2,8 @@ import { DaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
 import type { LogEntry, SharedLog, Token } from '../shared-log.ts';
 import { Follower } from './follower.ts';
+import { Gate } from './gate.ts';
+import { spaceExhausted } from './grpc-errors.ts';
 import type { Layout } from './layout.ts';
 import { type EtcdLogOptions, type UnitOptions, withDefaults } from './options.ts';
 import { logEntry, readStored, trimmed } from './reader.ts';
@@ -20,6 +22,7 @@ export class EtcdLog implements SharedLog {
   readonly units: Units;
   readonly #tail: TailFinder;
   readonly #recovery: Recovery;
+  readonly #gate: Gate;
   readonly #writer: Writer;
   readonly #trimmer: Trimmer;
   readonly #closing = new AbortController();
@@ -40,8 +43,9 @@ export class EtcdLog implements SharedLog {
     this.units = units;
     this.#tail = new TailFinder(units);
     this.#recovery = new Recovery(units, this.#tail);
-    this.#writer = new Writer(units, this.#tail, this.#recovery);
-    this.#trimmer = new Trimmer(units, this.#tail, this.#recovery);
+    this.#gate = new Gate(units, this.#recovery);
+    this.#writer = new Writer(units, this.#tail, this.#recovery, this.#gate);
+    this.#trimmer = new Trimmer(units, this.#tail, this.#recovery, this.#gate);
   }
 
   async tail(): Promise<Address> {
@@ -65,6 +69,8 @@ export class EtcdLog implements SharedLog {
       // Another layout may have put the address elsewhere.
       if (!this.units.isOpen(unit.knownFence)) await this.#recovery.settle(unit);
       if (this.units.layout !== layout) continue;
+      // It may have been deleted for want of space, before it is known to be trimmed.
+      if (!(await this.#gate.isOpen(unit))) throw spaceExhausted();
       throw new DaybookError('LOG_NOT_WRITTEN', `nothing is written at ${address}`, {
         details: { address },
       });

@@ -7,7 +7,7 @@ import { firstOnUnit, type Layout, lastSegment, unitOf } from './layout.ts';
 import { bytesOfStored, logEntry, trimmed } from './reader.ts';
 import { decodeStored, type StoredEntry } from './stored-entry.ts';
 import type { TailFinder } from './tail.ts';
-import { type Page, pageEntries, type Unit } from './unit.ts';
+import type { Page, Unit } from './unit.ts';
 import { watchUnit } from './unit-watch.ts';
 import type { Units } from './units.ts';
 
@@ -278,4 +278,9 @@ function isTransient(error: unknown): boolean {
 function averageBytes(kvs: readonly KeyValue[], before: number): number {
   if (kvs.length === 0) return before;
   return Math.max(1, kvs.reduce((sum, kv) => sum + kv.value.length, 0) / kvs.length);
+}
+
+/** Entries that one page may hold. */
+function pageEntries(averageBytes: number): number {
+  return Math.max(16, Math.min(128, Math.floor((limits.logBatchBytesMax * 4) / averageBytes)));
 }

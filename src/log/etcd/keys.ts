@@ -7,8 +7,10 @@ import type { Address } from '../../model/index.ts';
 export interface Keys {
   /** {@link Fence} of the unit. */
   readonly fence: Buffer;
-  /** Holds space free for the trim that a full unit needs. */
-  readonly ballast: Buffer;
+  /** Stands while entries may be put; before all entries, so that one deletion takes it with them. */
+  readonly gate: Buffer;
+  /** Means nothing: see space.ts. */
+  readonly nudge: Buffer;
   /** Who leads: see leadership.ts. */
   readonly leader: Buffer;
   /** Who is to lead next: the others hold back while it exists. */
@@ -34,7 +36,8 @@ export function keysOf(prefix: string): Keys {
   const digitsFrom = Buffer.byteLength(entries);
   return {
     fence: key('fence'),
-    ballast: key('ballast'),
+    gate: key('e.'),
+    nudge: key('nudge'),
     leader: key('leader'),
     successor: key('successor'),
     nodes: key('node/'),

@@ -8,6 +8,7 @@ import {
   foundingLayout,
   type Layout,
   type LayoutUnit,
+  lastOnUnit,
   lastSegment,
   nextLayout,
   unitOf,
@@ -56,7 +57,7 @@ test('an address never changes its unit, whatever layouts follow', () => {
   );
 });
 
-test('firstOnUnit is the first address that unitOf gives to the unit', () => {
+test('firstOnUnit and lastOnUnit are the next addresses that unitOf gives to the unit', () => {
   fc.assert(
     fc.property(
       someUnits,
@@ -72,6 +73,12 @@ test('firstOnUnit is the first address that unitOf gives to the unit', () => {
           else if (lastSegment(layout).units.includes(name))
             expect(found).toBeGreaterThanOrEqual(from);
           else expect(found).toBeUndefined();
+          const last = naive.findLastIndex(
+            (owner, at) => at >= trim && at < from && owner === name,
+          );
+          const before = lastOnUnit(layout, name, asAddress(from));
+          if (last >= 0) expect(before).toBe(last);
+          else expect(before ?? 0).toBeLessThanOrEqual(trim);
         }
       },
     ),

@@ -97,6 +97,21 @@ export function firstOnUnit(layout: Layout, unit: string, from: Address): Addres
   return undefined;
 }
 
+/** The last address before `before` that lies on `unit`; `undefined` when none does. */
+export function lastOnUnit(layout: Layout, unit: string, before: Address): Address | undefined {
+  let end = before;
+  for (let at = segmentIndex(layout, before); at >= 0; at--) {
+    const segment = layout.segments[at] as Segment;
+    const stripe = segment.units.indexOf(unit);
+    const count = segment.units.length;
+    const back = (end - 1 - segment.from - stripe) % count;
+    const last = end - 1 - (back < 0 ? back + count : back);
+    if (stripe >= 0 && last >= segment.from) return asAddress(last);
+    end = segment.from;
+  }
+  return undefined;
+}
+
 /** The segment that new entries go to. */
 export function lastSegment(layout: Layout): Segment {
   return layout.segments[layout.segments.length - 1] as Segment;

@@ -3,7 +3,7 @@ import type { Address } from '../../model/index.ts';
 import { compareResult, compareTarget } from './etcd-api.ts';
 import type { EtcdLog } from './etcd-log.ts';
 import { Session } from './session.ts';
-import { absent } from './unit.ts';
+import { absent } from './txn.ts';
 import { watchUnit } from './unit-watch.ts';
 
 /** Who leads, as the others see it. */

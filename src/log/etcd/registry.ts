@@ -3,7 +3,7 @@ import { type Compare, compareResult, compareTarget, type KeyValue } from './etc
 import type { EtcdLog } from './etcd-log.ts';
 import { prefixEnd } from './keys.ts';
 import { Session } from './session.ts';
-import { absent } from './unit.ts';
+import { absent } from './txn.ts';
 import { watchUnit } from './unit-watch.ts';
 
 /** What a node tells the others; plain JSON, `name` unique among the running nodes. */
@@ -184,6 +184,7 @@ async function readNodes(log: EtcdLog): Promise<{ nodes: NodeInfo[]; revision: n
     limit: limits.nodesMax,
   });
   const nodes = answer.kvs.map(decodeNode);
+  log.units.nodes = nodes.length;
   return { nodes, revision: Number(answer.header.revision) };
 }
 

@@ -1,6 +1,7 @@
 import { type Address, asAddress, nextAddress } from '../../model/index.ts';
+import type { Keys } from './keys.ts';
 import { firstOnUnit, lastSegment } from './layout.ts';
-import { lastAddress, type Unit } from './unit.ts';
+import type { Page, Unit } from './unit.ts';
 import type { Units } from './units.ts';
 
 const probeEntries = 256;
@@ -68,4 +69,10 @@ export class TailFinder {
     const first = firstOnUnit(layout, unit, from) ?? from;
     return first + nth * lastSegment(layout).units.length;
   }
+}
+
+/** The last address of a page, or `undefined` when it is empty. */
+function lastAddress(keys: Keys, page: Page): Address | undefined {
+  const kv = page.kvs[page.kvs.length - 1];
+  return kv === undefined ? undefined : asAddress(keys.addressOf(kv.key));
 }

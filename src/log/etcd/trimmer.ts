@@ -1,31 +1,37 @@
 import { isDaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
+import type { Gate } from './gate.ts';
 import { isCompacted } from './grpc-errors.ts';
 import type { Recovery } from './reconfigure.ts';
 import { spaceUse } from './space.ts';
 import type { TailFinder } from './tail.ts';
-import { absent, type Unit } from './unit.ts';
+import type { Unit } from './unit.ts';
 import type { Units } from './units.ts';
 
 /** Addresses deleted at a time, so that etcd does not stand still for long. */
 const deleteAddresses = 4096;
 const defragmentTimeoutMs = 60_000;
-const ballastBytes = 256 * 1024;
+const statusTimeoutMs = 1000;
 const attemptsMax = 3;
 const compactionPauseMs = 200;
 const compactionRoundsMax = 20;
 const noSpace = 1;
+/** Share of the quota from which on a file with less than the other share in use is made anew. */
+const fileHighRatio = 0.9;
+const fileUsedRatio = 0.8;
 
 /** Moves the trim point, and gives the space back. */
 export class Trimmer {
   readonly #units: Units;
   readonly #tail: TailFinder;
   readonly #recovery: Recovery;
+  readonly #gate: Gate;
 
-  constructor(units: Units, tail: TailFinder, recovery: Recovery) {
+  constructor(units: Units, tail: TailFinder, recovery: Recovery, gate: Gate) {
     this.#units = units;
     this.#tail = tail;
     this.#recovery = recovery;
+    this.#gate = gate;
   }
 
   /** See `SharedLog.trim`. */
@@ -37,7 +43,6 @@ export class Trimmer {
       const wasFull = await this.#moveTrimPoint(unit, before);
       await this.#forget(unit, old?.trim ?? asAddress(0), before);
       await this.reclaim(unit, wasFull);
-      await this.#layBallast(unit);
     }
   }
 
@@ -60,8 +65,10 @@ export class Trimmer {
       await this.#untilCompacted(unit);
       for (let member = 0; member < client.memberCount; member++) {
         // A member that is away does it when it is asked the next time.
+        if ((await client.status(member, statusTimeoutMs)) === undefined) continue;
+        const timeoutMs = defragmentTimeoutMs;
         await client
-          .call('defragment', {}, { member, timeoutMs: 100, attemptTimeoutMs: defragmentTimeoutMs })
+          .call('defragment', {}, { member, once: true, timeoutMs, attemptTimeoutMs: timeoutMs })
           .catch(() => undefined);
       }
     }
@@ -81,7 +88,7 @@ export class Trimmer {
   async #untilCompacted(unit: Unit): Promise<void> {
     let last = '';
     for (let round = 0; round < compactionRoundsMax; round++) {
-      const statuses = await unit.client.statuses(1000);
+      const statuses = await unit.client.statuses(statusTimeoutMs);
       const sizes = statuses.map((status) => status?.dbSizeInUse).join();
       if (sizes === last) return;
       last = sizes;
@@ -94,6 +101,7 @@ export class Trimmer {
     const by = this.#units.operation();
     for (let attempt = 1; ; attempt++) {
       try {
+        await this.#gate.open(unit);
         const fence = await unit.changeFence(by, (now) =>
           now.trim >= before || now.sealed ? undefined : { ...now, trim: before },
         );
@@ -101,8 +109,7 @@ export class Trimmer {
         await this.#recovery.settle(unit);
       } catch (error) {
         if (!isDaybookError(error, 'OVERLOADED') || attempt === attemptsMax) throw error;
-        // Deleting needs no space, and the ballast is there to be deleted.
-        await unit.client.call('deleteRange', { key: this.#units.keys.ballast });
+        await this.#gate.shut(unit, before);
         await this.reclaim(unit, true);
       }
     }
@@ -119,22 +126,13 @@ export class Trimmer {
     }
   }
 
-  async #layBallast(unit: Unit): Promise<void> {
-    const key = this.#units.keys.ballast;
-    const value = Buffer.alloc(ballastBytes);
-    await unit.client
-      .call('txn', { compare: [absent(key)], success: [{ request_put: { key, value } }] })
-      .catch((error: unknown) => {
-        if (!isDaybookError(error, 'OVERLOADED')) throw error;
-      });
-  }
-
   async #needsDefragmentation(unit: Unit): Promise<boolean> {
-    const { quotaBytes, spaceHighRatio } = this.#units.settings;
+    const { quotaBytes } = this.#units.settings;
     const { alarms } = await unit.client.call('alarm', { action: 0 });
     const use = await spaceUse(unit.client);
     if (alarms.some(({ alarm }) => alarm === noSpace)) return true;
     if (use === undefined) return false;
-    return use.fileBytes >= quotaBytes * spaceHighRatio && use.usedBytes < use.fileBytes / 2;
+    const { fileBytes, usedBytes } = use;
+    return fileBytes >= quotaBytes * fileHighRatio && usedBytes < fileBytes * fileUsedRatio;
   }
 }

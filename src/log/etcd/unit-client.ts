@@ -20,6 +20,8 @@ export interface CallOptions {
   readonly timeoutMs?: number;
   /** Asks this member only. */
   readonly member?: number;
+  /** Does not ask again. */
+  readonly once?: boolean;
 }
 
 /**
@@ -104,7 +106,7 @@ export class UnitClient {
       if (verdict === 'authenticate') this.#token = undefined;
       if (verdict === 'elsewhere' && options.member === undefined) this.#leave(member);
       const pauseMs = Math.min(10 * 2 ** attempt, 200) * (0.5 + this.#io.random.number());
-      if (clock.monotonicMs() + pauseMs >= deadlineMs) {
+      if (options.once || clock.monotonicMs() + pauseMs >= deadlineMs) {
         throw new DaybookError('TIMEOUT', `no answer from etcd to ${name}: ${textOf(cause)}`, {
           details: { endpoints: this.endpoints.join(',') },
           cause,
@@ -152,15 +154,15 @@ export class UnitClient {
     }
   }
 
-  /** Every member's status; `undefined` for one that does not answer within `timeoutMs`. */
+  /** One member's status; `undefined` when it does not answer within `timeoutMs`. */
+  status(member: number, timeoutMs: number): Promise<StatusResponse | undefined> {
+    const options = { member, attemptTimeoutMs: timeoutMs, timeoutMs };
+    return this.call('status', {}, options).catch(() => undefined);
+  }
+
+  /** Every member's {@link UnitClient.status}. */
   statuses(timeoutMs: number): Promise<(StatusResponse | undefined)[]> {
-    return Promise.all(
-      this.#members.map((_, member) =>
-        this.call('status', {}, { member, attemptTimeoutMs: timeoutMs, timeoutMs }).catch(
-          () => undefined,
-        ),
-      ),
-    );
+    return Promise.all(this.#members.map((_, member) => this.status(member, timeoutMs)));
   }
 
   /** Turns to the member that leads, which saves etcd the forwarding. */

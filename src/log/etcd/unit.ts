@@ -1,21 +1,16 @@
-import { DaybookError, limits } from '../../base/index.ts';
-import { type Address, asAddress } from '../../model/index.ts';
-import {
-  type Compare,
-  compareResult,
-  compareTarget,
-  type KeyValue,
-  type RangeResponse,
-  type RequestOp,
-  type TxnRequest,
-  type TxnResponse,
-} from './etcd-api.ts';
+import { DaybookError } from '../../base/index.ts';
+import type { Address } from '../../model/index.ts';
+import type { Compare, KeyValue, RangeResponse, RequestOp, TxnRequest } from './etcd-api.ts';
 import { decodeFence, encodeFence, type Fence, type KnownFence } from './fence.ts';
 import { type Keys, prefixEnd } from './keys.ts';
 import type { LayoutUnit } from './layout.ts';
 import type { SpaceWatch } from './space.ts';
+import { absent, present, rangeAt, unchangedSince } from './txn.ts';
 import type { UnitClient } from './unit-client.ts';
 import { WriteBatcher } from './write-batcher.ts';
+
+/** About what etcd stores beside a value. */
+const keyBytes = 256;
 
 /** Entries of a unit in address order, with the fence at the same revision. */
 export interface Page {
@@ -31,7 +26,7 @@ export interface Page {
 /** What etcd did with one entry. */
 export type PutOutcome =
   | { readonly written: true }
-  | { readonly written: false; readonly existing: KeyValue | undefined };
+  | { readonly written: false; readonly existing: KeyValue | undefined; readonly shut: boolean };
 
 /** One log unit: the log's requests in terms of etcd's. Remembers the newest fence it has seen. */
 export class Unit {
@@ -61,33 +56,46 @@ export class Unit {
   }
 
   /**
-   * The write rule: if nothing stands at `address` and the fence is still `fence` then put `value`.
+   * The write rule: if nothing stands at `address`, the fence is still `fence` and the gate is open
+   * then put `value`.
    *
+   * @param admitted - asks for no space: what closes a hole has nothing in it, and without it nobody
+   *   could go on to where the log can be trimmed.
    * @throws {DaybookError} `TIMEOUT`, `OVERLOADED`, `CLOSED`
    */
-  async put(address: Address, value: Buffer, fence: KnownFence): Promise<PutOutcome> {
-    this.space.check();
+  async put(
+    address: Address,
+    value: Buffer,
+    fence: KnownFence,
+    admitted = false,
+  ): Promise<PutOutcome> {
+    if (!admitted) await this.space.admit(value.length + keyBytes);
     const key = this.#keys.entry(address);
     const request: TxnRequest = {
-      compare: [absent(key), this.#fenceIs(fence)],
+      compare: [absent(key), this.#fenceIs(fence), present(this.#keys.gate)],
       success: [{ request_put: { key, value } }],
-      failure: [{ request_range: { key } }, this.#fenceOp()],
+      failure: [
+        { request_range: { key } },
+        this.#fenceOp(),
+        { request_range: { key: this.#keys.gate } },
+      ],
     };
     const answer = await this.#batcher.submit(address, request, value.length);
     if (answer.succeeded) return { written: true };
-    this.#learnFence(rangeAt(answer, 1));
-    return { written: false, existing: rangeAt(answer, 0).kvs[0] };
+    this.fenceIn(rangeAt(answer, 1));
+    const shut = rangeAt(answer, 2).kvs.length === 0;
+    return { written: false, existing: rangeAt(answer, 0).kvs[0], shut };
   }
 
   /** Puts a part of a split entry; false when the fence has changed. */
   async putPart(key: Buffer, value: Buffer, fence: KnownFence): Promise<boolean> {
-    this.space.check();
+    await this.space.admit(value.length + keyBytes);
     const answer = await this.client.call('txn', {
       compare: [this.#fenceIs(fence)],
       success: [{ request_put: { key, value } }],
       failure: [this.#fenceOp()],
     });
-    if (!answer.succeeded) this.#learnFence(rangeAt(answer, 0));
+    if (!answer.succeeded) this.fenceIn(rangeAt(answer, 0));
     return answer.succeeded;
   }
 
@@ -146,15 +154,16 @@ export class Unit {
   /** The fence as it is now; `undefined` when this cluster has never been a unit of the log. */
   async readFence(): Promise<KnownFence | undefined> {
     const answer = await this.client.call('range', { key: this.#keys.fence });
-    return answer.kvs.length === 0 ? undefined : this.#learnFence(answer);
+    return answer.kvs.length === 0 ? undefined : this.fenceIn(answer);
   }
 
-  /** Creates the fence of a unit that has none; an existing one stays. Returns what stands. */
+  /** Creates fence and gate of a unit that has none; an existing one stays. Returns what stands. */
   async createFence(fence: Fence): Promise<KnownFence> {
-    const key = this.#keys.fence;
+    const { fence: key, gate } = this.#keys;
+    const putGate = { request_put: { key: gate, value: Buffer.alloc(0) } };
     await this.client.call('txn', {
       compare: [absent(key)],
-      success: [{ request_put: { key, value: encodeFence(fence) } }],
+      success: [{ request_put: { key, value: encodeFence(fence) } }, putGate],
     });
     return (await this.readFence()) ?? unfounded(this.id);
   }
@@ -178,7 +187,7 @@ export class Unit {
         success: [{ request_put: { key, value: encodeFence({ ...next, by }) } }, this.#fenceOp()],
         failure: [this.#fenceOp()],
       });
-      fence = this.#learnFence(rangeAt(answer, answer.succeeded ? 1 : 0));
+      fence = this.fenceIn(rangeAt(answer, answer.succeeded ? 1 : 0));
       if (answer.succeeded) return fence;
     }
   }
@@ -223,12 +232,17 @@ export class Unit {
     });
     return {
       range: rangeAt(answer, 0),
-      fence: this.#learnFence(rangeAt(answer, 1)),
+      fence: this.fenceIn(rangeAt(answer, 1)),
       revision: Number(answer.header.revision),
     };
   }
 
-  #learnFence(answer: RangeResponse): KnownFence {
+  /**
+   * The fence as a transaction read it.
+   *
+   * @throws {DaybookError} `LOG_DAMAGED` when there is none.
+   */
+  fenceIn(answer: RangeResponse): KnownFence {
     const kv = answer.kvs[0];
     return kv === undefined ? unfounded(this.id) : this.learnFence(kv);
   }
@@ -238,42 +252,10 @@ export class Unit {
   }
 
   #fenceIs(fence: KnownFence): Compare {
-    return {
-      key: this.#keys.fence,
-      target: compareTarget.mod,
-      result: compareResult.equal,
-      mod_revision: fence.revision,
-    };
+    return unchangedSince(fence.revision, this.#keys.fence);
   }
-}
-
-/** The condition that a key does not exist. */
-export function absent(key: Buffer): Compare {
-  return {
-    key,
-    target: compareTarget.create,
-    result: compareResult.equal,
-    create_revision: 0,
-  };
-}
-
-/** The last address of a page, or `undefined` when it is empty. */
-export function lastAddress(keys: Keys, page: Page): Address | undefined {
-  const kv = page.kvs[page.kvs.length - 1];
-  return kv === undefined ? undefined : asAddress(keys.addressOf(kv.key));
-}
-
-function rangeAt(answer: TxnResponse, index: number): RangeResponse {
-  const range = answer.responses[index]?.response_range;
-  if (!range) throw new DaybookError('INTERNAL', 'etcd answered something else than asked');
-  return range;
 }
 
 function unfounded(id: string): never {
   throw new DaybookError('LOG_DAMAGED', `log unit ${id} has lost its fence: its data is gone`);
-}
-
-/** Entries that one page of a follower may hold. */
-export function pageEntries(averageBytes: number): number {
-  return Math.max(16, Math.min(128, Math.floor((limits.logBatchBytesMax * 4) / averageBytes)));
 }

@@ -34,6 +34,8 @@ export class Units {
   readonly #units = new Map<string, Unit>();
   #layout: Layout | undefined;
   #refreshing: Promise<Layout> | undefined;
+  /** How many nodes are registered, as last seen. */
+  nodes = 0;
   #operations = 0;
   #closed = false;
 
@@ -245,8 +247,14 @@ export class Units {
       client.close();
       return present;
     }
-    const highBytes = this.settings.quotaBytes * this.settings.spaceHighRatio;
-    const unit = new Unit(id, client, this.keys, new SpaceWatch(this.io, client, highBytes));
+    const { quotaBytes, spaceHighRatio } = this.settings;
+    const space = new SpaceWatch(this.io, client, {
+      quotaBytes,
+      highBytes: quotaBytes * spaceHighRatio,
+      nodes: () => this.nodes,
+      nudge: this.keys.nudge,
+    });
+    const unit = new Unit(id, client, this.keys, space);
     this.#units.set(id, unit);
     return unit;
   }

@@ -2,6 +2,7 @@ import { checkLimit, DaybookError, isDaybookError, limits } from '../../base/ind
 import type { Address } from '../../model/index.ts';
 import type { Token } from '../shared-log.ts';
 import type { KnownFence } from './fence.ts';
+import type { Gate } from './gate.ts';
 import { readStored, trimmed } from './reader.ts';
 import type { Recovery } from './reconfigure.ts';
 import {
@@ -31,12 +32,14 @@ export class Writer {
   readonly #units: Units;
   readonly #tail: TailFinder;
   readonly #recovery: Recovery;
+  readonly #gate: Gate;
   #inFlight = 0;
 
-  constructor(units: Units, tail: TailFinder, recovery: Recovery) {
+  constructor(units: Units, tail: TailFinder, recovery: Recovery, gate: Gate) {
     this.#units = units;
     this.#tail = tail;
     this.#recovery = recovery;
+    this.#gate = gate;
   }
 
   /** See `SharedLog.write`. */
@@ -91,11 +94,14 @@ export class Writer {
     const epoch = job.epoch ?? fence.epoch;
     const value = await this.#value(job, epoch, unit, fence);
     if (value === undefined) return false;
-    const outcome = await unit.put(address, value, fence);
+    const outcome = await unit.put(address, value, fence, job.epoch === undefined);
     if (outcome.written) return true;
     const now = unit.knownFence;
     if (now !== undefined && address < now.trim) throw trimmed(address);
-    if (outcome.existing === undefined) return false;
+    if (outcome.existing === undefined) {
+      if (outcome.shut) await this.#gate.open(unit);
+      return false;
+    }
     if (job.epoch === undefined) return true;
     const stored = await readStored(this.#units, unit, address);
     await this.#dropParts(job, unit, stored);
