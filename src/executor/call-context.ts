@@ -17,8 +17,9 @@ import {
   seenAgain,
   type ValueRow,
 } from './call-set.ts';
-import { encodeCall, type RecordHead, type StateKeyWrite } from './encode-call.ts';
+import { encodeCall, type RecordHead } from './encode-call.ts';
 import type { VersionReference } from './frames.ts';
+import { type InFlightWrite, newWrite } from './in-flight.ts';
 import { ownDeletes, withOwnWrites } from './own-writes.ts';
 import type { QueryFunctions } from './query-functions.ts';
 
@@ -246,12 +247,12 @@ export class CallContext implements StateAccess {
   }
 
   /** What was written. */
-  writes(): StateKeyWrite[] {
-    const all: StateKeyWrite[] = [];
+  writes(): InFlightWrite[] {
+    const all: InFlightWrite[] = [];
     for (const { namespace, reads, writes } of this.#sets.values()) {
       for (const [key, value] of writes) {
         // The string that was read with has its hash already.
-        all.push({ key: reads.get(key)?.stateKey ?? stateKey(namespace, key), value });
+        all.push(newWrite(reads.get(key)?.stateKey ?? stateKey(namespace, key), value));
       }
     }
     return all;
@@ -265,7 +266,7 @@ export class CallContext implements StateAccess {
   encode(
     head: RecordHead,
     snapshot: Position,
-    written: readonly StateKeyWrite[],
+    written: readonly InFlightWrite[],
     record: ByteWriter,
     summary: ByteWriter,
     sorted = false,

@@ -16,12 +16,6 @@ import type { VersionReference } from './frames.ts';
 /** What a record says besides reads and writes. */
 export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
 
-/** One write, by state key; `value` undefined deletes. */
-export interface StateKeyWrite {
-  readonly key: Bytestring;
-  readonly value: Bytestring | undefined;
-}
-
 /** A call that has come to its end, for {@link encodeCall}. */
 export interface EncodedCall {
   readonly sets: Iterable<CallSet>;
@@ -30,8 +24,8 @@ export interface EncodedCall {
   readonly head: RecordHead;
   /** Up to where committed state was seen. */
   readonly snapshot: Position;
-  /** What was written in all namespaces. */
-  readonly written: readonly StateKeyWrite[];
+  /** What was written in all namespaces, by state key. */
+  readonly written: readonly { readonly key: Bytestring }[];
   /** Whether namespaces and keys read are to stand in ascending order, as Fabric's do. */
   readonly sorted: boolean;
 }

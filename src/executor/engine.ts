@@ -156,10 +156,10 @@ export class Engine {
       const writes = this.#inFlight.remove(operation.execution);
       if (writes === undefined) continue;
       if (operation.kind === 'own') {
-        const version = operation.position;
-        for (const { key, value } of writes) {
-          committed.set({ key, value, version });
-          this.#forgetContract(key);
+        for (const write of writes) {
+          write.version = operation.position;
+          committed.set(write);
+          this.#forgetContract(write.key);
         }
       }
       if (this.#locking) this.#settleOwner(operation.execution);
@@ -351,10 +351,7 @@ export class Engine {
     );
     const execution = this.#nextExecution++;
     if (context.isBulk) this.#barrier = execution;
-    this.#inFlight.push(
-      execution,
-      written.map(({ key, value }) => ({ key, value, execution })),
-    );
+    this.#inFlight.push(execution, written);
     this.#emit(task, execution, references);
     this.#ended(task);
   }
