@@ -318,7 +318,8 @@ export class Engine {
     startSnapshot: Position,
   ): Promise<void> {
     const { call } = task;
-    await addIndexEntries(context);
+    const indexed = context.indexedWrites();
+    if (indexed.length > 0) await addIndexEntries(context, indexed);
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
       if (this.#ownerState(task.owner).tasks.length > 1) {
@@ -365,7 +366,8 @@ export class Engine {
     snapshot: Position,
   ): Promise<void> {
     const { call } = task;
-    await addIndexEntries(context);
+    const indexed = context.indexedWrites();
+    if (indexed.length > 0) await addIndexEntries(context, indexed);
     for (const contract of context.namespaces()) {
       // As Fabric's peers do: the record stands or falls with the definition that was in force.
       if (contract === lifecycleNamespace) continue;
@@ -663,8 +665,11 @@ interface OwnerState {
   parked: CallTask | undefined;
 }
 
-async function addIndexEntries(context: CallContext): Promise<void> {
-  for (const { namespace, key } of context.indexedWrites()) {
+async function addIndexEntries(
+  context: CallContext,
+  writes: ReturnType<CallContext['indexedWrites']>,
+): Promise<void> {
+  for (const { namespace, key } of writes) {
     const before = context.before(namespace, key);
     context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
   }
