@@ -16,6 +16,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? 0 : 70);
 });
 
+// The timers of `io` do not keep a process alive: one that only waits would end without a word.
+const alive = setInterval(() => undefined, 60_000);
 process.exitCode = await runCli(process.argv.slice(2), {
   io: realIo(),
   terminal: {
@@ -25,3 +27,4 @@ process.exitCode = await runCli(process.argv.slice(2), {
   },
   workingDirectory: process.cwd(),
 });
+clearInterval(alive);
