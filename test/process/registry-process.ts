@@ -21,7 +21,9 @@ export class RegistryProcess {
   readonly files: RegistryFiles;
   readonly #port: number;
   readonly #fullUrl: string;
+  /** What serves the registry. */
   #child: ChildProcess | undefined;
+  readonly #started: ChildProcess[] = [];
   #served: Served | undefined;
   #token = '';
   /** What it said on stderr. */
@@ -72,28 +74,56 @@ export class RegistryProcess {
 
   /** Starts ledger and registry; resolves when both serve. */
   async up(): Promise<void> {
-    const args = ['registry', 'up', '-d', this.directory, '-p', '0', '-e', '1', '--no-blocks'];
-    const child = spawn(process.execPath, [command, ...args, '--json'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    });
+    await this.#serve(['up', ...this.#ledgerOptions]);
+  }
+
+  /** Starts the ledger only. */
+  async ledgerUp(): Promise<void> {
+    await this.#start(['up', ...this.#ledgerOptions]);
+  }
+
+  /** Starts the registry on the ledger that runs already. */
+  async attach(): Promise<void> {
+    await this.#serve(['up', '-d', this.directory, '--attach']);
+  }
+
+  get #ledgerOptions(): readonly string[] {
+    return ['-d', this.directory, '-p', '0', '-e', '1', '--no-blocks'];
+  }
+
+  async #serve(args: readonly string[]): Promise<void> {
+    const { child, first } = await this.#start(['registry', ...args]);
     this.#child = child;
-    child.stderr.on('data', (text) => {
-      this.said += String(text);
-    });
-    this.#served = await new Promise<Served>((resolve, reject) => {
-      child.stdout.once('data', (text) => resolve(JSON.parse(String(text)) as Served));
-      child.once('exit', (code) => reject(new Error(`it ended with ${code}: ${this.said}`)));
-    });
+    this.#served = first as Served;
     const answer = await this.ask('<get_authToken userID="ann" cred="secret"/>');
     this.#token = /<authInfo>([^<]*)</.exec(answer)?.[1] ?? '';
   }
 
+  /** Starts a command that goes on; resolves when it has said that it serves. */
+  async #start(args: readonly string[]): Promise<{ child: ChildProcess; first: unknown }> {
+    const child = spawn(process.execPath, [command, ...args, '--json'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    this.#started.push(child);
+    child.stderr.on('data', (text) => {
+      this.said += String(text);
+    });
+    const first = await new Promise<unknown>((resolve, reject) => {
+      child.stdout.once('data', (text) => resolve(JSON.parse(String(text))));
+      child.once('exit', (code) => reject(new Error(`it ended with ${code}: ${this.said}`)));
+    });
+    return { child, first };
+  }
+
   /** kill -9 of all its processes. */
   kill(): void {
-    const child = this.#child;
-    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    process.kill(-child.pid, 'SIGKILL');
+    for (const child of this.#started.splice(0)) killGroup(child);
+  }
+
+  /** kill -9 of the registry; a ledger that was started by itself goes on. */
+  killRegistry(): void {
+    if (this.#child !== undefined) killGroup(this.#child);
   }
 
   /** A command of the operator, e.g. `admit`. */
@@ -105,7 +135,10 @@ export class RegistryProcess {
 
   /** A message of UDDI's APIs; the answer's body. */
   async ask(message: string): Promise<string> {
-    const authorized = message.replace('<authInfo/>', `<authInfo>${this.#token}</authInfo>`);
+    const authorized = message.replace(
+      /<authInfo( [^>]*)?\/>/,
+      `<authInfo$1>${this.#token}</authInfo>`,
+    );
     return await soap(`${this.#served?.apiUrl}/uddi/publication`, authorized);
   }
 
@@ -124,4 +157,9 @@ export class RegistryProcess {
     );
     return Object.fromEntries([...found].map(([, key, name]) => [key, name]));
   }
+}
+
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
+  process.kill(-pid, 'SIGKILL');
 }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { outcomeIn } from '../../examples/registry/administration.ts';
 import { RegistryProcess } from './registry-process.ts';
 
 /*
@@ -111,4 +112,32 @@ test('a node with a certificate of another authority gets nothing', async () => 
   expect(thief.said).toMatch(/does not answer|E_unknownUser/);
   // Nor does books take anything from it.
   expect(books.said).toMatch(/uddi:maps\.example:node does not answer/);
+}, 60_000);
+
+test('attached to ledgers that run, two nodes hand an entity over; killed, one is attached again', async () => {
+  const books = await registry('books');
+  const maps = await registry('maps', [books]);
+  await books.know(maps);
+  await maps.know(books);
+  await Promise.all([books.ledgerUp(), maps.ledgerUp()]);
+  await Promise.all([books.attach(), maps.attach()]);
+  await books.order('admit', maps.node);
+  const key = books.key('moves');
+  expect(await books.save(key, 'at books')).toBe('done');
+  await until('maps has it', async () => (await maps.content())[key] === 'at books');
+  // It is another publisher's, of another node.
+  expect(await maps.save(key, 'too early')).toMatch(/^E_userMismatch/);
+
+  const custody = (name: string, inner: string): string =>
+    `<${name} xmlns="urn:uddi-org:custody_v3"><authInfo xmlns="urn:uddi-org:api_v3"/>${inner}</${name}>`;
+  const bag = `<keyBag xmlns="urn:uddi-org:custody_v3"><key>${key}</key></keyBag>`;
+  const answer = await books.ask(custody('get_transferToken', bag));
+  const token = /<transferToken[\s\S]*<\/transferToken>/.exec(answer)?.[0] ?? answer;
+  // Neither keeps anything that counts: not even a token that it has just given.
+  books.killRegistry();
+  await books.attach();
+  expect(outcomeIn(await maps.ask(custody('transfer_entities', token + bag)))).toBe('done');
+  await until('maps has custody', async () => (await maps.save(key, 'at maps')) === 'done');
+  await until('books has heard', async () => (await books.content())[key] === 'at maps');
+  expect(await books.save(key, 'too late')).toMatch(/^E_userMismatch/);
 }, 60_000);
