@@ -115,6 +115,7 @@ export interface AttestationJson {
   signatures: { header: string; signature: string }[];
 }
 
+/** As HTTP and the private network carry it. */
 export function attestationToJson(attestation: BlockAttestation): AttestationJson {
   const { header } = attestation;
   return {

@@ -8,10 +8,12 @@ import type { Disk } from '../io/index.ts';
 
 const lengthBytesMax = 5;
 
+/** Name of the segment file that begins with a block. */
 export function segmentName(firstHeight: number): string {
   return `blocks-${String(firstHeight).padStart(10, '0')}.pb`;
 }
 
+/** Name of the file that says where the blocks of that segment lie. */
 export function indexName(firstHeight: number): string {
   return `blocks-${String(firstHeight).padStart(10, '0')}.index`;
 }

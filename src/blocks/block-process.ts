@@ -110,6 +110,7 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
   };
 }
 
+/** Hashes in hexadecimal. */
 export function keyPathToJson({ path, ...rest }: KeyPath): KeyPathJson {
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
   const { leaf } = path;

@@ -396,6 +396,7 @@ export interface ChainSeed {
 
 const seedName = 'seed.json';
 
+/** Notes in a chain's directory where the chain is to go on. */
 export async function writeSeed(disk: Disk, directory: string, seed: ChainSeed): Promise<void> {
   await disk.writeFile(`${directory}/${seedName}`, Buffer.from(JSON.stringify(seed)));
 }

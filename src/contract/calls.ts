@@ -44,6 +44,7 @@ export interface Answers {
   errorMessage: string;
 }
 
+/** Before anything was answered. */
 export const noRows: AnswerRows = {
   keys: [],
   values: [],

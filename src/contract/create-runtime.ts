@@ -17,6 +17,7 @@ import { type HostPort, hostFunctions } from './host.ts';
 import { openRealm } from './realm.ts';
 import type { CallOutcome, ContractCall, ContractRuntime, StateAccess } from './runtime.ts';
 
+/** What {@link createContractRuntime} may be told. */
 export interface ContractRuntimeOptions {
   /** Called before a contract is called by another one: the moment to install it. */
   readonly prepare?: (contract: string) => void;

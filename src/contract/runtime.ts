@@ -61,14 +61,17 @@ export interface StateAccess {
   ): MaybePromise<void>;
 }
 
+/** A value at once where nothing had to be waited for: a promise each would slow every read. */
 export type MaybePromise<T> = T | Promise<T>;
 
+/** A page of what a JSON query found. */
 export interface QueryPage {
   readonly rows: readonly { readonly key: Bytestring; readonly value: Bytestring }[];
   /** Where the next page starts; empty when this was the last. */
   readonly bookmark: Bytestring;
 }
 
+/** A page of what a key held, newest first. */
 export interface HistoryPage {
   readonly rows: readonly {
     readonly txId: string;

@@ -57,6 +57,7 @@ export interface Executor {
   close(): Promise<void>;
 }
 
+/** A call for {@link Executor.evaluate}; its signature has been verified. */
 export interface EvaluateRequest {
   readonly channel: string;
   readonly contract: string;

@@ -112,12 +112,14 @@ const noOffset = 0xffff_ffff;
 const modes: readonly ExclusiveControl[] = ['transaction', 'batch', 'interleaved'];
 const messageBytesMax = 64 * 1024;
 
+/** The first frame to a contract process. */
 export function encodeBegin(writer: ByteWriter, settings: RunnerSettings): void {
   writer.u8(toRunner.begin).text(settings.stateDirectory);
   writer.u8(modes.indexOf(settings.exclusiveControl)).u64(settings.firstExecution);
   writer.u64(settings.bufferBytesMax);
 }
 
+/** @throws {DaybookError} `MALFORMED` */
 export function decodeBegin(reader: ByteReader): RunnerSettings {
   const stateDirectory = reader.text(64 * 1024);
   const exclusiveControl = modes[reader.u8()] ?? reader.fail('unknown mode');
@@ -372,11 +374,13 @@ export interface HistoryRequest {
   readonly bookmark: string;
 }
 
+/** The contract process asks by it. */
 export function encodeHistoryRequest(writer: ByteWriter, request: HistoryRequest): void {
   writer.u8(fromRunner.history).u64(request.request);
   writer.bytestring(request.key).u32(request.limit).text(request.bookmark);
 }
 
+/** The reader stands behind the kind. */
 export function decodeHistoryRequest(reader: ByteReader): HistoryRequest {
   return {
     request: reader.u64(),
@@ -406,6 +410,7 @@ export function encodeHistoryAnswer(
   writer.text(page.bookmark);
 }
 
+/** The reader stands behind the kind; `page` is `undefined` when the history could not be read. */
 export function decodeHistoryAnswer(reader: ByteReader): {
   request: number;
   page: HistoryPage | undefined;

@@ -92,6 +92,7 @@ export interface GroupEffects {
 /** Why a job is executed again. */
 export type RetryCause = 'sequencer' | 'replay' | 'dependency' | 'lost';
 
+/** What {@link Groups} are told once. */
 export interface GroupSettings {
   /** The node's name, as it stands in its entries. */
   readonly writer: string;

@@ -3,6 +3,7 @@ import type { Bytestring } from '../base/index.ts';
 /** Who holds locks: a call (mode `transaction`) or a batch. Younger owners have greater numbers. */
 export type Owner = number;
 
+/** Shared locks of one key go together; an exclusive one goes with none. */
 export type LockMode = 'shared' | 'exclusive';
 
 /** What is locked: one key, or all keys with `start <= key < end` (`end` empty: no bound). */

@@ -13,6 +13,7 @@ export interface Io {
   readonly processes: Processes;
 }
 
+/** Two clocks: one for what people read, one for measuring. */
 export interface Clock {
   /** Wall-clock time, milliseconds since 1970; may jump. */
   nowMs(): number;
@@ -20,6 +21,7 @@ export interface Clock {
   monotonicMs(): number;
 }
 
+/** Calls that come later. */
 export interface Timers {
   /**
    * Calls back once after `delayMs`; a pending timer does not keep the process alive unless
@@ -30,10 +32,12 @@ export interface Timers {
   soon(callback: () => void): void;
 }
 
+/** A call that has not come yet. */
 export interface Timer {
   cancel(): void;
 }
 
+/** Chance. */
 export interface Randomness {
   /** Unpredictable bytes. */
   bytes(count: number): Buffer;
@@ -70,6 +74,7 @@ export interface Disk {
   lock(directory: string): Promise<{ release(): Promise<void> }>;
 }
 
+/** An open file; errors as in {@link Disk}. */
 export interface DiskFile {
   size(): Promise<number>;
   /** Fills `target` from `offset`; returns the bytes read, fewer at the end of the file. */
@@ -92,6 +97,7 @@ export interface Network {
   listen(address: string, onConnection: (connection: Connection) => void): Promise<Listener>;
 }
 
+/** Takes connections until it is closed; those that are open stay. */
 export interface Listener {
   readonly address: string;
   close(): Promise<void>;
@@ -121,11 +127,13 @@ export interface Connection {
   close(): void;
 }
 
+/** Programs of ours beside this one. */
 export interface Processes {
   /** Starts a Node program of ours (a module URL) with a {@link Connection} to it. */
   spawn(module: URL, options: SpawnOptions): Child;
 }
 
+/** How {@link Processes.spawn} starts a program. */
 export interface SpawnOptions {
   readonly args?: readonly string[];
   /** Node flags, e.g. `--max-old-space-size=256`. */
@@ -135,6 +143,7 @@ export interface SpawnOptions {
   readonly niceness?: number;
 }
 
+/** A program that was started. */
 export interface Child {
   readonly pid: number;
   readonly connection: Connection;

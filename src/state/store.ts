@@ -69,6 +69,7 @@ export interface StateStore extends StateView {
   close(): Promise<void>;
 }
 
+/** A row without its key and value. */
 export interface RowHeader {
   version: Position;
   head: HistoryHead;

@@ -111,6 +111,7 @@ export interface MetadataSignature {
   readonly signature: Uint8Array;
 }
 
+/** Encodes a `common.Metadata`. */
 export function encodeSignedMetadata(metadata: SignedMetadata): Buffer {
   const writer = new ProtoWriter(4096);
   for (const one of metadata.signatures.toReversed()) {

@@ -15,6 +15,7 @@ export function createCompositeKey(objectType: unknown, attributes: unknown): st
   return key;
 }
 
+/** Takes a composite key apart; of anything else both parts are empty. */
 export function splitCompositeKey(key: unknown): { objectType: string; attributes: string[] } {
   const split = { objectType: '', attributes: [] as string[] };
   if (typeof key !== 'string' || key[0] !== separator) return split;

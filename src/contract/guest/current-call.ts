@@ -19,6 +19,7 @@ const loading: GuestCall = newCall(0, 0);
 let active: GuestCall = loading;
 let bufferBytesMax = Number.MAX_SAFE_INTEGER;
 
+/** A call that is about to begin; `timestampMs` is its transaction's. */
 export function newCall(id: number, timestampMs: number): GuestCall {
   return { id, timestampMs, bufferBytes: 0, open: true, fatal: undefined };
 }
@@ -33,10 +34,12 @@ export function nowMs(): number {
   return active.timestampMs;
 }
 
+/** Number of the call whose code runs now; 0 while contracts are loaded. */
 export function activeCallId(): number {
   return active.id;
 }
 
+/** How many bytes of buffers each call may allocate. */
 export function setBufferBytesMax(bytes: number): void {
   bufferBytesMax = bytes;
 }

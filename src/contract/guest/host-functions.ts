@@ -10,6 +10,9 @@
  */
 export type HostReply = true | number | false;
 
+/**
+ * What the host does for the guest. Keys and values are bytestrings unless a line says otherwise.
+ */
 export interface HostFunctions {
   /** The value (`undefined` when there is none) in place of `true`. */
   get(call: number, key: string): string | undefined | number | false;

@@ -8,6 +8,10 @@ export interface Page<T> {
   readonly more: (() => Page<T> | Promise<Page<T>>) | undefined;
 }
 
+/**
+ * Rows one by one, page after page; what Fabric's contracts are given for ranges, queries and
+ * histories.
+ */
 export class RowIterator<T> {
   #page: Page<T>;
   #at = 0;

@@ -42,6 +42,7 @@ export interface Timestamp {
   readonly nanos: number;
 }
 
+/** Of a time in milliseconds since 1970. */
 export function timestampOf(ms: number): Timestamp {
   const seconds = Math.floor(ms / 1000);
   return { seconds: new LongValue(seconds), nanos: (ms - seconds * 1000) * 1_000_000 };

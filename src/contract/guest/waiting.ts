@@ -28,6 +28,7 @@ export function answered<T>(
   return waitFor(call, reply, take);
 }
 
+/** What the host brings under `ticket`; see {@link resume}. */
 export function waitFor<T>(
   call: GuestCall,
   ticket: number,

@@ -16,6 +16,7 @@ import { recover } from './recover.ts';
 import { type LogIo, SegmentStore } from './segment-store.ts';
 import type { WrittenAddresses } from './written.ts';
 
+/** Where {@link openEmbeddedLog} keeps a log; what is not given has its default in `limits`. */
 export interface EmbeddedLogOptions {
   readonly io: LogIo;
   /** Absolute path; made when it does not exist. One process at a time may have it open. */

@@ -29,6 +29,7 @@ export interface SegmentIdentity {
   readonly salt: number;
 }
 
+/** What a frame says, before it has a place. */
 export interface FrameContent {
   readonly kind: FrameKind;
   readonly address: Address;
@@ -112,6 +113,7 @@ export function decodeFrame(
   };
 }
 
+/** The first `headerBytes` of a segment file. */
 export function encodeSegmentHeader(segment: SegmentIdentity): Buffer {
   const header = Buffer.alloc(headerBytes);
   magic.copy(header);

@@ -12,6 +12,7 @@ export interface LogMeta {
 
 const metaVersion = 1;
 
+/** With a checksum at the end. */
 export function encodeMeta(meta: LogMeta): Buffer {
   const writer = new ByteWriter(32).u8(metaVersion).u64(meta.epoch).u64(meta.start);
   return writer.u32(crc32(writer.view())).finish();

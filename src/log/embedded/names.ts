@@ -13,19 +13,24 @@ import type { Address } from '../../model/index.ts';
 const logName = /^(\d{10})\.log$/;
 const indexName = /^(\d{10})\.(\d+)-(\d+)\.index$/;
 
+/** Name of the file with a {@link LogMeta}; see `meta.ts`. */
 export const metaName = 'meta';
+/** Name of a segment file that is ready to be used. */
 export const spareName = 'spare';
 
+/** What the name of an index file says. */
 export interface IndexFile {
   readonly generation: number;
   readonly first: Address;
   readonly last: Address;
 }
 
+/** Name of a segment's file. */
 export function segmentFileName(generation: number): string {
   return `${String(generation).padStart(10, '0')}.log`;
 }
 
+/** Name of an index file; {@link IndexFile} says what it tells. */
 export function indexFileName(file: IndexFile): string {
   return `${String(file.generation).padStart(10, '0')}.${file.first}-${file.last}.index`;
 }

@@ -32,6 +32,7 @@ interface ActiveSegment extends EmptySegment {
   attempt: number;
 }
 
+/** How long segment files are, in bytes. */
 export interface SegmentSizes {
   /** Size of the first segment of a log; each further one is twice as big. */
   readonly segmentBytesMin: number;

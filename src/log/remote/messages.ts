@@ -23,6 +23,7 @@ export const channels = {
   consumed: 2,
 } as const;
 
+/** What a part of a followed stream holds. */
 export const partKinds = { entries: 0, error: 1 } as const;
 
 /** Bytes that a stream may have under way to its follower. */
@@ -41,6 +42,7 @@ export function numberBytes(value: number): Buffer {
   return new ByteWriter(8).u64(value).view();
 }
 
+/** Decodes a message that is one number. */
 export function readNumber(payload: Buffer): number {
   const reader = new ByteReader(payload, 'log message');
   const value = reader.u64();

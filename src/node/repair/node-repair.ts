@@ -17,6 +17,7 @@ export interface RepairSettings {
   readonly scrubRowsPerS?: number;
 }
 
+/** Pause between two comparisons of roots, and how fast rows are compared. */
 export const repairDefaults = { intervalMs: 1_000, scrubRowsPerS: 2_000 } as const;
 
 /** Settings of {@link openNodeRepair}. */

@@ -27,6 +27,7 @@ export function decimalOf(value: unknown): Decimal | undefined {
   return { units: BigInt(value.slice(0, point) + value.slice(point + 1)), scale };
 }
 
+/** The exact sum. */
 export function addDecimals(left: Decimal, right: Decimal): Decimal {
   const scale = Math.max(left.scale, right.scale);
   return { units: unitsAt(left, scale) + unitsAt(right, scale), scale };

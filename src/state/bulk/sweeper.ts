@@ -64,6 +64,7 @@ export function sweepRows(rows: readonly Row[], updates: readonly PendingUpdate[
 
 const keyBytes = limits.keyBytesMax + limits.nameBytesMax + 1;
 
+/** For a sweeping process. */
 export function encodeSweepRequest({ updates, start, end, limit }: SweepRequest): Uint8Array {
   const writer = new ByteWriter(1024).u32(limit).bytestring(start).bytestring(end);
   writer.u32(updates.length);
@@ -83,6 +84,7 @@ export function decodeSweepRequest(bytes: Uint8Array): SweepRequest {
   return { updates, start, end, limit };
 }
 
+/** The answer of a sweeping process. */
 export function encodeSweepSlice({ rows, seen, last }: SweepSlice): Uint8Array {
   const writer = new ByteWriter(64 * 1024).u32(seen);
   writer.u8(last === undefined ? 0 : 1).bytestring(last ?? '');
