@@ -12,7 +12,7 @@ export class VirtualIo implements Pick<Io, 'clock' | 'timers' | 'random'> {
   }
 
   readonly clock = {
-    nowMs: (): number => 1_700_000_000_000 + this.#nowMs,
+    nowMs: (): number => 1_700_000_000_000 + Math.floor(this.#nowMs),
     monotonicMs: (): number => this.#nowMs,
   };
 
