@@ -82,9 +82,11 @@ export class JobTable {
     this.answer(job, { status: 'rejected', txId: job.txId, error });
   }
 
-  /** Answers all jobs; none ends. */
+  /** Answers all jobs, those on their way to the log as unknown; none ends. */
   answerAll(reason: DaybookError): void {
-    for (const job of this.#jobs.values()) this.answerError(job, reason.toJSON());
+    for (const job of this.#jobs.values()) {
+      this.answerError(job, (job.onItsWay ? unknownOutcome(job.txId) : reason).toJSON());
+    }
   }
 
   /**
