@@ -2,6 +2,7 @@ import { ByteWriter, toDaybookError } from '../src/base/index.ts';
 import { type Io, pause, type RpcPeer, rpcPeer } from '../src/io/index.ts';
 import { OutcomeReader, signBatch, type WireOutcome } from '../src/model/index.ts';
 import type { Cluster } from './cluster.ts';
+import { CommittedCalls } from './committed-calls.ts';
 import { submitMethod } from './executor-machine.ts';
 import { simulatedSigner } from './identity.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -35,8 +36,10 @@ export class SimClient {
   readonly #process: SimProcess;
   readonly #io: Io;
   readonly #peers = new Map<string, RpcPeer>();
-  /** Every call it made. */
-  readonly history: CallHistory[] = [];
+  /** Its calls whose commit was answered. */
+  readonly committed = new CommittedCalls();
+  /** Its other calls that have ended. */
+  readonly failed: CallHistory[] = [];
   /** Batches without final outcomes. */
   outstanding = 0;
 
@@ -82,7 +85,6 @@ export class SimClient {
         attempts: 0,
       };
       histories.push(call);
-      this.history.push(call);
     }
     this.outstanding++;
     const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
@@ -97,7 +99,15 @@ export class SimClient {
       node = (node + 1) % this.#cluster.nodes.length;
     }
     this.outstanding--;
+    for (const call of histories) this.#keep(call);
     return histories;
+  }
+
+  #keep(call: CallHistory): void {
+    const { txId, outcome, submittedUs, answeredUs } = call;
+    if (outcome?.status === 'committed' && answeredUs !== undefined) {
+      this.committed.add(txId, outcome.position, outcome.result, submittedUs, answeredUs);
+    } else this.failed.push(call);
   }
 
   /** @returns whether another attempt is worth it. */

@@ -1,5 +1,11 @@
 import { isDaybookError } from '../src/base/index.ts';
-import type { ContractBundle, ContractRuntime, MaybePromise } from '../src/contract/index.ts';
+import type {
+  CallOutcome,
+  ContractBundle,
+  ContractRuntime,
+  MaybePromise,
+  StateAccess,
+} from '../src/contract/index.ts';
 
 /** What a contract of the workload does, over any state: the checker runs it again on a plain map. */
 export interface Access {
@@ -37,14 +43,23 @@ export function bulkRowUnits(value: string): number {
   return Number(value.slice(5, -1));
 }
 
-/** Functions of the workload's contract. */
-export const contractFunctions: Readonly<
-  Record<string, (access: Access, args: readonly string[]) => Promise<string>>
+/**
+ * A call as it goes on: hands out what it waits for, gets what came of it. Async functions would do
+ * as well, and cost several turns of the microtask queue per call where nothing waits.
+ */
+type Steps = Generator<MaybePromise<unknown>, string, unknown>;
+
+type Value = string | undefined;
+type Rows = readonly { readonly key: string; readonly value: string }[];
+
+/** Functions of the workload's contract; see {@link runNow} and {@link simulatedRuntime}. */
+const contractFunctions: Readonly<
+  Record<string, (access: Access, args: readonly string[]) => Steps | string>
 > = {
   /** Moves units between two accounts; refuses what is not there. */
-  move: async (access, [from = '', to = '', units = '0']) => {
-    const payer = Number((await access.get(from)) ?? 0);
-    const payee = Number((await access.get(to)) ?? 0);
+  *move(access, [from = '', to = '', units = '0']) {
+    const payer = Number(((yield access.get(from)) as Value) ?? 0);
+    const payee = Number(((yield access.get(to)) as Value) ?? 0);
     if (payer < Number(units)) throw new Error(`${from} has only ${payer}`);
     if (from === to) return `${payer}`;
     access.put(from, String(payer - Number(units)));
@@ -52,63 +67,92 @@ export const contractFunctions: Readonly<
     return `${payer - Number(units)},${payee + Number(units)}`;
   },
   /** Reads an interval and notes what it saw; phantoms would show. */
-  sum: async (access, [start = '', end = '', into = '']) => {
-    const rows = await access.range(start, end);
+  *sum(access, [start = '', end = '', into = '']) {
+    const rows = (yield access.range(start, end)) as Rows;
     const text = rows.map(({ key, value }) => `${key}=${value}`).join(';');
     access.put(into, text);
     return text;
   },
   /** Opens the next free account of an interval, or closes it: writers that range readers must see. */
-  toggle: async (access, [key = '']) => {
-    const before = await access.get(key);
+  *toggle(access, [key = '']) {
+    const before = (yield access.get(key)) as Value;
     if (before === undefined) access.put(key, '0');
     else if (before === '0') access.delete(key);
     return before ?? '';
   },
-  remove: async (access, [key = '']) => {
-    const before = await access.get(key);
+  *remove(access, [key = '']) {
+    const before = (yield access.get(key)) as Value;
     access.delete(key);
     return before ?? '';
   },
   /** Counts up: a lost or repeated update shows. */
-  count: async (access, [key = '']) => {
-    const next = String(Number((await access.get(key)) ?? 0) + 1);
+  *count(access, [key = '']) {
+    const next = String(Number(((yield access.get(key)) as Value) ?? 0) + 1);
     access.put(key, next);
     return next;
   },
   /** Writes without reading. */
-  put: async (access, [key = '', value = '']) => {
+  put(access, [key = '', value = '']) {
     access.put(key, value);
     return value;
   },
   /** Makes the rows that {@link raise} goes over. */
-  openRows: async (access) => {
+  openRows(access) {
     for (let at = 0; at < bulkRowCount; at++) access.put(bulkRowKey(at), bulkRow(1));
     return '';
   },
   /** A bulk update: as data when the interval has many rows, row by row when it has few. */
-  raise: async (access, [start = '', end = '', by = '1']) => {
-    await access.raiseRange(start, end, Number(by));
+  *raise(access, [start = '', end = '', by = '1']) {
+    yield access.raiseRange(start, end, Number(by));
     return by;
   },
   /** Reads one row that bulk updates go over, and adds to it. */
-  raiseOne: async (access, [key = '']) => {
-    const units = bulkRowUnits((await access.get(key)) ?? bulkRow(0)) + 1;
+  *raiseOne(access, [key = '']) {
+    const units = bulkRowUnits(((yield access.get(key)) as Value) ?? bulkRow(0)) + 1;
     access.put(key, bulkRow(units));
     return String(units);
   },
   /** Sums the rows up: a bulk update that is half done, or done twice, shows. */
-  sumRows: async (access, [start = '', end = '']) => {
+  *sumRows(access, [start = '', end = '']) {
     let units = 0;
-    for (const { value } of await access.range(start, end)) units += bulkRowUnits(value);
+    for (const { value } of (yield access.range(start, end)) as Rows) units += bulkRowUnits(value);
     return String(units);
   },
   /** Says which version ran: an upgrade has one place in the log, for everybody. */
-  stamp: async (access, [key = '']) => {
+  stamp(access, [key = '']) {
     access.put(key, access.version);
     return access.version;
   },
 };
+
+/** Runs a function over a state that answers at once. `undefined`: there is no such function. */
+export function runNow(
+  functionName: string,
+  access: Access,
+  args: readonly string[],
+): string | undefined {
+  const steps = contractFunctions[functionName]?.(access, args);
+  if (typeof steps !== 'object') return steps;
+  let step = steps.next();
+  while (step.done !== true) step = steps.next(step.value);
+  return step.value;
+}
+
+/** Runs a function; a promise when it had to wait for the state. */
+function run(steps: Steps, first: ReturnType<Steps['next']>): MaybePromise<string> {
+  let step = first;
+  while (step.done !== true) {
+    const { value } = step;
+    if (value instanceof Promise) {
+      return value.then(
+        (found) => run(steps, steps.next(found)),
+        (error: unknown) => run(steps, steps.throw(error)),
+      );
+    }
+    step = steps.next(value);
+  }
+  return step.value;
+}
 
 /** The functions as the executor's engine calls them; installing a bundle changes the version. */
 export function simulatedRuntime(): ContractRuntime {
@@ -118,31 +162,61 @@ export function simulatedRuntime(): ContractRuntime {
       version = bundle.version;
     },
     options: () => undefined,
-    call: async (call, state) => {
-      const run = contractFunctions[call.functionName];
-      if (run === undefined) {
+    call: (call, state) => {
+      const called = contractFunctions[call.functionName];
+      if (called === undefined) {
         return { ok: false, code: 'CONTRACT_FUNCTION_UNKNOWN', message: call.functionName };
       }
-      const access: Access = {
-        version,
-        get: (key) => state.get(contractName, key),
-        put: (key, value) => state.put(contractName, key, value),
-        delete: (key) => state.delete(contractName, key),
-        range: (start, end) => state.range(contractName, start, end, 1000),
-        raiseRange: (start, end, by) =>
-          state.updateRange(contractName, { start, end }, '{}', `{"$inc":{"n":${by}}}`),
-      };
       const args: string[] = [];
       for (const arg of call.args) args.push((arg as Buffer).latin1Slice());
       try {
-        return { ok: true, result: await run(access, args), event: undefined };
+        const steps = called(new EngineAccess(version, state), args);
+        const result = typeof steps === 'object' ? run(steps, steps.next()) : steps;
+        return result instanceof Promise ? result.then(ended, failed) : ended(result);
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        const code = isDaybookError(error) ? error.code : 'CONTRACT_REJECTED';
-        return { ok: false, code, message };
+        return failed(error);
       }
     },
   };
+}
+
+function ended(result: string): CallOutcome {
+  return { ok: true, result, event: undefined };
+}
+
+function failed(error: unknown): CallOutcome {
+  const message = error instanceof Error ? error.message : String(error);
+  return { ok: false, code: isDaybookError(error) ? error.code : 'CONTRACT_REJECTED', message };
+}
+
+class EngineAccess implements Access {
+  readonly version: string;
+  readonly #state: StateAccess;
+
+  constructor(version: string, state: StateAccess) {
+    this.version = version;
+    this.#state = state;
+  }
+
+  get(key: string): MaybePromise<string | undefined> {
+    return this.#state.get(contractName, key);
+  }
+
+  put(key: string, value: string): void {
+    this.#state.put(contractName, key, value);
+  }
+
+  delete(key: string): void {
+    this.#state.delete(contractName, key);
+  }
+
+  range(start: string, end: string): MaybePromise<Rows> {
+    return this.#state.range(contractName, start, end, 1000);
+  }
+
+  raiseRange(start: string, end: string, by: number): MaybePromise<void> {
+    return this.#state.updateRange(contractName, { start, end }, '{}', `{"$inc":{"n":${by}}}`);
+  }
 }
 
 /** A version of the contract, to be deployed. */

@@ -13,6 +13,7 @@ import {
   type Address,
   asAddress,
   asPosition,
+  type BatchItem,
   beginOutcomes,
   decodeBatch,
   encodeOutcome,
@@ -237,7 +238,8 @@ export class ExecutorMachine {
                 new SimulationFailure('correctness', `${outcome.txId} is answered twice`),
               );
             }
-            this.#cluster.oracle.answering(this.name, outcome, replica);
+            const { txId } = batch.items[index] as BatchItem;
+            this.#cluster.oracle.answering(this.name, txId, outcome, replica);
             answered[index] = 1;
             encodeOutcome(outcomes, index, outcome);
             missing--;

@@ -5,6 +5,7 @@ import type { AppliedEntry } from '../src/replica/index.ts';
 import { MemoryBucketStore } from '../src/state/index.ts';
 import type { CallHistory } from './client.ts';
 import { type Cluster, readLog } from './cluster.ts';
+import type { CommittedCalls } from './committed-calls.ts';
 import { contractName } from './contracts.ts';
 import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
@@ -62,12 +63,16 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   model.reach(Number.MAX_SAFE_INTEGER);
   checkMoney(cluster, model.rows);
   for (const node of cluster.nodes) checkState(node, model.rows);
-  const histories = cluster.clients.flatMap(({ history }) => history);
-  checkAnswers(histories, model.valid);
-  checkRealTime(histories);
+  for (const client of cluster.clients) {
+    checkCommitted(client.committed, model);
+    checkFailed(client.failed, model);
+  }
+  checkRealTime(cluster.clients.map(({ committed }) => committed));
   const blocks = await checkBlocks(cluster, heads);
   let unknown = 0;
-  for (const { outcome } of histories) if (outcome === undefined) unknown++;
+  for (const { failed } of cluster.clients) {
+    for (const { outcome } of failed) if (outcome === undefined) unknown++;
+  }
   const addresses = known?.length ?? 0;
   let posted = 0;
   let fillsOfSinks = 0;
@@ -75,8 +80,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
     posted += sink.applies;
     fillsOfSinks += sink.fills;
   }
-  const { size } = model.valid;
-  const { invalid } = model;
+  const { size, invalid } = model;
   return { addresses, valid: size, invalid, fills, blocks, unknown, posted, fillsOfSinks };
 }
 
@@ -119,7 +123,7 @@ async function readBack(
       fingerprints.push(knownEntry(entry).fingerprint);
       if (headRecords < blockRecordsMax) head.push(entry);
       headRecords += entry.records.length;
-      await model?.take(entry);
+      model?.take(entry);
     }
     if (fingerprints.length >= replica.nextAddress) abort.abort();
   }
@@ -148,44 +152,70 @@ function checkState(node: ExecutorMachine, state: ReadonlyMap<string, string>): 
 }
 
 /** I4: what was answered is what the log holds, after all crashes. */
-function checkAnswers(histories: readonly CallHistory[], valid: LedgerModel['valid']): void {
-  for (const { txId, outcome, attempts, functionName } of histories) {
-    if (outcome === undefined) continue;
-    const inLog = valid.get(txId);
-    if (outcome.status === 'committed') {
-      if (inLog === undefined) {
-        wrong('I4', `${functionName} ${txId} was answered as committed and is not in the log`);
-      } else if (inLog.position !== outcome.position || inLog.result !== outcome.result) {
-        wrong('I4', `${functionName} ${txId} was answered differently from what the log holds`);
-      }
-    } else if (outcome.error.code === 'CONTRACT_UNKNOWN') {
+function checkCommitted(calls: CommittedCalls, model: LedgerModel): void {
+  for (let row = 0; row < calls.count; row++) {
+    const id = calls.id(row);
+    const inLog = model.find(id);
+    const what = (): string => `transaction ${Buffer.from(id).toString('hex')}…`;
+    if (inLog === undefined) {
+      wrong('I4', `${what()} was answered as committed and is not in the log`);
+    } else if (inLog.position !== calls.position(row) || inLog.result !== calls.result(row)) {
+      wrong('I4', `${what()} was answered differently from what the log holds`);
+    }
+  }
+}
+
+/** I4: what was refused for good has not taken effect. */
+function checkFailed(calls: readonly CallHistory[], model: LedgerModel): void {
+  for (const { txId, outcome, attempts, functionName } of calls) {
+    if (outcome?.status !== 'rejected') continue;
+    if (outcome.error.code === 'CONTRACT_UNKNOWN') {
       // The contract was deployed, and that was answered, before anything else was sent.
       wrong('I5', `${functionName} ${txId} was refused by a node that had not caught up`);
-    } else if (attempts === 1 && inLog !== undefined) {
+    } else if (attempts === 1 && model.find(Buffer.from(txId, 'hex')) !== undefined) {
       wrong('I4', `${functionName} ${txId} was refused (${outcome.error.code}) and took effect`);
     }
   }
 }
 
+/** Calls that were sent together and answered together. */
+interface Answered {
+  readonly submittedUs: number;
+  readonly answeredUs: number;
+  /** Their least and greatest position. */
+  least: number;
+  greatest: number;
+}
+
 /** I5: what was sent after an answer stands behind what was answered. */
-function checkRealTime(histories: readonly CallHistory[]): void {
-  const committed = histories.flatMap(({ submittedUs, answeredUs, outcome, txId }) =>
-    outcome?.status === 'committed' && answeredUs !== undefined
-      ? [{ submittedUs, answeredUs, position: outcome.position as number, txId }]
-      : [],
-  );
-  const byAnswer = committed.toSorted((left, right) => left.answeredUs - right.answeredUs);
-  const bySubmission = committed.toSorted((left, right) => left.submittedUs - right.submittedUs);
+function checkRealTime(clients: readonly CommittedCalls[]): void {
+  const groups = clients.flatMap(answeredTogether);
+  const byAnswer = groups.toSorted((left, right) => left.answeredUs - right.answeredUs);
+  const bySubmission = groups.toSorted((left, right) => left.submittedUs - right.submittedUs);
   let at = 0;
   let highest = -1;
-  for (const call of bySubmission) {
-    for (; (byAnswer[at]?.answeredUs ?? Number.POSITIVE_INFINITY) < call.submittedUs; at++) {
-      highest = Math.max(highest, byAnswer[at]?.position ?? 0);
+  for (const { submittedUs, least } of bySubmission) {
+    for (; (byAnswer[at]?.answeredUs ?? Number.POSITIVE_INFINITY) < submittedUs; at++) {
+      highest = Math.max(highest, byAnswer[at]?.greatest ?? 0);
     }
-    if (call.position < highest) {
-      wrong('I5', `${call.txId} at ${call.position} was sent after ${highest} was answered`);
+    if (least < highest) {
+      wrong('I5', `what stands at ${least} was sent after ${highest} was answered`);
     }
   }
+}
+
+function answeredTogether(calls: CommittedCalls): Answered[] {
+  const groups: Answered[] = [];
+  for (let row = 0; row < calls.count; row++) {
+    const position = calls.position(row);
+    const [submittedUs, answeredUs] = [calls.submittedUs(row), calls.answeredUs(row)];
+    const last = groups.at(-1);
+    if (last?.submittedUs === submittedUs && last.answeredUs === answeredUs) {
+      last.least = Math.min(last.least, position);
+      last.greatest = Math.max(last.greatest, position);
+    } else groups.push({ submittedUs, answeredUs, least: position, greatest: position });
+  }
+  return groups;
 }
 
 /**

@@ -1,19 +1,15 @@
-import {
-  decodeBundle,
-  decodeTransaction,
-  type KeyWrite,
-  type Transaction,
-  verdicts,
-} from '../src/model/index.ts';
+import { decodeBundle, decodeTransaction, type Transaction, verdicts } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
-import { type Access, bulkRow, bulkRowUnits, contractFunctions } from './contracts.ts';
+import { resultHash } from './committed-calls.ts';
+import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
+import { TxTable } from './tx-table.ts';
 import { SimulationFailure } from './world.ts';
 
-/** Where a valid record stands, and what it returned. */
+/** Where a valid record stands, and the `resultHash` of what it returned. */
 export interface ModelRecord {
   readonly position: number;
-  readonly result: string;
+  readonly result: number;
 }
 
 /** What the system of a follower held at its cursor. */
@@ -28,14 +24,17 @@ export interface NamedCheckpoint extends SinkCheckpoint {
  */
 export class LedgerModel {
   readonly rows = new Map<string, string>();
-  /** Valid records by transaction id. */
-  readonly valid = new Map<string, ModelRecord>();
+  /** Numbers of valid records, in log order, by transaction id. */
+  readonly #valid = new TxTable();
+  readonly #positions: number[] = [];
+  readonly #results: number[] = [];
   invalid = 0;
   /** What others held at a position, ascending: compared when the model gets there. */
   readonly #checkpoints: NamedCheckpoint[];
   #version = '';
   /** Keys of {@link LedgerModel.rows}, ascending. */
   readonly #keys: string[] = [];
+  readonly #access = new ModelAccess(this);
 
   constructor(checkpoints: readonly NamedCheckpoint[] = []) {
     this.#checkpoints = checkpoints.toSorted((left, right) => left.position - right.position);
@@ -58,71 +57,72 @@ export class LedgerModel {
     }
   }
 
+  /** Valid records so far. */
+  get size(): number {
+    return this.#valid.size;
+  }
+
+  /** The valid record of a transaction. @param txId - at least its first 16 bytes. */
+  find(txId: Uint8Array): ModelRecord | undefined {
+    const number = this.#valid.get(txId);
+    if (number === undefined) return undefined;
+    return { position: this.#positions[number] as number, result: this.#results[number] as number };
+  }
+
   /** Executes the next entry. @throws {SimulationFailure} */
-  async take({ records }: AppliedEntry): Promise<void> {
+  take({ records }: AppliedEntry): void {
     for (const applied of records) {
-      if (applied.verdict === verdicts.valid) await this.#execute(applied);
+      if (applied.verdict === verdicts.valid) this.#execute(applied);
       else this.invalid++;
     }
   }
 
-  async #execute({ record, position }: AppliedRecord): Promise<void> {
-    this.reach(position);
-    const txId = (record.txId as Buffer).toString('hex');
-    if (this.valid.has(txId)) wrong('I6', `${txId} took effect twice, again at ${position}`);
-    this.valid.set(txId, { position, result: record.result });
+  #execute({ record, position }: AppliedRecord): void {
+    if (this.#checkpoints.length > 0) this.reach(position);
+    if (this.#valid.add(record.txId, this.#positions.length) !== undefined) {
+      const txId = (record.txId as Buffer).toString('hex');
+      wrong('I6', `${txId} took effect twice, again at ${position}`);
+    }
+    this.#positions.push(position);
+    this.#results.push(resultHash(record.result));
     const transaction = decodeTransaction(record.transactionBytes);
     if (record.type === 'deploy') {
       this.#version = deployedVersion(transaction);
       return;
     }
-    const what = `${transaction.functionName} at ${position}`;
+    const { functionName } = transaction;
+    const what = (): string => `${functionName} at ${position}`;
     if (record.contractVersion !== this.#version) {
-      wrong('I5', `${what} ran ${record.contractVersion}; in log order ${this.#version}`);
+      wrong('I5', `${what()} ran ${record.contractVersion}; in log order ${this.#version}`);
     }
-    const isBulk = record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
-    const writes = new Map<string, string | undefined>();
-    let raised = (): void => undefined;
-    const access: Access = {
-      version: this.#version,
-      get: (key) => this.rows.get(key),
-      put: (key, value) => writes.set(key, value),
-      delete: (key) => writes.set(key, undefined),
-      range: (start, end) => this.#range(start, end),
-      raiseRange: (start, end, by) => {
-        const rows = this.#range(start, end);
-        const raise = (value: string): string => bulkRow(bulkRowUnits(value) + by);
-        if (!isBulk) for (const { key, value } of rows) writes.set(key, raise(value));
-        raised = () => {
-          if (isBulk) for (const { key, value } of rows) this.#set(key, raise(value));
-        };
-      },
-    };
-    const args = transaction.args.map((arg) => (arg as Buffer).toString('latin1'));
-    const result = await contractFunctions[transaction.functionName]?.(access, args);
+    const access = this.#access;
+    access.begin(
+      this.#version,
+      record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0),
+    );
+    const args: string[] = [];
+    for (const arg of transaction.args) args.push((arg as Buffer).latin1Slice());
+    const result = runNow(functionName, access, args);
     if (result !== record.result) {
-      wrong('I5', `${what} returned ${record.result}; executed in log order ${result}`);
+      wrong('I5', `${what()} returned ${record.result}; executed in log order ${result}`);
     }
+    const { writes, raised } = access;
     let count = 0;
-    for (const set of record.sets)
-      for (const write of set.writes) count += this.#same(write, writes, what);
-    if (count !== writes.size) wrong('I5', `${what} has other writes`);
-    raised();
+    for (const set of record.sets) {
+      for (const { key, value } of set.writes) {
+        if (!writes.has(key) || writes.get(key) !== value) {
+          wrong('I5', `${what()} wrote something else to ${key}`);
+        }
+        count++;
+      }
+    }
+    if (count !== writes.size) wrong('I5', `${what()} has other writes`);
+    for (const { key, value } of raised) this.#set(key, value);
     for (const [key, value] of writes) this.#set(key, value);
   }
 
-  #same(
-    { key, value }: KeyWrite,
-    writes: ReadonlyMap<string, string | undefined>,
-    what: string,
-  ): number {
-    if (!writes.has(key) || writes.get(key) !== value) {
-      wrong('I5', `${what} wrote something else to ${key}`);
-    }
-    return 1;
-  }
-
-  #range(start: string, end: string): { key: string; value: string }[] {
+  /** Rows of an interval, in key order; `end` empty: no bound. */
+  range(start: string, end: string): { key: string; value: string }[] {
     const rows: { key: string; value: string }[] = [];
     for (let at = this.#place(start); at < this.#keys.length; at++) {
       const key = this.#keys[at] as string;
@@ -151,6 +151,51 @@ export class LedgerModel {
       else high = middle;
     }
     return low;
+  }
+}
+
+/** The model as one call sees it: own writes show when it has ended. */
+class ModelAccess implements Access {
+  version = '';
+  readonly writes = new Map<string, string | undefined>();
+  /** What the call's bulk update, carried as data, makes of the rows; its writes come after it. */
+  raised: { key: string; value: string }[] = [];
+  readonly #model: Pick<LedgerModel, 'rows' | 'range'>;
+  #isBulk = false;
+
+  constructor(model: Pick<LedgerModel, 'rows' | 'range'>) {
+    this.#model = model;
+  }
+
+  begin(version: string, isBulk: boolean): void {
+    this.version = version;
+    this.#isBulk = isBulk;
+    this.writes.clear();
+    if (this.raised.length > 0) this.raised = [];
+  }
+
+  get(key: string): string | undefined {
+    return this.#model.rows.get(key);
+  }
+
+  put(key: string, value: string): void {
+    this.writes.set(key, value);
+  }
+
+  delete(key: string): void {
+    this.writes.set(key, undefined);
+  }
+
+  range(start: string, end: string): { key: string; value: string }[] {
+    return this.#model.range(start, end);
+  }
+
+  raiseRange(start: string, end: string, by: number): void {
+    const rows = this.#model
+      .range(start, end)
+      .map(({ key, value }) => ({ key, value: bulkRow(bulkRowUnits(value) + by) }));
+    if (this.#isBulk) this.raised = rows;
+    else for (const { key, value } of rows) this.writes.set(key, value);
   }
 }
 

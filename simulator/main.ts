@@ -47,9 +47,13 @@ function hex(seed: number): string {
 }
 
 function line(report: RunReport): string {
-  const { seed, traceHash, virtualMs, events, counts, failure } = report;
+  const { seed, traceHash, virtualMs, events, counts, failure, cpuMs } = report;
   const how = failure === undefined ? 'ok' : failure.kind;
-  return `seed ${hex(seed)} ${how} trace ${traceHash} virtual ${virtualMs} ms events ${events} ${JSON.stringify(counts ?? {})}`;
+  const speed = Math.round(((counts?.valid ?? 0) * 1000) / cpuMs);
+  return (
+    `seed ${hex(seed)} ${how} trace ${traceHash} virtual ${virtualMs} ms events ${events} ` +
+    `${speed} tx/s of processor time ${JSON.stringify(counts ?? {})}`
+  );
 }
 
 /** Prints what is needed to find the bug; returns the exit code. */

@@ -16,6 +16,9 @@ export interface Faults {
   readonly layouts: boolean;
 }
 
+/** Faults are so much rarer under full load. */
+const loadGaps = 4;
+
 /** Breaks things at random times until it is told to heal. */
 export class Nemesis {
   readonly #cluster: Cluster;
@@ -27,7 +30,9 @@ export class Nemesis {
   constructor(cluster: Cluster, needed: readonly (keyof Faults)[] = []) {
     this.#cluster = cluster;
     const { chance } = cluster.world;
-    this.#gapUsMax = chance.between(60_000, needed.length > 0 ? 200_000 : 600_000);
+    const gapUsMax = chance.between(60_000, needed.length > 0 ? 200_000 : 600_000);
+    // Under full load a crash costs the replay of a long log: there is work between two of them.
+    this.#gapUsMax = cluster.workload.kind === 'load' ? gapUsMax * loadGaps : gapUsMax;
     const some = (name: keyof Faults): boolean => chance.happens(0.6) || needed.includes(name);
     this.#faults = {
       crashes: some('crashes'),

@@ -1,14 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { LogEntry, SharedLog } from '../src/log/index.ts';
-import {
-  addressOf,
-  indexOf,
-  type Outcome,
-  type TxId,
-  verdictName,
-  verdicts,
-} from '../src/model/index.ts';
+import { addressOf, indexOf, type Outcome, verdictName, verdicts } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord, Replica } from '../src/replica/index.ts';
+import { TxTable } from './tx-table.ts';
 import { SimulationFailure, type World } from './world.ts';
 
 /** What somebody found at an address, and everybody must find. */
@@ -30,7 +24,7 @@ export class Oracle {
   /** I3, I7: what anyone found at an address. */
   readonly #verdicts = new Map<number, KnownEntry>();
   /** Positions of valid records by transaction id. */
-  readonly #valid = new Map<TxId, number>();
+  readonly #valid = new TxTable();
   /** Next address of each running node. */
   readonly #next = new Map<string, number>();
   #recordsApplied = 0;
@@ -121,18 +115,17 @@ export class Oracle {
   #takeEffect(records: readonly AppliedRecord[]): void {
     for (const { record, position, verdict } of records) {
       if (verdict !== verdicts.valid) continue;
-      const txId = (record.txId as Buffer).toString('hex');
-      const before = this.#valid.get(txId);
+      const before = this.#valid.add(record.txId, position);
       if (before !== undefined) {
+        const txId = (record.txId as Buffer).toString('hex');
         this.#wrong('I6', `${txId} took effect at ${before} and ${position}`);
       }
-      this.#valid.set(txId, position);
       this.#lastValid = Math.max(this.#lastValid, position);
     }
   }
 
-  /** A node is about to answer a client. */
-  answering(node: string, outcome: Outcome, replica: Replica): void {
+  /** A node is about to answer a client. @param id - of the transaction that it asked for. */
+  answering(node: string, id: Uint8Array, outcome: Outcome, replica: Replica): void {
     this.#answers++;
     if (outcome.status !== 'committed') return;
     const { txId, position } = outcome;
@@ -142,7 +135,7 @@ export class Oracle {
         `${node} answers ${position} but has applied only to ${replica.nextAddress}`,
       );
     }
-    const known = this.#valid.get(txId);
+    const known = this.#valid.get(id);
     if (known === undefined) this.#wrong('I4', `${node} answers ${txId}, which nobody found valid`);
     else if (known !== position) {
       this.#wrong('I4', `${node} answers ${position} for a record at ${known}`);

@@ -38,6 +38,8 @@ export interface RunReport {
   readonly counts?: Readonly<Record<keyof FinalCounts, number>> | FederationCounts;
   /** Records applied by all nodes together. */
   readonly recordsApplied: number;
+  /** Processor time of this process for it, set-up and checks included. */
+  readonly cpuMs: number;
 }
 
 /** Share of seeds that work under full load. */
@@ -55,6 +57,7 @@ const settleBoundMs = 40_000;
 /** Runs one world through both phases: things break; everything heals and must go on. */
 export async function runSeed(options: RunOptions): Promise<RunReport> {
   const { seed } = options;
+  const before = process.cpuUsage();
   const world = new World(seed);
   const kind = drawKind(world, options);
   const counted = { records: (): number => 0 };
@@ -82,9 +85,15 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
     virtualMs: Math.round(world.nowUs / 1000),
     recent: world.recent,
     recordsApplied: counted.records(),
+    cpuMs: cpuMsSince(before),
     ...(failure === undefined ? {} : { failure }),
     ...(counts === undefined ? {} : { counts }),
   };
+}
+
+function cpuMsSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
 }
 
 function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {

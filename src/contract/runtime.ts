@@ -100,5 +100,5 @@ export interface ContractRuntime {
   install(bundle: ContractBundle): void;
   options(contract: string): ContractOptions | undefined;
   /** Never rejects, except with what `access` threw to abort the call. */
-  call(call: ContractCall, access: StateAccess): Promise<CallOutcome>;
+  call(call: ContractCall, access: StateAccess): MaybePromise<CallOutcome>;
 }

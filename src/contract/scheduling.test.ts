@@ -69,7 +69,7 @@ it('keeps calls apart, whatever they wait for', async () => {
         const access = accessOf(harness.state.access(call), steps);
         const wanted = steps.slice(0, how === 'left behind' ? 1 : undefined);
         const expected = wanted.map((_, at) => `v${at}`).join();
-        const ended = await harness.runtime.call(call, access).then(
+        const ended = await Promise.resolve(harness.runtime.call(call, access)).then(
           (outcome) => (outcome.ok ? outcome.result : outcome.message),
           (error: unknown) => (error as DaybookError).code,
         );
