@@ -6,7 +6,13 @@ import {
   type ErrorCode,
   isDaybookError,
 } from '../base/index.ts';
-import type { CallOutcome, ContractCall, ContractRuntime, HistoryPage } from '../contract/index.ts';
+import type {
+  CallOutcome,
+  ContractCall,
+  ContractRuntime,
+  HistoryPage,
+  MaybePromise,
+} from '../contract/index.ts';
 import {
   bundleKey,
   type ContractDefinition,
@@ -238,13 +244,16 @@ export class Engine {
     try {
       const transaction = decodeTransaction(call.transactionBytes);
       try {
-        outcome = await this.#invoke(call, transaction, context);
+        // Where nothing waits nothing is awaited: a turn of the microtask queue is dear here.
+        const invoked = this.#invoke(call, transaction, context);
+        outcome = invoked instanceof Promise ? await invoked : invoked;
       } finally {
         // Reads that the contract did not wait for belong to it all the same.
         while (task.waits.size > 0) await firstOf(task.waits);
       }
       if (outcome.ok && call.kind === 'submit') {
-        await this.#finish(task, transaction, context, outcome, snapshot);
+        const finished = this.#finish(task, transaction, context, outcome, snapshot);
+        if (finished !== undefined) await finished;
       } else if (outcome.ok && call.kind === 'prepare') {
         await this.#prepared(task, transaction, context, outcome, snapshot);
       }
@@ -280,11 +289,11 @@ export class Engine {
     };
   }
 
-  async #invoke(
+  #invoke(
     call: RunnerCall,
     transaction: Transaction,
     context: CallContext,
-  ): Promise<CallOutcome> {
+  ): MaybePromise<CallOutcome> {
     const { contract, contractVersion } = transaction;
     if (contract === lifecycleNamespace) return deploy(transaction, context);
     const definition = this.#definition(contract);
@@ -310,30 +319,56 @@ export class Engine {
   }
 
   /** Ends a call well: index entries, exclusive locks, the record. */
-  async #finish(
+  #finish(
+    task: CallTask,
+    transaction: Transaction,
+    context: CallContext,
+    outcome: CallOutcome & { ok: true },
+    startSnapshot: Position,
+  ): Promise<void> | undefined {
+    const indexed = addIndexEntries(context);
+    if (indexed === undefined && !this.#locking) {
+      this.#complete(task, transaction, context, outcome, startSnapshot);
+      return undefined;
+    }
+    return this.#lockAndComplete(indexed, task, transaction, context, outcome, startSnapshot);
+  }
+
+  async #lockAndComplete(
+    indexed: Promise<void> | undefined,
     task: CallTask,
     transaction: Transaction,
     context: CallContext,
     outcome: CallOutcome & { ok: true },
     startSnapshot: Position,
   ): Promise<void> {
-    const { call } = task;
-    const indexed = context.indexedWrites();
-    if (indexed.length > 0) await addIndexEntries(context, indexed);
+    if (indexed !== undefined) await indexed;
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
       if (this.#ownerState(task.owner).tasks.length > 1) {
         throw new DaybookError('UPDATE_INVALID', 'a bulk update needs a batch of its own');
       }
     }
-    const written = context.writes();
     if (this.#locking && context.aborted === undefined) {
-      const keys = written.map(({ key }) => key);
+      const keys = context.writes().map(({ key }) => key);
       for (const key of keys.sort()) {
         const wait = this.#lock(task, { key }, 'exclusive');
         if (wait !== undefined) await wait;
       }
     }
+    this.#complete(task, transaction, context, outcome, startSnapshot);
+  }
+
+  /** Makes the record, unless the call has to run again. */
+  #complete(
+    task: CallTask,
+    transaction: Transaction,
+    context: CallContext,
+    outcome: CallOutcome & { ok: true },
+    startSnapshot: Position,
+  ): void {
+    const { call } = task;
+    const written = context.writes();
     if (context.aborted !== undefined) return;
     // After a wait the state is another one; the record speaks for the state of now, or not at all.
     if (context.waited && !context.isCurrent()) {
@@ -366,8 +401,8 @@ export class Engine {
     snapshot: Position,
   ): Promise<void> {
     const { call } = task;
-    const indexed = context.indexedWrites();
-    if (indexed.length > 0) await addIndexEntries(context, indexed);
+    const indexed = addIndexEntries(context);
+    if (indexed !== undefined) await indexed;
     for (const contract of context.namespaces()) {
       // As Fabric's peers do: the record stands or falls with the definition that was in force.
       if (contract === lifecycleNamespace) continue;
@@ -665,11 +700,17 @@ interface OwnerState {
   parked: CallTask | undefined;
 }
 
-async function addIndexEntries(
+/** Adds the index entries of what was written; `undefined`: no contract declares indexes. */
+function addIndexEntries(context: CallContext): Promise<void> | undefined {
+  const written = context.indexedWrites();
+  return written.length === 0 ? undefined : indexEntriesOf(context, written);
+}
+
+async function indexEntriesOf(
   context: CallContext,
-  writes: ReturnType<CallContext['indexedWrites']>,
+  written: ReturnType<CallContext['indexedWrites']>,
 ): Promise<void> {
-  for (const { namespace, key } of writes) {
+  for (const { namespace, key } of written) {
     const before = context.before(namespace, key);
     context.addIndexWrites(namespace, key, before instanceof Promise ? await before : before);
   }
