@@ -61,6 +61,8 @@ export const limits = {
   logFollowBytesMax: 16 * 1024 * 1024,
   /** Nodes in one network, and what one of them tells the others of itself. */
   nodesMax: 1024,
+  /** Entries that a new node rather replays than asks another node for a snapshot. */
+  joinReplayEntriesMax: 10_000,
   nodeInfoBytesMax: 64 * 1024,
   // sequencer
   sequencerWindowKeysMax: 200_000,

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { DaybookError, isDaybookError } from '../base/index.ts';
+import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import { packBlocks } from '../blocks/index.ts';
 import { pause, rpcPeer, type Timer } from '../io/index.ts';
 import {
@@ -59,6 +59,8 @@ export interface ClusterSettings {
   readonly tickIntervalMs?: number;
   /** How often snapshots and the trim point are looked after, milliseconds. Default 10,000. */
   readonly housekeepingMs?: number;
+  /** Entries that a new node rather replays than fetches a snapshot. Default: the limit. */
+  readonly joinReplayEntriesMax?: number;
   /** The sequencer moves on to the next node after so long; default: it stays. */
   readonly rotateMs?: number;
 }
@@ -118,6 +120,7 @@ class ClusterNode implements RunningNode, NodeOrders {
   #node: ExecutorNode | undefined;
   #registration: Registration | undefined;
   #snapshots: SnapshotFiles | undefined;
+  #taking: Promise<void> | undefined;
   #housekeeping: Timer | undefined;
   #kept: Promise<void> = Promise.resolve();
 
@@ -165,6 +168,10 @@ class ClusterNode implements RunningNode, NodeOrders {
       channel,
       stateDirectory: join(directory, 'state'),
       snapshots: this.#snapshots,
+      chain: this.#options.blocks !== undefined,
+      ...(cluster.joinReplayEntriesMax === undefined
+        ? {}
+        : { replayEntriesMax: cluster.joinReplayEntriesMax }),
       onEvent,
     });
     this.#node = await startExecutorNode({
@@ -227,6 +234,20 @@ class ClusterNode implements RunningNode, NodeOrders {
     else this.#host?.stand();
   }
 
+  async offerSnapshot(): Promise<Address> {
+    const { guard, nextAddress } = this.#started.status();
+    if (guard !== undefined && guard.state !== 'serving') {
+      throw new DaybookError('NODE_DIVERGED', `${this.#options.name} is not sure of its state`);
+    }
+    const snapshots = this.#snapshots;
+    if (snapshots === undefined) throw new DaybookError('NOT_FOUND', 'no snapshot yet');
+    const { retention } = this.#started.config() ?? {};
+    const { joinReplayEntriesMax = limits.joinReplayEntriesMax } = this.#options.cluster;
+    const due = Math.min(joinReplayEntriesMax, retention?.entries ?? joinReplayEntriesMax) / 2;
+    if (nextAddress - snapshots.newest >= Math.max(1, due)) await this.#takeSnapshot(snapshots);
+    return snapshots.newest;
+  }
+
   async snapshotPiece(address: Address, offset: number): Promise<Uint8Array> {
     if (this.#snapshots === undefined) throw new DaybookError('NOT_FOUND', 'no snapshot yet');
     return this.#snapshots.piece(address, offset);
@@ -254,6 +275,10 @@ class ClusterNode implements RunningNode, NodeOrders {
 
   writeSnapshot(path: string): Promise<Address> {
     return this.#started.writeSnapshot(path);
+  }
+
+  spoilForTests(...row: Parameters<NonNullable<ExecutorNode['spoilForTests']>>): void {
+    this.#started.spoilForTests?.(...row);
   }
 
   async close(): Promise<void> {
@@ -412,8 +437,7 @@ class ClusterNode implements RunningNode, NodeOrders {
     if (retention === undefined || snapshots === undefined) return;
     const { nextAddress } = this.#started.status();
     if (nextAddress - snapshots.newest >= Math.max(1, retention.entries / 2)) {
-      const path = `${snapshots.path(0)}.writing`;
-      await snapshots.add(path, await this.#started.writeSnapshot(path));
+      await this.#takeSnapshot(snapshots);
     }
     const info = this.#info();
     const known = this.#members.find(({ name }) => name === info.name);
@@ -431,6 +455,18 @@ class ClusterNode implements RunningNode, NodeOrders {
     if (this.#host?.epoch === undefined && this.#leader?.leader !== undefined) return;
     const before = trimPoint(await this.#membersNow(), retention, nextAddress);
     if (before > (await this.#log.start())) await this.#log.trim(asAddress(before));
+  }
+
+  /** Those who want one at the same time get the same. */
+  #takeSnapshot(snapshots: SnapshotFiles): Promise<void> {
+    const take = async (): Promise<void> => {
+      const path = `${snapshots.path(0)}.writing`;
+      await snapshots.add(path, await this.#started.writeSnapshot(path));
+    };
+    this.#taking ??= take().finally(() => {
+      this.#taking = undefined;
+    });
+    return this.#taking;
   }
 
   /** The members with what they hold: as they say now, or last said. */

@@ -17,6 +17,7 @@ const orders: NodeOrders = {
   drain: async (on) => {
     given.push(['drain', on]);
   },
+  offerSnapshot: async () => asAddress(77),
   snapshotPiece: async (address, offset) => Buffer.from(`${address}+${offset}`),
   blocks: async (from) => Buffer.from(`from ${from}`),
   held: async () => 2 ** 40,
@@ -66,6 +67,7 @@ test('orders arrive, and their errors come back', async () => {
   expect(Buffer.from(await node.snapshotPiece(asAddress(7), 9)).toString()).toBe('7+9');
   expect(Buffer.from(await node.blocks(5)).toString()).toBe('from 5');
   expect(await node.held()).toBe(2 ** 40);
+  expect(await node.offerSnapshot()).toBe(77);
   await expect(node.handOver('nobody')).rejects.toMatchObject({ code: 'NOT_FOUND' });
 });
 

@@ -15,7 +15,15 @@ export interface NodeOrders {
   /** Takes no new transactions from now on, or takes them again. */
   drain(on: boolean): Promise<void>;
   /**
-   * A piece of the node's newest snapshot file.
+   * Offers a snapshot, for a node that joins: the newest one, or a new one when the log has grown much
+   * since.
+   *
+   * @returns the first address that is not in it.
+   * @throws {DaybookError} `NODE_DIVERGED` when its state is in doubt.
+   */
+  offerSnapshot(): Promise<Address>;
+  /**
+   * A piece of a snapshot file of the node.
    *
    * @param address - which snapshot: its first address that is not in it.
    * @throws {DaybookError} `NOT_FOUND` when the node does not hold it (any more).
@@ -32,7 +40,14 @@ export interface NodeOrders {
   held(): Promise<number>;
 }
 
-const methods = { handOver: 220, drain: 221, snapshotPiece: 222, blocks: 223, held: 224 } as const;
+const methods = {
+  handOver: 220,
+  drain: 221,
+  snapshotPiece: 222,
+  blocks: 223,
+  held: 224,
+  offer: 225,
+} as const;
 
 /** Answers one connection. */
 export function servePrivately(
@@ -58,20 +73,29 @@ export function servePrivately(
   peer.handle(methods.blocks, async (payload) => [
     await orders.blocks(new ByteReader(payload, 'blocks request').u64()),
   ]);
+  peer.handle(methods.offer, async () => [
+    new ByteWriter(8).u64(await orders.offerSnapshot()).view(),
+  ]);
   peer.handle(methods.held, async () => [new ByteWriter(8).u64(await orders.held()).view()]);
 }
 
 /** A node that does not answer for so long will not. */
 const answerTimeoutMs = 15_000;
+/** Writing a snapshot takes its time. */
+const offerTimeoutMs = 300_000;
 
 /**
  * Gives orders to the node at a private address. They throw what the node throws, and
  * `PEER_UNREACHABLE` when there is no way to it, or no answer.
  */
 export function remoteOrders(io: Pick<Io, 'network' | 'timers'>, address: string): NodeOrders {
-  const call = async (method: number, payload: Uint8Array): Promise<Buffer> => {
+  const call = async (
+    method: number,
+    payload: Uint8Array,
+    timeoutMs = answerTimeoutMs,
+  ): Promise<Buffer> => {
     const peer = rpcPeer(await io.network.connect(address));
-    const timer = io.timers.after(answerTimeoutMs, () => peer.close(), { keepAlive: true });
+    const timer = io.timers.after(timeoutMs, () => peer.close(), { keepAlive: true });
     try {
       return await peer.call(method, [payload]);
     } finally {
@@ -85,6 +109,10 @@ export function remoteOrders(io: Pick<Io, 'network' | 'timers'>, address: string
     },
     drain: async (on) => {
       await call(methods.drain, Buffer.of(on ? 1 : 0));
+    },
+    offerSnapshot: async () => {
+      const answer = await call(methods.offer, new Uint8Array(), offerTimeoutMs);
+      return asAddress(new ByteReader(answer, 'offer').u64());
     },
     snapshotPiece: (snapshot, offset) =>
       call(methods.snapshotPiece, new ByteWriter(16).u64(snapshot).u64(offset).view()),

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
-import { DaybookError, isDaybookError } from '../base/index.ts';
+import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import type { EtcdLog } from '../log/index.ts';
 import { listNodes } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import { checkSnapshot, openState, restoreSnapshot } from '../state/index.ts';
 import { downloadSnapshot } from './download.ts';
-import { membersOf } from './members.ts';
+import { type Member, membersOf } from './members.ts';
 import { remoteOrders } from './private-service.ts';
 
 const pieceBytes = 4 * 1024 * 1024;
@@ -78,25 +78,44 @@ export interface CatchUpOptions {
   readonly channel: string;
   readonly stateDirectory: string;
   readonly snapshots: SnapshotFiles;
+  /** The node makes blocks. */
+  readonly chain: boolean;
+  /** See `limits.joinReplayEntriesMax`, the default. */
+  readonly replayEntriesMax?: number;
   readonly onEvent: (text: string) => void;
 }
 
 /**
  * Sees to it that the state can go on with the log: when entries that it lacks are trimmed, it is
- * made anew out of a snapshot, one of its own or another node's.
+ * made anew out of a snapshot, one of its own or another node's. A state that is new begins with
+ * another node's snapshot, too, if one is offered and the log is long.
  *
  * @throws {DaybookError} `LOG_TRIMMED` when nobody has a snapshot that reaches the log.
  */
 export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> {
   const { io, log, channel, stateDirectory, snapshots, onEvent } = options;
-  const start = await log.start();
-  if (start === 0) return;
+  const { replayEntriesMax = limits.joinReplayEntriesMax } = options;
+  const [start, tail] = [await log.start(), await log.tail()];
+  const isLong = tail > replayEntriesMax;
+  if (start === 0 && !isLong) return;
   const state = await openState({ io, directory: stateDirectory });
   const { nextAddress } = state;
   await state.close();
-  if (nextAddress >= start) return;
-  onEvent(`the log begins at ${start}, this state ends at ${nextAddress}: a snapshot is needed`);
-  if (snapshots.newest < start) await fetchSnapshot(options, start);
+  if (nextAddress < start) {
+    onEvent(`the log begins at ${start}, this state ends at ${nextAddress}: a snapshot is needed`);
+    if (snapshots.newest < start && !(await fetchSnapshot(options, start, () => true))) {
+      throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${start}`, {
+        details: { start },
+      });
+    }
+  } else {
+    if (nextAddress > 0 || !isLong) return;
+    onEvent(`the log has ${tail} entries: a snapshot would save replaying them`);
+    const least = asAddress(tail - replayEntriesMax);
+    // The blocks before the snapshot have to come from somebody, too.
+    const suits = ({ chain }: Member): boolean => chain === true || !options.chain;
+    if (snapshots.newest < least && !(await fetchSnapshot(options, least, suits))) return;
+  }
   const { nextAddress: restored } = await restoreSnapshot(
     io,
     snapshots.path(snapshots.newest),
@@ -106,26 +125,31 @@ export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> 
   onEvent(`the state was restored from a snapshot; it goes on at ${restored}`);
 }
 
-async function fetchSnapshot(options: CatchUpOptions, start: Address): Promise<void> {
-  const { io, log, snapshots, onEvent } = options;
-  const able = membersOf(await listNodes(log))
-    .filter(({ snapshot }) => (snapshot ?? 0) >= start)
+/** False when nobody that suits has a snapshot that reaches `least`. */
+async function fetchSnapshot(
+  options: CatchUpOptions,
+  least: Address,
+  suits: (member: Member) => boolean,
+): Promise<boolean> {
+  const { io, log, channel, snapshots, onEvent } = options;
+  const members = membersOf(await listNodes(log))
+    .filter((member) => member.channel === channel && suits(member))
     .sort((a, b) => (b.snapshot ?? 0) - (a.snapshot ?? 0));
-  for (const { name, address, snapshot } of able) {
-    const wanted = asAddress(snapshot ?? 0);
-    const path = `${snapshots.path(wanted)}.fetching`;
+  for (const { name, address } of members) {
+    const node = remoteOrders(io, address);
     try {
-      await downloadSnapshot(io, remoteOrders(io, address), wanted, path);
+      const wanted = await node.offerSnapshot();
+      if (wanted < least) continue;
+      const path = `${snapshots.path(wanted)}.fetching`;
+      await downloadSnapshot(io, node, wanted, path);
       await checkSnapshot(io.disk, path);
       await snapshots.add(path, wanted);
       onEvent(`fetched the snapshot at ${wanted} from ${name}`);
-      return;
+      return true;
     } catch (error) {
       if (!isDaybookError(error)) throw error;
       onEvent(`no snapshot from ${name}: ${error.message}`);
     }
   }
-  throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${start}`, {
-    details: { start },
-  });
+  return false;
 }
