@@ -108,6 +108,8 @@ export const limits = {
   contractBufferBytesMax: 64 * 1024 * 1024,
   // executor
   executorTransactionsMax: 20_000,
+  /** Entries read at a time for the outcomes of transactions that came again. */
+  originalReadsMax: 4,
   /** Calls handed to the contract process and not answered yet. */
   contractCallsInFlightMax: 2_000,
   /** Evaluated calls that wait for their answer. */

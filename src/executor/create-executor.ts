@@ -26,7 +26,7 @@ import { GroupWriter } from './group-writer.ts';
 import { type GroupEffects, Groups, type RetryCause } from './groups.ts';
 import type { Job } from './job.ts';
 import { JobTable } from './job-table.ts';
-import { originalOutcome } from './original-outcome.ts';
+import { OriginalOutcomes } from './original-outcomes.ts';
 import { endorse, PreparedTransactions, signedBatch } from './prepared.ts';
 import { runnerLimits } from './runner.ts';
 import { tailSequencer } from './tail-sequencer.ts';
@@ -61,6 +61,7 @@ class NodeExecutor implements RunningExecutor {
   readonly #groups: Groups;
   readonly #contracts: ContractLink;
   readonly #writer: GroupWriter;
+  readonly #originals: OriginalOutcomes;
   readonly #prepared = new PreparedTransactions();
   /** Conflicted jobs that wait for the replica to move on. */
   #refresh: Job[] = [];
@@ -74,6 +75,7 @@ class NodeExecutor implements RunningExecutor {
     const { io, name, log, replica, stateDirectory } = options;
     // As the channel has it now; another one takes effect at the next start.
     const exclusiveControl: ExclusiveControl = replica.config?.exclusiveControl ?? 'interleaved';
+    this.#originals = new OriginalOutcomes(log);
     this.#jobs = new JobTable(options.transactionsMax ?? limits.executorTransactionsMax);
     this.#groups = new Groups(this.#groupEffects(), {
       writer: name,
@@ -122,8 +124,8 @@ class NodeExecutor implements RunningExecutor {
     onOutcome: (index: number, outcome: Outcome) => void,
   ): void {
     this.#checkOpen();
-    const { replica, log } = this.#options;
-    this.#jobs.admit(batch.items.length);
+    const { replica } = this.#options;
+    this.#jobs.admit(batch.items.length + this.#originals.waiting);
     // Whoever submits has verified it; the replica need not do so again.
     replica.trustBatch(batch);
     const admitted = this.#jobs.admitted(batch);
@@ -135,7 +137,7 @@ class NodeExecutor implements RunningExecutor {
       if (this.#jobs.join(txId, listener, deadlineMs)) continue;
       const status = replica.status(txId);
       if (status?.verdict === verdicts.valid) {
-        originalOutcome(log, txId, status.position, (outcome) => onOutcome(leaf, outcome));
+        this.#originals.ask(txId, status.position, (outcome) => onOutcome(leaf, outcome));
         continue;
       }
       const expired = this.#expired(item);
@@ -222,12 +224,12 @@ class NodeExecutor implements RunningExecutor {
     onOutcome: (outcome: Outcome) => void,
   ): void {
     this.#checkOpen();
-    const { io, replica, log } = this.#options;
+    const { io, replica } = this.#options;
     const listener = { index: 0, onOutcome: (_: number, outcome: Outcome) => onOutcome(outcome) };
     if (this.#jobs.join(txId, listener, deadlineMs)) return;
     const status = replica.status(txId);
     if (status?.verdict === verdicts.valid) {
-      originalOutcome(log, txId, status.position, onOutcome);
+      this.#originals.ask(txId, status.position, onOutcome);
       return;
     }
     const id = Buffer.from(txId, 'hex');
@@ -243,7 +245,7 @@ class NodeExecutor implements RunningExecutor {
       throw new DaybookError('SIGNATURE_INVALID', 'the signature is not in low-S form');
     }
     replica.verifier?.checkSignature(prepared.batch.creator, prepared.payload, signature);
-    this.#jobs.admit(1);
+    this.#jobs.admit(1 + this.#originals.waiting);
     this.#prepared.delete(id);
     const batch = signedBatch(prepared, signature);
     const job: Job = {
@@ -414,7 +416,7 @@ class NodeExecutor implements RunningExecutor {
 
   /** Ends a job whose transaction took effect through another execution. */
   #committedBefore(job: Job, position: Position): void {
-    originalOutcome(this.#options.log, job.txId, position, (outcome) => {
+    this.#originals.ask(job.txId, position, (outcome) => {
       this.#jobs.answer(job, outcome);
       this.#finish(job);
     });
