@@ -260,6 +260,44 @@ describe('compaction and coming back', () => {
     expect(a.lives(late.key('hello'))).toBe(true);
   });
 
+  it('whoever joins by a member that did not found the registry gets everything, in order', () => {
+    const [a, b, c] = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    a.save(a.key('one'));
+    settle([a, b, c]);
+    // Takes custody from the founder's hands: nothing without the founder's records.
+    a.transfer(a.key('one'), c.id);
+    settle([a, b, c]);
+    c.save(a.key('one'));
+    settle([a, b, c]);
+    const late = new TestNode('late');
+    c.admit(late);
+    late.store.run(join(late.id, [c.id]));
+    // One record at a time, and all at once.
+    late.pullFrom(c, 1);
+    const later = new TestNode('later');
+    settle([a, b, c, late]);
+    b.admit(later);
+    later.store.run(join(later.id, [b.id]));
+    later.pullFrom(b);
+    settle([a, b, c, late, later]);
+    expectSame([a, b, c, late, later]);
+    expect(late.rowsOf('quarantine|')).toEqual({});
+    late.save(late.key('hello'), [a.key('one')]);
+    settle([a, b, c, late, later]);
+    expect(a.lives(late.key('hello'))).toBe(true);
+  });
+
+  it('members do not take a stranger for one of them because it founded a registry', () => {
+    const [a, b] = federation('a', 'b') as [TestNode, TestNode];
+    const stranger = new TestNode('stranger').found();
+    const answer = stranger.store.run(pull({}, 10));
+    const records = answer.type === 'records' ? answer.records : [];
+    expect(a.store.run(receive(records, 1_000))).toMatchObject({ taken: 0, early: 1 });
+    expect(a.counts(stranger)).toBe(false);
+    settle([a, b]);
+    expect(b.counts(stranger)).toBe(false);
+  });
+
   it('a node copied anew keeps its own changes and answers open conditions', () => {
     const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
     const [a, b, c] = nodes;

@@ -88,7 +88,12 @@ export function* receive(
       throw refusal('E_fatalError', `others know ${self}#${record.usn}, this node only #${seen}`);
     }
     const member = yield* get<Member>(rows.member(record.origin));
-    const lacking = record.usn > seen + 1 || member === undefined || member.heir !== undefined;
+    if (member === undefined && !(yield* introducesItself(self, record))) {
+      // What comes behind it may build on it.
+      early += records.length - taken - duplicates - early;
+      break;
+    }
+    const lacking = record.usn > seen + 1 || member?.heir !== undefined;
     if (lacking || !(yield* retireReady(record.payload))) {
       early++;
       continue;
@@ -336,6 +341,16 @@ function* applyFailed(
     reason,
   });
   return applied;
+}
+
+/**
+ * Whether a record is the founder's first one. Nobody admitted the founder, so a node that joins by
+ * another member learns of it here; who is a member itself knows all members by those who admitted
+ * them.
+ */
+function* introducesItself(self: string, { origin, usn, payload }: ChangeRecord): Step<boolean> {
+  if (usn !== 1 || payload.type !== 'member' || payload.node !== origin) return false;
+  return (yield* get(rows.member(self))) === undefined;
 }
 
 function* applyMember(

@@ -49,7 +49,8 @@ const publisher = 'tester';
 /** One registry in memory, with short forms of the operations. */
 export class TestNode {
   readonly id: string;
-  readonly store = new MemoryStore();
+  /** Its rows; a test may give it older ones. */
+  store = new MemoryStore();
   readonly changes: { readonly key: string; readonly published: Published }[] = [];
   nowMs = 1_000;
 
