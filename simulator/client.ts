@@ -29,6 +29,8 @@ export interface CallHistory {
 }
 
 const retryMs = 20;
+/** Share of batches that go to two nodes at once, as when a network repeats them. */
+const repeatedShare = 0.03;
 
 /** A client: signs batches and sends the same bytes again, to another node, until a deadline. */
 export class SimClient {
@@ -89,6 +91,12 @@ export class SimClient {
     this.outstanding++;
     const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
     let node = options.node ?? world.chance.below(this.#cluster.nodes.length);
+    const repeated = world.chance.happens(repeatedShare);
+    if (repeated) for (const call of histories) call.attempts++;
+    const other = world.chance.below(this.#cluster.nodes.length);
+    const second = repeated
+      ? this.#attempt(other, bytes, options.deadlineMs, histories)
+      : Promise.resolve(false);
     for (;;) {
       const leftMs = deadlineMs - this.#io.clock.monotonicMs();
       if (leftMs <= 0) break;
@@ -98,6 +106,7 @@ export class SimClient {
       await pause(this.#io, retryMs);
       node = (node + 1) % this.#cluster.nodes.length;
     }
+    await second;
     this.outstanding--;
     for (const call of histories) this.#keep(call);
     return histories;

@@ -7,7 +7,7 @@ import { ExecutorMachine } from './executor-machine.ts';
 import { FollowerMachine } from './follower-machine.ts';
 import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
-import type { Mutant } from './mutants.ts';
+import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
 import { SimNetwork } from './sim-network.ts';
 import type { Workload } from './workload.ts';
@@ -71,6 +71,8 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
       switchAfterBlocks: chance.between(1, 5),
     },
   };
+  world.happened(`workload: mode ${config.exclusiveControl}`);
+  if (size.workload.kind === 'load') world.happened('workload: full load');
   const base = {
     world,
     network: new SimNetwork(world),

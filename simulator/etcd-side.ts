@@ -136,6 +136,7 @@ export class EtcdSide {
     try {
       const log = await this.#open('admin');
       const { generation } = await log.setUnits(this.#unitsOf(wanted));
+      world.happened('log: the layout changes');
       world.note(`layout ${generation} is in force`);
       await log.close();
     } catch (error) {

@@ -99,6 +99,7 @@ export class ExecutorMachine {
       world.kill(process);
     }
     if (power) {
+      world.happened('process: power failure');
       this.disk.powerFailure();
       // A state that was open is not trusted after that: production code discards it.
       this.disk.wipe(stateDirectory);
@@ -109,13 +110,16 @@ export class ExecutorMachine {
 
   /** Kills the contract process; the executor starts another. */
   crashContracts(): void {
+    this.#cluster.world.happened('process: contracts killed');
     this.#cluster.world.note(`${this.name}: the contract process is killed`);
     this.#children.at(-1)?.kill();
   }
 
-  /** From its next start on. */
+  /** Starts again with the sequencer, or without. */
   useSequencer(use: boolean): void {
+    if (this.#withoutSequencer === !use) return;
     this.#withoutSequencer = !use;
+    if (this.#process?.alive === true) this.crash(false);
   }
 
   /** Works as it should again; a stretch without the sequencer ends. */
@@ -217,10 +221,12 @@ export class ExecutorMachine {
     },
   ): void {
     const { executor, replica } = parts;
+    const isAlone = this.#withoutSequencer;
     client.handle(submitMethod, (payload) => {
       const reader = new ByteReader(payload, 'submit');
       const deadlineMs = parts.nowMs() + reader.u32();
       const batch = decodeBatch(reader.raw(reader.remaining));
+      this.#cluster.oracle.received(batch.batchId);
       const refusal = this.#nodeLog?.refusal();
       if (refusal !== undefined) throw refusal;
       if (replica.verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
@@ -240,6 +246,9 @@ export class ExecutorMachine {
             }
             const { txId } = batch.items[index] as BatchItem;
             this.#cluster.oracle.answering(this.name, txId, outcome, replica);
+            if (isAlone && outcome.status === 'committed') {
+              this.#cluster.world.happened('sequencer: a node without one commits');
+            }
             answered[index] = 1;
             encodeOutcome(outcomes, index, outcome);
             missing--;

@@ -7,6 +7,8 @@ import {
   type ChangeRecord,
   copyPage,
   endCopy,
+  join,
+  MemoryStore,
   type PullAnswer,
   pull,
   receive,
@@ -14,12 +16,9 @@ import {
   writeCopy,
 } from '../src/replication/federation/core/index.ts';
 import { sharedPrefixes } from '../src/replication/federation/core/rows.ts';
-import {
-  federation,
-  nodeId,
-  type TestNode,
-} from '../src/replication/federation/testing/small-world.ts';
+import { federation, nodeId, TestNode } from '../src/replication/federation/testing/small-world.ts';
 import { finish } from './finish.ts';
+import { type Mutant, noMutant } from './mutant.ts';
 import type { Chance } from './random.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -47,13 +46,31 @@ const answerMs = 1_000;
  *
  * @throws {SimulationFailure} when they do not converge, or do not agree in the end.
  */
-export async function federate(world: World, ticks: number): Promise<FederationCounts> {
+export async function federate(
+  world: World,
+  ticks: number,
+  mutant: Mutant = noMutant,
+): Promise<FederationCounts> {
   const { chance } = world;
-  const registries = federation(...names.slice(0, chance.between(2, names.length)));
+  const founders = federation(...names.slice(0, chance.between(2, names.length - 1)));
+  // It comes later, when journals do not reach back to the beginning any more.
+  const late = new TestNode(names[founders.length] as string);
+  const registries = [...founders, late];
   const network = new SimNetwork(world);
   const counts = { refused: 0, copies: 0 };
-  const machines = registries.map((node) => new RegistryMachine(world, network, node, counts));
-  for (const machine of machines) machine.start(machines);
+  const machines = registries.map(
+    (node) => new RegistryMachine(world, network, node, counts, mutant),
+  );
+  const newcomer = machines.at(-1) as RegistryMachine;
+  for (const machine of machines) machine.meet(machines);
+  for (const machine of machines) if (machine !== newcomer) machine.start();
+  world.after(undefined, chance.between(1, Math.max(1, ticks * 700)), 'join', () => {
+    const sponsor = chance.pick(founders);
+    world.note(`${newcomer.name} joins by ${sponsor.id}`);
+    sponsor.admit(late);
+    late.store.run(join(late.id, [sponsor.id]));
+    newcomer.start();
+  });
   const faults = { on: true };
   strike(world, network, machines, faults);
   await world.run(() => false, world.nowUs + ticks * 1000);
@@ -64,7 +81,8 @@ export async function federate(world: World, ticks: number): Promise<FederationC
   const settled = untilSame(world, registries);
   await finish(world, settled, convergeBoundMs, 'the registries do not converge');
   let valid = 0;
-  for (const node of registries) valid += checkRegistry(node);
+  const excused = new Set(machines.flatMap(({ node, hasCopied }) => (hasCopied ? [node.id] : [])));
+  for (const node of registries) valid += checkRegistry(node, excused);
   return { valid, nodes: registries.length, ...counts };
 }
 
@@ -76,7 +94,10 @@ class RegistryMachine {
   readonly #network: SimNetwork;
   readonly #counts: { refused: number; copies: number };
   #process: SimProcess | undefined;
+  readonly #mutant: Mutant;
   #others: readonly RegistryMachine[] = [];
+  #saved = new MemoryStore();
+  hasCopied = false;
   #publishes = true;
   #starts = 0;
 
@@ -85,7 +106,9 @@ class RegistryMachine {
     network: SimNetwork,
     node: TestNode,
     counts: { refused: number; copies: number },
+    mutant: Mutant,
   ) {
+    this.#mutant = mutant;
     this.#world = world;
     this.#network = network;
     this.#counts = counts;
@@ -97,8 +120,11 @@ class RegistryMachine {
     return `${this.name}:1`;
   }
 
-  start(machines: readonly RegistryMachine[]): void {
+  meet(machines: readonly RegistryMachine[]): void {
     this.#others = machines.filter((machine) => machine !== this);
+  }
+
+  start(): void {
     const process = this.#world.spawn(this.name, `${this.name}.${this.#starts++}`);
     this.#process = process;
     const io = simIo(this.#world, process, new SimDisk(this.#world), this.#network);
@@ -117,9 +143,9 @@ class RegistryMachine {
     if (this.#process?.alive !== true) return;
     this.#world.note(`${this.name} is killed`);
     this.#world.kill(this.#process);
-    this.#world.after(undefined, restartMs * 1000, 'restart', () =>
-      this.start([this, ...this.#others]),
-    );
+    const { registry } = this.#mutant;
+    this.node.store = registry?.restart?.(this.node.store, this.#saved) ?? this.node.store;
+    this.#world.after(undefined, restartMs * 1000, 'restart', () => this.start());
   }
 
   pause(ms: number): void {
@@ -139,7 +165,8 @@ class RegistryMachine {
     const answer = (value: unknown): Uint8Array[] => [Buffer.from(JSON.stringify(value))];
     peer.handle(methods.pull, (payload) => {
       const { marks, limit } = JSON.parse(payload.toString()) as { marks: Vector; limit: number };
-      return answer(store.run(pull(marks, limit)));
+      const found = store.run(pull(marks, limit));
+      return answer(this.#mutant.registry?.answer?.(found) ?? found);
     });
     peer.handle(methods.copy, () => {
       // All of it is of one moment.
@@ -151,7 +178,7 @@ class RegistryMachine {
         rows.push(...page.rows);
         after = page.next;
       } while (after !== undefined);
-      return answer({ marks, rows });
+      return answer({ marks, rows: this.#mutant.registry?.copy?.(rows) ?? rows });
     });
   }
 
@@ -172,25 +199,35 @@ class RegistryMachine {
   async #pullFrom(io: Io, other: RegistryMachine): Promise<void> {
     const { chance } = this.#world;
     const { store } = this.node;
+    if (this.#mutant.registry?.restart !== undefined && chance.happens(0.2)) {
+      this.#saved = new MemoryStore(store.entries());
+    }
     const question = { marks: store.run(askingMarks()), limit: chance.pick([1, 5, 100]) };
     const answer = await ask<PullAnswer>(io, other.address, methods.pull, question);
     if (answer.type === 'records') {
       this.#receive(answer.records, other);
       // Delivered again, as after a lost acknowledgement.
-      if (chance.happens(0.05)) this.#receive(answer.records, other);
+      if (chance.happens(0.05)) {
+        if (answer.records.length > 0) this.#world.happened('federation: a record arrives again');
+        this.#receive(answer.records, other);
+      }
       return;
     }
     const copy = await ask<{ marks: Vector; rows: never }>(io, other.address, methods.copy, {});
     while (!store.run(beginCopy(copy.marks, 50)));
     store.run(writeCopy(copy.rows));
     store.run(endCopy(this.node.nowMs));
+    this.hasCopied = true;
     this.#counts.copies++;
+    this.#world.happened('federation: a node copies another');
     this.#world.note(`${this.name} copies ${other.name}`);
   }
 
   #receive(records: readonly ChangeRecord[], other: RegistryMachine): void {
     const { taken } = this.node.store.run(receive(records, this.node.nowMs, other.node.id));
-    if (taken > 0) this.#world.note(`${this.name} takes ${taken} records from ${other.name}`);
+    if (taken === 0) return;
+    this.#world.happened('federation: a change takes effect');
+    this.#world.note(`${this.name} takes ${taken} records from ${other.name}`);
   }
 
   async #publishAlways(io: Io): Promise<void> {
@@ -219,7 +256,7 @@ class RegistryMachine {
     else if (dice < 92) {
       const claim = `uddi:p${chance.below(3)}.example:keygenerator`;
       node.save(claim, [], { kind: 'tModel' });
-    } else if (dice < 97) node.requestAcknowledgement();
+    } else if (dice < 96) node.requestAcknowledgement();
     else node.compact();
   }
 
@@ -227,6 +264,7 @@ class RegistryMachine {
   #refused(error: unknown): void {
     if (!isDaybookError(error, 'REGISTRY_REFUSED')) throw error;
     this.#counts.refused++;
+    this.#world.happened('federation: a change is refused');
   }
 }
 
@@ -259,7 +297,7 @@ function strike(
     const link = network.link(machine.name, other.name);
     const dice = chance.below(5);
     if (dice === 0) machine.crash();
-    else if (dice === 1) machine.pause(chance.between(10, 800));
+    else if (dice === 1) machine.pause(chance.between(10, 1_500));
     else if (dice === 2) {
       link.delayUs = chance.between(60, 30_000);
       link.resets = chance.pick([0, 0.05]);
@@ -285,25 +323,32 @@ async function untilSame(world: World, nodes: readonly TestNode[]): Promise<void
 
 /** Without tombstones, which each node purges in its own time. */
 function contentOf(node: TestNode): string {
-  const rows = Object.entries(node.rowsOf(...sharedPrefixes));
+  const rows = Object.entries(node.rowsOf(...sharedPrefixes, 'quarantine|'));
   return JSON.stringify(
     rows.filter(([, row]) => (row as { deletedMs?: number }).deletedMs === undefined),
   );
 }
 
-/** @returns how many of the node's own changes took effect. */
-function checkRegistry(node: TestNode): number {
+/**
+ * @param excused - nodes that took a full copy. What they had changed before is done again on top,
+ *   and may have no effect by then.
+ * @returns how many of the node's own changes took effect.
+ */
+function checkRegistry(node: TestNode, excused: ReadonlySet<string>): number {
   const wrong = (what: string): never => {
     throw new SimulationFailure('correctness', `federation: ${node.id} ${what}`);
   };
   const dangling = node.dangling();
   if (dangling.length > 0) wrong(`refers to what is not there: ${dangling.join(' ')}`);
-  const quarantined = Object.keys(node.rowsOf('quarantine|'));
+  const quarantined = Object.keys(node.rowsOf('quarantine|')).filter(
+    (key) => !excused.has(key.split('|')[1] ?? ''),
+  );
   if (quarantined.length > 0) wrong(`keeps in quarantine: ${quarantined.join(' ')}`);
   let committed = 0;
   for (const { key, published } of node.changes) {
     const outcome = node.outcome(published);
     if (outcome === 'failed') continue;
+    if (outcome === 'refused-elsewhere' && excused.has(node.id)) continue;
     if (outcome !== 'committed') wrong(`left the change of ${key} ${outcome ?? 'unknown'}`);
     committed++;
     const stored = node.entity(key);

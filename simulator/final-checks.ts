@@ -45,6 +45,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
     cluster.followers.flatMap(({ name, sink }) =>
       [...sink.checkpoints, sink.now()].map((checkpoint) => ({ ...checkpoint, name })),
     ),
+    (what) => cluster.world.happened(what),
   );
   const heads: AppliedEntry[][] = [];
   let known: readonly number[] | undefined;

@@ -2,9 +2,17 @@ import { decodeBundle, decodeTransaction, type Transaction, verdicts } from '../
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
 import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
+import type { Happening } from './coverage.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
 import { TxTable } from './tx-table.ts';
 import { SimulationFailure } from './world.ts';
+
+const doings: Readonly<Record<string, Happening>> = {
+  move: 'workload: a transfer',
+  sum: 'workload: a range is read',
+  toggle: 'workload: a range is written',
+  raise: 'workload: a bulk update row by row',
+};
 
 /** Where a valid record stands, and the `resultHash` of what it returned. */
 export interface ModelRecord {
@@ -36,7 +44,14 @@ export class LedgerModel {
   readonly #keys: string[] = [];
   readonly #access = new ModelAccess(this);
 
-  constructor(checkpoints: readonly NamedCheckpoint[] = []) {
+  readonly #happened: (what: Happening) => void;
+
+  /** @param happened - told what the valid records did. */
+  constructor(
+    checkpoints: readonly NamedCheckpoint[] = [],
+    happened: (what: Happening) => void = () => undefined,
+  ) {
+    this.#happened = happened;
     this.#checkpoints = checkpoints.toSorted((left, right) => left.position - right.position);
   }
 
@@ -87,6 +102,7 @@ export class LedgerModel {
     this.#results.push(resultHash(record.result));
     const transaction = decodeTransaction(record.transactionBytes);
     if (record.type === 'deploy') {
+      if (this.#version !== '') this.#happened('workload: an upgrade');
       this.#version = deployedVersion(transaction);
       return;
     }
@@ -96,10 +112,10 @@ export class LedgerModel {
       wrong('I5', `${what()} ran ${record.contractVersion}; in log order ${this.#version}`);
     }
     const access = this.#access;
-    access.begin(
-      this.#version,
-      record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0),
-    );
+    const isBulk = record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
+    const did = isBulk ? 'workload: a bulk update as data' : doings[functionName];
+    if (did !== undefined) this.#happened(did);
+    access.begin(this.#version, isBulk);
     const args: string[] = [];
     for (const arg of transaction.args) args.push((arg as Buffer).latin1Slice());
     const result = runNow(functionName, access, args);

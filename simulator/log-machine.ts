@@ -76,7 +76,10 @@ export class LogMachine {
       world.note(`${this.#process.name} ${power ? 'loses power' : 'is killed'}`);
       world.kill(this.#process);
     }
-    if (power) this.disk.powerFailure();
+    if (power) {
+      world.happened('process: power failure');
+      this.disk.powerFailure();
+    }
     this.#starting = false;
     world.after(undefined, restartMs * 1000, 'restart', () => this.start());
   }
@@ -98,6 +101,7 @@ export class LogMachine {
     if (log === undefined || process === undefined) return;
     try {
       const next = await startSequencer({ log });
+      this.#cluster.world.happened('sequencer: a failover');
       this.#cluster.world.note(`${process.name}: another sequencer takes over`);
       this.#sequencers = [...this.#sequencers.slice(-1), next];
       this.#lateShare = this.#cluster.world.chance.pick([0.1, 0.3, 0.5]);
@@ -143,6 +147,7 @@ export class LogMachine {
       request: (group) => {
         const late =
           this.#sequencers.length > 1 && this.#cluster.world.chance.happens(this.#lateShare);
+        if (late) this.#cluster.world.happened('sequencer: an old one is asked');
         const sequencer = late ? this.#sequencers[0] : this.#sequencers.at(-1);
         if (sequencer === undefined) throw new DaybookError('CLOSED', 'no sequencer');
         return sequencer.request(group);

@@ -2,38 +2,11 @@ import { isDaybookError } from '../src/base/index.ts';
 import type { LogEntry, SharedLog, Token } from '../src/log/index.ts';
 import { type Address, positionOf } from '../src/model/index.ts';
 import { type Replica, replayedBefore } from '../src/replica/index.ts';
-import type { Feed, FollowerIntroduction } from '../src/replication/index.ts';
-import { decodeRecordSummary, type Sequencer } from '../src/sequencer/index.ts';
-import type { RecordedUpdate, State } from '../src/state/index.ts';
+import type { FollowerIntroduction } from '../src/replication/index.ts';
+import { decodeRecordSummary } from '../src/sequencer/index.ts';
+import type { RecordedUpdate } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
-import type { Faults } from './nemesis.ts';
-
-/** A deliberate bug, put between the rooms from outside: production code has no hooks for it. */
-export interface Mutant {
-  readonly name: string;
-  /** The bug shows within so many seeds. */
-  readonly seedsMax: number;
-  /** Faults without which it cannot show. */
-  readonly needs?: readonly (keyof Faults)[];
-  prepare?(cluster: Cluster): void;
-  /** Nodes serve before they have applied what the log held at their start. */
-  readonly servesEarly?: boolean;
-  /** Comes between log process and log store. */
-  log?(log: SharedLog, cluster: Cluster): SharedLog;
-  /** Comes between log process and sequencer. */
-  sequencer?(sequencer: Sequencer, cluster: Cluster): Sequencer;
-  /** Comes between a node and its log. */
-  nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
-  /** Changes a node's state. */
-  state?(state: State, node: string): void;
-  /** Comes between a follower and the ledger. */
-  feed?(feed: Feed): Feed;
-  /** Comes between executor and replica. */
-  executorReplica?(replica: Replica, log: SharedLog): Replica;
-}
-
-/** Nothing is wrong. */
-export const noMutant: Mutant = { name: 'none', seedsMax: 0 };
+import { type Mutant, plain } from './mutant.ts';
 
 /** The bugs that the checkers must find. */
 export const mutants: readonly Mutant[] = [
@@ -269,22 +242,6 @@ function doubled(update: RecordedUpdate): RecordedUpdate {
     return { ...part, update: JSON.stringify({ $inc: { n: 2 * $inc.n } }) };
   });
   return { ...update, parts };
-}
-
-/** The same log as an object of functions, to replace some of them. */
-function plain(log: SharedLog): SharedLog {
-  return {
-    tail: () => log.tail(),
-    epoch: () => log.epoch(),
-    start: () => log.start(),
-    seal: (epoch) => log.seal(epoch),
-    trim: (before) => log.trim(before),
-    fill: (address) => log.fill(address),
-    write: (token, bytes) => log.write(token, bytes),
-    read: (address) => log.read(address),
-    follow: (from, signal) => log.follow(from, signal),
-    close: () => log.close(),
-  };
 }
 
 /** What sequencers of a cluster granted last, by key. */

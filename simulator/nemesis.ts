@@ -30,10 +30,11 @@ export class Nemesis {
   constructor(cluster: Cluster, needed: readonly (keyof Faults)[] = []) {
     this.#cluster = cluster;
     const { chance } = cluster.world;
-    const gapUsMax = chance.between(60_000, needed.length > 0 ? 200_000 : 600_000);
+    const gapUsMax = chance.between(40_000, needed.length > 0 ? 200_000 : 400_000);
     // Under full load a crash costs the replay of a long log: there is work between two of them.
     this.#gapUsMax = cluster.workload.kind === 'load' ? gapUsMax * loadGaps : gapUsMax;
-    const some = (name: keyof Faults): boolean => chance.happens(0.6) || needed.includes(name);
+    const share = needed.length > 0 ? 0.3 : 0.6;
+    const some = (name: keyof Faults): boolean => chance.happens(share) || needed.includes(name);
     this.#faults = {
       crashes: some('crashes'),
       power: some('power'),
@@ -51,6 +52,10 @@ export class Nemesis {
     const on = Object.entries(this.#faults).filter(([, active]) => active);
     this.#cluster.world.note(`faults: ${on.map(([name]) => name).join(' ')}`);
     if (this.#faults.disks) this.#breakDisks();
+    const { nodes, workload, world } = this.#cluster;
+    if (this.#faults.sequencers && workload.kind === 'mixed' && world.chance.happens(0.3)) {
+      for (const node of nodes) node.useSequencer(false);
+    }
     this.#next();
   }
 
@@ -120,6 +125,9 @@ export class Nemesis {
       strikes.push(
         () => void next().catch((error: unknown) => world.fail(error)),
         () => node.useSequencer(chance.happens(0.5)),
+        () => {
+          for (const one of nodes) one.useSequencer(false);
+        },
       );
     }
     if (etcd !== undefined) strikes.push(...this.#etcdStrikes(etcd));
@@ -137,9 +145,10 @@ export class Nemesis {
         () => unit.changeLeader(),
         () => unit.expireLease(),
         () => unit.compact(),
+        () => unit.leaveBehind(chance.between(50_000, 600_000)),
         () => {
           unit.faults.lostAnswers = chance.pick([0, 0.02, 0.2]);
-          unit.faults.slow = chance.pick([0, 0.05]);
+          unit.faults.slow = chance.pick([0, 0.05, 0.3]);
           world.note(`${unit.name} loses ${unit.faults.lostAnswers} of its answers`);
         },
       );
@@ -167,7 +176,7 @@ export class Nemesis {
           logMachine.disk.faults.bytesMax = Number.POSITIVE_INFINITY;
         });
       };
-      world.after(undefined, chance.between(500_000, 3_000_000), 'full', full);
+      world.after(undefined, chance.between(100_000, 2_000_000), 'full', full);
     }
   }
 
@@ -194,7 +203,9 @@ export class Nemesis {
     const untilUs = world.nowUs + world.chance.between(20_000, 3_000_000);
     world.note(`nothing passes from ${from} to ${to} for ${(untilUs - world.nowUs) / 1000} ms`);
     network.link(from, to).blockedUntilUs = untilUs;
-    if (world.chance.happens(0.3)) network.link(to, from).blockedUntilUs = untilUs;
+    const both = world.chance.happens(0.3);
+    if (both) network.link(to, from).blockedUntilUs = untilUs;
+    world.happened(both ? 'network: a two-way partition' : 'network: a one-way partition');
   }
 
   /** The next who gets a token dies with it, or cannot write for a while: a hole, or a late write. */
@@ -203,6 +214,11 @@ export class Nemesis {
     this.#cluster.afterGrant = (requester) => {
       if (this.#healed) return;
       world.note(`${requester} gets a token: ${how}`);
+      world.happened(
+        how === 'kill'
+          ? 'process: killed with a token in hand'
+          : 'process: cut off with a token in hand',
+      );
       if (how === 'kill') {
         nodes.find(({ name }) => name === requester)?.crash(false);
         return;
@@ -220,6 +236,7 @@ export class Nemesis {
     const others = this.#machineNames().filter((other) => other !== name);
     const untilUs = world.nowUs + world.chance.between(20_000, 400_000);
     const inwards = world.chance.happens(0.5);
+    world.happened('network: a machine is clogged');
     world.note(`${name} is clogged, ${inwards ? 'inwards' : 'outwards'}`);
     for (const other of others) {
       const link = inwards ? network.link(other, name) : network.link(name, other);
@@ -232,7 +249,7 @@ export class Nemesis {
     const { from, to } = this.#machines();
     const link = network.link(from, to);
     link.delayUs = world.chance.between(60, 20_000);
-    link.resets = world.chance.happens(0.3) ? 0.002 : 0;
+    link.resets = world.chance.pick([0, 0.005, 0.05]);
     world.note(`${from} to ${to} takes ${link.delayUs} µs`);
   }
 
@@ -249,7 +266,9 @@ export class Nemesis {
     const { world, logMachine, nodes } = this.#cluster;
     const { process } = world.chance.pick([logMachine, ...nodes]);
     if (process === undefined) return;
+    const before = process.clockOffsetMs;
     process.clockOffsetMs = world.chance.between(-5_000, 5_000);
+    world.happened(process.clockOffsetMs > before ? 'clock: a step forward' : 'clock: a step back');
     world.note(`the clock of ${process.name} is off by ${process.clockOffsetMs} ms`);
   }
 }

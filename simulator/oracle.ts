@@ -1,9 +1,24 @@
 import { createHash } from 'node:crypto';
+import { isDaybookError } from '../src/base/index.ts';
 import type { LogEntry, SharedLog } from '../src/log/index.ts';
-import { addressOf, indexOf, type Outcome, verdictName, verdicts } from '../src/model/index.ts';
+import {
+  addressOf,
+  indexOf,
+  type Outcome,
+  type VerdictCode,
+  verdictName,
+  verdicts,
+} from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord, Replica } from '../src/replica/index.ts';
+import type { Happening } from './coverage.ts';
 import { TxTable } from './tx-table.ts';
 import { SimulationFailure, type World } from './world.ts';
+
+const conflicts: Readonly<Partial<Record<VerdictCode, Happening>>> = {
+  [verdicts.readConflict]: 'replay: a key was changed meanwhile',
+  [verdicts.phantomReadConflict]: 'replay: a range was changed meanwhile',
+  [verdicts.duplicateTransactionId]: 'replay: a duplicate',
+};
 
 /** What somebody found at an address, and everybody must find. */
 export interface KnownEntry {
@@ -27,6 +42,7 @@ export class Oracle {
   readonly #valid = new TxTable();
   /** Next address of each running node. */
   readonly #next = new Map<string, number>();
+  readonly #batches = new Set<string>();
   #recordsApplied = 0;
   #lastValid = -1;
   #answers = 0;
@@ -63,8 +79,16 @@ export class Oracle {
       start: () => log.start(),
       seal: (epoch) => log.seal(epoch),
       trim: (before) => log.trim(before),
-      write: (token, bytes) => log.write(token, bytes),
+      write: async (token, bytes) => {
+        try {
+          await log.write(token, bytes);
+        } catch (error) {
+          this.#refused(error);
+          throw error;
+        }
+      },
       fill: (address) => {
+        this.#world.happened('log: a hole is filled');
         this.#world.note(`${node} fills ${address}`);
         return log.fill(address);
       },
@@ -111,10 +135,29 @@ export class Oracle {
     }
   }
 
+  #refused(error: unknown): void {
+    if (isDaybookError(error, 'LOG_ADDRESS_TAKEN')) {
+      this.#world.happened('log: an address is taken');
+    } else if (isDaybookError(error, 'LOG_EPOCH_SEALED')) {
+      this.#world.happened('log: a sealed epoch refuses a write');
+    }
+  }
+
+  /** A signed batch has come to a node. */
+  received(batchId: Uint8Array): void {
+    const id = Buffer.from(batchId).toString('hex');
+    if (this.#batches.has(id)) this.#world.happened('network: a batch arrives twice');
+    this.#batches.add(id);
+  }
+
   /** Nodes that find the same at an address need not be looked at one by one. */
   #takeEffect(records: readonly AppliedRecord[]): void {
     for (const { record, position, verdict } of records) {
-      if (verdict !== verdicts.valid) continue;
+      if (verdict !== verdicts.valid) {
+        const what = conflicts[verdict];
+        if (what !== undefined) this.#world.happened(what);
+        continue;
+      }
       const before = this.#valid.add(record.txId, position);
       if (before !== undefined) {
         const txId = (record.txId as Buffer).toString('hex');

@@ -1,8 +1,9 @@
 import { buildCluster, type Cluster, readLog } from './cluster.ts';
+import type { Coverage } from './coverage.ts';
 import { type FederationCounts, federate } from './federation-world.ts';
 import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { finish } from './finish.ts';
-import { type Mutant, noMutant } from './mutants.ts';
+import { type Mutant, noMutant } from './mutant.ts';
 import { Nemesis } from './nemesis.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
 import { type FailureKind, SimulationFailure, World } from './world.ts';
@@ -36,6 +37,8 @@ export interface RunReport {
   readonly recent: readonly string[];
   /** What happened, by name; the ledger's worlds have {@link FinalCounts}. */
   readonly counts?: Readonly<Record<keyof FinalCounts, number>> | FederationCounts;
+  /** What the world showed; see `coverage.ts`. */
+  readonly coverage: Coverage;
   /** Records applied by all nodes together. */
   readonly recordsApplied: number;
   /** Processor time of this process for it, set-up and checks included. */
@@ -43,7 +46,7 @@ export interface RunReport {
 }
 
 /** Share of seeds that work under full load. */
-const loadShare = 0.1;
+const loadShare = 0.05;
 /** Share of seeds that are a federation of registries. */
 const federationShare = 0.1;
 /** Share of seeds whose log lies on etcd. */
@@ -63,8 +66,12 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
   const counted = { records: (): number => 0 };
   let counts: RunReport['counts'];
   let failure: RunReport['failure'];
+  // A promise that nobody listens to would end a real process.
+  const crash = (error: unknown): void =>
+    world.fail(new SimulationFailure('crash', `nobody catches: ${String(error)}`, error));
+  process.on('unhandledRejection', crash);
   try {
-    if (kind === 'federation') counts = await federate(world, options.ticks);
+    if (kind === 'federation') counts = await federate(world, options.ticks, options.mutant);
     else {
       const cluster = drawCluster(world, options);
       counted.records = () => cluster.oracle.recordsApplied;
@@ -77,6 +84,8 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
     const stack = `${cause.stack ?? ''}${inner}`;
     failure = { kind: kindOfFailure, message: cause.message, stack };
     world.note(`${kindOfFailure}: ${cause.message}`);
+  } finally {
+    process.off('unhandledRejection', crash);
   }
   return {
     seed,
@@ -84,6 +93,7 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
     events: world.events,
     virtualMs: Math.round(world.nowUs / 1000),
     recent: world.recent,
+    coverage: world.coverage,
     recordsApplied: counted.records(),
     cpuMs: cpuMsSince(before),
     ...(failure === undefined ? {} : { failure }),

@@ -57,14 +57,21 @@ export class SimDisk {
       if (inode.dirty.length === 0 && inode.size === inode.durableSize) continue;
       let end = inode.durableSize;
       for (const { offset, bytes } of inode.dirty) {
+        let kept = 0;
+        let lost = 0;
         for (let at = 0; at < bytes.length; ) {
           const next = Math.min(bytes.length, at + sectorBytes - ((offset + at) % sectorBytes));
-          if (chance.happens(0.5)) {
+          if (!chance.happens(0.5)) lost++;
+          else {
+            kept++;
             inode.durable = grown(inode.durable, offset + next);
             bytes.copy(inode.durable, offset + at, at, next);
             end = Math.max(end, offset + next);
           }
           at = next;
+        }
+        if (lost > 0) {
+          this.#world.happened(kept > 0 ? 'disk: a torn write' : 'disk: an unsynced write is lost');
         }
       }
       // A file system may or may not have written the new size.
@@ -91,6 +98,7 @@ export class SimDisk {
     if (inode.durableSize === 0) return undefined;
     const at = chance.below(inode.durableSize);
     const bit = 1 << chance.below(8);
+    this.#world.happened('disk: a bit rots');
     inode.durable = Buffer.from(inode.durable);
     inode.durable[at] = (inode.durable[at] as number) ^ bit;
     inode.content[at] = (inode.content[at] as number) ^ bit;
@@ -235,6 +243,7 @@ export class SimDisk {
           // A power failure or another sync may have come in between.
           const saved = inode.dirty.splice(0, covered);
           if (this.#world.chance.happens(this.faults.syncFails)) {
+            this.#world.happened('disk: a sync fails');
             this.#world.note(`${process.name}: a sync fails`);
             throw new DaybookError('IO_FAILED', 'sync failed');
           }
@@ -265,7 +274,10 @@ export class SimDisk {
 
   #syncUs(): number {
     const { chance } = this.#world;
-    if (chance.happens(this.faults.slow)) return chance.between(20_000, 200_000);
+    if (chance.happens(this.faults.slow)) {
+      this.#world.happened('disk: a slow sync');
+      return chance.between(20_000, 200_000);
+    }
     return chance.between(100, 1_200);
   }
 
@@ -273,7 +285,9 @@ export class SimDisk {
     if (this.faults.bytesMax === Number.POSITIVE_INFINITY) return;
     let used = 0;
     for (const { size } of this.#inodes.values()) used += size;
-    if (used + bytes > this.faults.bytesMax) throw new DaybookError('DISK_FULL', 'disk is full');
+    if (used + bytes <= this.faults.bytesMax) return;
+    this.#world.happened('disk: full');
+    throw new DaybookError('DISK_FULL', 'disk is full');
   }
 
   #turn<T>(process: SimProcess, us: number, work: () => T): Promise<T> {

@@ -70,6 +70,7 @@ export class SimEtcdCluster {
   /** Goes up with every election: what was proposed before one may be lost with it. */
   #term = 1;
   #leaderFromUs = 0;
+  #electAtNextWrite = false;
   #nextLease = 1;
 
   constructor(world: World, network: SimNetwork, number: number) {
@@ -123,6 +124,7 @@ export class SimEtcdCluster {
     if (this.#members.some(({ alive }) => !alive)) return;
     const at = chance.below(membersPerUnit);
     const member = this.#members[at] as MemberState;
+    this.#world.happened('etcd: a member is killed');
     this.#world.note(`${member.machine} is killed for ${forUs / 1000} ms`);
     member.alive = false;
     for (const stream of [...member.streams]) stream.fail('the member is gone');
@@ -132,9 +134,26 @@ export class SimEtcdCluster {
     });
   }
 
-  /** Another member leads; what was under way may be done, or not. */
+  /** Another member leads, now or while the next write is under way: it may be done, or not. */
   changeLeader(): void {
-    this.#elect(this.#world.chance.between(10_000, 1_200_000));
+    if (this.#world.chance.happens(0.5)) this.#electAtNextWrite = true;
+    else this.#elect(this.#world.chance.between(10_000, 1_200_000));
+  }
+
+  /** A member learns nothing for a while, and what it missed is compacted away. */
+  leaveBehind(forUs: number): void {
+    const { chance, nowUs } = this.#world;
+    const watched = this.#members.filter(({ streams }) => streams.size > 0);
+    const member = chance.pick(watched.length > 0 ? watched : this.#members);
+    if (member === this.#members[this.#leader]) this.#elect(10_000);
+    const { machine } = member;
+    this.#world.note(`${machine} learns nothing for ${forUs / 1000} ms`);
+    for (const other of this.#members) {
+      if (other.machine === machine) continue;
+      this.#network.link(machine, other.machine).blockedUntilUs = nowUs + forUs;
+      this.#network.link(other.machine, machine).blockedUntilUs = nowUs + forUs;
+    }
+    this.#world.after(undefined, 0.9 * forUs, 'compact', () => this.compact());
   }
 
   /** Ends a lease as if its owner had been silent: a stalled leader, a wrong clock. */
@@ -142,6 +161,7 @@ export class SimEtcdCluster {
     const ids = [...this.#leases.keys()];
     if (ids.length === 0) return;
     const id = this.#world.chance.pick(ids);
+    this.#world.happened('etcd: a lease ends early');
     this.#world.note(`${this.name}: lease ${id} ends early`);
     this.#expire(id);
   }
@@ -150,6 +170,7 @@ export class SimEtcdCluster {
   compact(): void {
     const { revision, compacted } = this.#store;
     if (revision <= compacted) return;
+    this.#world.happened('etcd: a compaction');
     this.#world.note(`${this.name} is compacted at ${revision}`);
     this.#store.compact(revision);
   }
@@ -160,6 +181,7 @@ export class SimEtcdCluster {
   }
 
   heal(): void {
+    this.#electAtNextWrite = false;
     this.faults.lostAnswers = 0;
     this.faults.slow = 0;
     for (const member of this.#members) member.alive = true;
@@ -173,6 +195,7 @@ export class SimEtcdCluster {
     if (candidates.length > 0) this.#leader = chance.pick(candidates);
     this.#term++;
     this.#leaderFromUs = Math.max(this.#leaderFromUs, nowUs + leaderlessForUs);
+    this.#world.happened('etcd: a new leader');
     this.#world.note(`${this.name} has a new leader in ${leaderlessForUs / 1000} ms`);
     // A new leader gives every lease its whole time again.
     for (const lease of this.#leases.values()) lease.expiresAtUs = this.#leaderFromUs + lease.ttlUs;
@@ -259,6 +282,7 @@ export class SimEtcdCluster {
       return;
     }
     if (!this.#isServed(member)) {
+      world.happened('etcd: a member without a way to the leader');
       if (world.nowUs >= untilUs) decided(undefined);
       else {
         world.after(undefined, proposalRetryUs, 'etcd waits', () =>
@@ -271,11 +295,19 @@ export class SimEtcdCluster {
     const isRead = name === 'range';
     const slow = !isRead && chance.happens(this.faults.slow);
     const us = slow ? chance.between(20_000, 300_000) : chance.between(isRead ? 100 : 400, 1_500);
+    if (!isRead && this.#electAtNextWrite) {
+      this.#electAtNextWrite = false;
+      this.#elect(chance.between(10_000, 1_200_000));
+    }
     world.after(undefined, us, 'etcd commits', () => {
       // Of what an old leader had proposed the new one may know or not.
-      if (term !== this.#term && chance.happens(0.5)) decided(undefined);
-      else if (!member.alive || chance.happens(this.faults.lostAnswers)) decided('silently');
-      else decided('aloud');
+      if (term !== this.#term && chance.happens(0.5)) {
+        world.happened('etcd: a proposal dies with its leader');
+        decided(undefined);
+      } else if (!member.alive || chance.happens(this.faults.lostAnswers)) {
+        world.happened('etcd: an answer is lost');
+        decided('silently');
+      } else decided('aloud');
     });
   }
 
@@ -297,8 +329,11 @@ export class SimEtcdCluster {
     switch (name) {
       case 'range':
         return store.range(request as Calls['range']['request'], id);
-      case 'txn':
-        return store.txn(request as Calls['txn']['request'], id);
+      case 'txn': {
+        const answer = store.txn(request as Calls['txn']['request'], id);
+        if (!answer.succeeded) this.#world.happened('etcd: a transaction fails its comparison');
+        return answer;
+      }
       case 'put':
         return single({ request_put: request });
       case 'deleteRange':
@@ -375,6 +410,7 @@ export class SimEtcdCluster {
       const leader = this.#members[this.#leader] as MemberState;
       if (lease.expiresAtUs > this.#world.nowUs) this.#watchLease(lease);
       else if (this.#isServed(leader)) {
+        this.#world.happened('etcd: a lease expires');
         this.#world.note(`${this.name}: lease ${lease.id} has expired`);
         this.#expire(lease.id);
       } else {
@@ -455,6 +491,7 @@ export class SimEtcdCluster {
       return;
     }
     if (watch.next <= compacted) {
+      this.#world.happened('etcd: a watch is cancelled by a compaction');
       const canceled = { canceled: true, compact_revision: String(compacted) };
       stream.deliver(this.#message([], canceled));
       stream.watch = undefined;

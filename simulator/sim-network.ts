@@ -10,8 +10,12 @@ export interface Link {
   blockedUntilUs: number;
   /** Probability per frame that the connection is reset, losing what is under way. */
   resets: number;
+  /** Frames sent so far, and the youngest that arrived. */
+  sent: number;
+  arrived: number;
 }
 
+const usualDelayUs = 60;
 const blockedConnectTimeoutUs = 2_000_000;
 /** A connection that is blocked for so long is given up by both sides. */
 const stalledResetUs = 8_000_000;
@@ -34,7 +38,7 @@ export class SimNetwork {
     const name = `${from}>${to}`;
     let link = this.#links.get(name);
     if (link === undefined) {
-      link = { delayUs: 60, blockedUntilUs: 0, resets: 0 };
+      link = { delayUs: usualDelayUs, blockedUntilUs: 0, resets: 0, sent: 0, arrived: 0 };
       this.#links.set(name, link);
     }
     return link;
@@ -42,7 +46,7 @@ export class SimNetwork {
 
   heal(): void {
     for (const link of this.#links.values()) {
-      link.delayUs = 60;
+      link.delayUs = usualDelayUs;
       link.blockedUntilUs = 0;
       link.resets = 0;
     }
@@ -101,6 +105,8 @@ export class SimNetwork {
 
 interface Frame {
   readonly atUs: number;
+  /** Number on its link. */
+  readonly number: number;
   /** `undefined`: the end of the stream. */
   readonly bytes: Buffer | undefined;
 }
@@ -148,6 +154,7 @@ class End implements Connection {
       });
     }
     if (this.#world.chance.happens(this.#link.resets)) {
+      this.#world.happened('network: a connection is reset');
       this.#world.note(`${this.#process.name}: a connection is reset`);
       this.reset();
       return false;
@@ -183,11 +190,11 @@ class End implements Connection {
   /** Breaks it at once, at both ends. */
   reset(): void {
     const cause = new Error('connection reset');
-    this.#outgoing = [];
+    this.#lose();
     this.#all.delete(this);
     const peer = this.#peer;
     if (peer !== undefined) {
-      peer.#outgoing = [];
+      peer.#lose();
       this.#all.delete(peer);
       peer.#shut(cause);
     }
@@ -202,7 +209,10 @@ class End implements Connection {
     const { nowUs } = this.#world;
     let waitUs = Math.max(0, head.atUs - nowUs);
     if (this.#link.blockedUntilUs > nowUs) {
-      this.#blockedSinceUs ??= nowUs;
+      if (this.#blockedSinceUs === undefined) {
+        this.#blockedSinceUs = nowUs;
+        this.#world.happened('network: a frame waits for a partition to end');
+      }
       if (nowUs - this.#blockedSinceUs > stalledResetUs) {
         this.reset();
         return;
@@ -228,7 +238,7 @@ class End implements Connection {
     const at = this.#world.nowUs + delayUs + this.#world.chance.below(delayUs + 1);
     // Sent later arrives later, on one connection.
     this.#lastAtUs = Math.max(this.#lastAtUs, at);
-    this.#outgoing.push({ atUs: this.#lastAtUs, bytes });
+    this.#outgoing.push({ atUs: this.#lastAtUs, number: this.#link.sent++, bytes });
     this.pump();
   }
 
@@ -241,7 +251,11 @@ class End implements Connection {
       this.#world.after(peer.#process, 0, 'closed', () => peer.#shut(undefined));
       return;
     }
-    const { bytes } = frame;
+    const { bytes, number } = frame;
+    const link = this.#link;
+    if (number < link.arrived) this.#world.happened('network: a frame overtakes an older one');
+    else link.arrived = number;
+    if (link.delayUs > usualDelayUs) this.#world.happened('network: a slow link');
     this.#bytesUnderWay -= bytes.length;
     if (this.#overMark && this.#bytesUnderWay === 0) {
       this.#overMark = false;
@@ -254,11 +268,19 @@ class End implements Connection {
     });
   }
 
+  /** What is under way does not arrive. */
+  #lose(): void {
+    if (this.#outgoing.some(({ bytes }) => bytes !== undefined)) {
+      this.#world.happened('network: a frame is lost with its connection');
+    }
+    this.#outgoing = [];
+  }
+
   #die(): void {
     if (this.#closed) return;
     this.#closed = true;
     // What a dead process had sent may still arrive, or be dropped with its socket.
-    if (this.#world.chance.happens(0.5)) this.#outgoing = [];
+    if (this.#world.chance.happens(0.5)) this.#lose();
     this.#enqueue(undefined);
   }
 

@@ -1,9 +1,14 @@
 import { randomInt } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { type Mutant, mutants } from './mutants.ts';
+import { addCoverage, type Coverage, missingFrom } from './coverage.ts';
+import type { Mutant } from './mutant.ts';
+import { mutants } from './mutants.ts';
+import { registryMutants } from './registry-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 
 const ticks = 1000;
+/** Within so many further seeds of each kind everything must have happened. */
+const coveringSeeds = 20;
 /** Processor time for fresh seeds. */
 const exploreMs = 6_000;
 
@@ -38,6 +43,29 @@ for (const world of knownWorlds) {
   });
 }
 
+it('a few seeds show everything that is to happen', { timeout: 300_000 }, async () => {
+  const coverage: Coverage = {};
+  const embedded = { ticks: 2000, log: 'embedded', workload: 'mixed' } as const;
+  const etcd = { ticks: 2000, log: 'etcd', workload: 'mixed' } as const;
+  const worlds: RunOptions[] = [
+    // These show all; when the simulator has changed, others may be needed.
+    ...[3, 4].map((seed) => ({ seed, ticks: 2000, federation: true })),
+    { seed: 4, ticks: 50, log: 'embedded', workload: 'load' },
+    ...[5, 16, 17, 18].map((seed) => ({ seed, ...embedded })),
+    ...[12, 19, 22].map((seed) => ({ seed, ...etcd })),
+  ];
+  for (let seed = 1; seed <= coveringSeeds; seed++) {
+    worlds.push({ seed, ...embedded }, { seed, ...etcd });
+  }
+  for (const world of worlds) {
+    const report = await runSeed(world);
+    expect(explained(report)).toBe('');
+    addCoverage(coverage, report.coverage);
+    if (missingFrom(coverage).length === 0) return;
+  }
+  expect(missingFrom(coverage)).toEqual([]);
+});
+
 it('different seeds are different worlds', { timeout: 120_000 }, async () => {
   const [one, two] = [
     await runSeed({ seed: 101, ticks: 50, workload: 'mixed' }),
@@ -61,10 +89,10 @@ it('fresh seeds pass, each twice with the same trace', { timeout: 300_000 }, asy
   } while ((process.cpuUsage().user - start) / 1000 < exploreMs);
 });
 
-for (const mutant of mutants) {
+for (const mutant of [...mutants, ...registryMutants]) {
   const { name, seedsMax, needs = [] } = mutant;
   it(`finds the bug “${name}” within ${seedsMax} seeds`, { timeout: 300_000 }, async () => {
-    const world = { ticks, log: 'embedded', workload: 'mixed' } as const;
+    const world = { ticks, ...(mutant.world ?? { log: 'embedded', workload: 'mixed' }) };
     for (let seed = 1; seed <= seedsMax; seed++) {
       const { failure } = await runSeed({ ...world, seed, mutant });
       if (failure === undefined) continue;

@@ -53,9 +53,15 @@ export class SinkModel {
       const { chance } = this.#world;
       await this.#world.sleep(process, chance.between(200, 6_000));
       const fails = chance.happens(this.failures);
-      if (fails && chance.happens(0.5)) throw unavailable();
+      if (fails && chance.happens(0.5)) {
+        this.#world.happened('follower: its transaction fails');
+        throw unavailable();
+      }
       const result = work();
-      if (fails) throw unavailable();
+      if (fails) {
+        this.#world.happened('follower: its transaction succeeds without an answer');
+        throw unavailable();
+      }
       return result;
     };
     return {
@@ -73,6 +79,7 @@ export class SinkModel {
           if (end === undefined) throw unavailable();
           this.#rows = rows;
           this.fills++;
+          this.#world.happened('follower: filled anew');
           return this.#commit(end);
         });
       },
@@ -88,6 +95,7 @@ export class SinkModel {
     }
     take(this.#rows, batch, Number.MAX_SAFE_INTEGER);
     this.applies++;
+    this.#world.happened('follower: a page is applied');
     this.#commit(at);
   }
 

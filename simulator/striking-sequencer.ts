@@ -6,6 +6,9 @@ export function strikingSequencer(cluster: Cluster, sequencer: Sequencer): Seque
   return {
     request: async (group) => {
       const grant = await sequencer.request(group);
+      if (grant.conflicts.some((key) => key !== undefined)) {
+        cluster.world.happened('sequencer: a conflict is refused');
+      }
       const strike = cluster.afterGrant;
       if (grant.token === undefined || strike === undefined) return grant;
       cluster.afterGrant = undefined;

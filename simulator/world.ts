@@ -1,3 +1,4 @@
+import type { Coverage, Happening } from './coverage.ts';
 import { type Chance, chanceOf } from './random.ts';
 
 /** How a run can fail; each has its exit code. */
@@ -62,6 +63,7 @@ export class World {
   #hashLow = 0x811c_9dc5;
   #hashHigh = 0x1b87_3593;
   readonly #recent: string[] = [];
+  readonly #coverage: Coverage = {};
   #failure: unknown;
 
   constructor(seed: number) {
@@ -109,6 +111,7 @@ export class World {
   kill(process: SimProcess): void {
     if (!process.alive) return;
     process.alive = false;
+    this.happened('process: killed');
     for (const listener of process.onDeath.splice(0)) listener();
   }
 
@@ -130,6 +133,16 @@ export class World {
     this.#mix(text);
     this.#recent.push(`${(this.#nowUs / 1000).toFixed(3)} ms  ${text}`);
     if (this.#recent.length > eventsKept) this.#recent.shift();
+  }
+
+  /** Counts what seeds are to show; not part of the trace. */
+  happened(what: Happening): void {
+    this.#coverage[what] = (this.#coverage[what] ?? 0) + 1;
+  }
+
+  /** What happened so far, and how often. */
+  get coverage(): Coverage {
+    return this.#coverage;
   }
 
   /** Ends the run at this event. */
@@ -205,6 +218,7 @@ export class World {
     if (process !== undefined) {
       if (!process.alive) return;
       if (process.pausedUntilUs > this.#nowUs || process.parked.length > 0) {
+        if (process.parked.length === 0) this.happened('process: paused');
         if (process.parked.push(event) === 1) this.#resumeLater(process);
         return;
       }

@@ -1,0 +1,96 @@
+/**
+ * What must have happened in the worlds that a set of seeds makes, or the seeds prove nothing about
+ * it. By the sentence of the promise that it belongs to.
+ */
+export const happenings = [
+  // Network. One connection keeps order and repeats nothing, as TCP does; between two connections
+  // messages overtake each other, and what is sent again arrives twice.
+  'network: a slow link',
+  'network: a frame is lost with its connection',
+  'network: a connection is reset',
+  'network: a frame overtakes an older one',
+  'network: a batch arrives twice',
+  'network: a one-way partition',
+  'network: a two-way partition',
+  'network: a frame waits for a partition to end',
+  'network: a machine is clogged',
+  // Disks.
+  'disk: a slow sync',
+  'disk: a sync fails',
+  'disk: full',
+  'disk: a torn write',
+  'disk: an unsynced write is lost',
+  'disk: a bit rots',
+  // Processes and clocks.
+  'process: killed',
+  'process: killed with a token in hand',
+  'process: cut off with a token in hand',
+  'process: power failure',
+  'process: paused',
+  'process: contracts killed',
+  'clock: a step forward',
+  'clock: a step back',
+  // The model of etcd.
+  'etcd: an answer is lost',
+  'etcd: a proposal dies with its leader',
+  'etcd: a new leader',
+  'etcd: a member is killed',
+  'etcd: a lease ends early',
+  'etcd: a lease expires',
+  'etcd: a member without a way to the leader',
+  'etcd: a compaction',
+  'etcd: a watch is cancelled by a compaction',
+  'etcd: a transaction fails its comparison',
+  // Log and sequencer.
+  'log: a hole is filled',
+  'log: an address is taken',
+  'log: a sealed epoch refuses a write',
+  'log: the layout changes',
+  'sequencer: a failover',
+  'sequencer: an old one is asked',
+  'sequencer: a node without one commits',
+  'sequencer: a conflict is refused',
+  // What clients do.
+  'workload: mode transaction',
+  'workload: mode batch',
+  'workload: mode interleaved',
+  'workload: a transfer',
+  'workload: a range is read',
+  'workload: a range is written',
+  'workload: a bulk update as data',
+  'workload: a bulk update row by row',
+  'workload: an upgrade',
+  'workload: an ordering key',
+  'workload: full load',
+  'replay: a key was changed meanwhile',
+  'replay: a range was changed meanwhile',
+  'replay: a duplicate',
+  // Posted from the log.
+  'follower: a page is applied',
+  'follower: filled anew',
+  'follower: its transaction fails',
+  'follower: its transaction succeeds without an answer',
+  'federation: a change takes effect',
+  'federation: a change is refused',
+  'federation: a node copies another',
+  'federation: a record arrives again',
+] as const;
+
+/** Something that happens in a world; see {@link happenings}. */
+export type Happening = (typeof happenings)[number];
+
+/** How often each happened; what did not happen is missing. */
+export type Coverage = Partial<Record<Happening, number>>;
+
+/** Adds one world's counts to those of others. */
+export function addCoverage(total: Coverage, more: Coverage): void {
+  for (const what of happenings) {
+    const count = more[what];
+    if (count !== undefined) total[what] = (total[what] ?? 0) + count;
+  }
+}
+
+/** What never happened. */
+export function missingFrom(coverage: Coverage): Happening[] {
+  return happenings.filter((what) => coverage[what] === undefined);
+}

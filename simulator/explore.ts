@@ -1,0 +1,114 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { addCoverage, type Coverage } from './coverage.ts';
+import { exitCodes, explain, explainUnequal, hex, printCoverage, printRun } from './report.ts';
+import { type RunOptions, runSeed } from './run.ts';
+
+/** What {@link explore} does. */
+export interface ExploreOptions {
+  readonly run: Omit<RunOptions, 'seed'>;
+  readonly minutes: number;
+  readonly json: boolean;
+}
+
+/** What a worker tells the process that started it. */
+type WorkerMessage = { readonly begins: number } | { readonly coverage: Coverage };
+
+/** A seed that takes longer than this in real time never ends: no time passes in its world. */
+const stuckMs = 15 * 60_000;
+/** Worlds make much that dies young. */
+const execArgv = ['--max-semi-space-size=64'];
+
+/** Fresh seeds, each twice, until the time is up or one fails. @returns the exit code. */
+export async function explore({ run, minutes, json }: ExploreOptions): Promise<number> {
+  const startedMs = Date.now();
+  const untilMs = startedMs + minutes * 60_000;
+  const coverage: Coverage = {};
+  let seeds = 0;
+  let records = 0;
+  let applied = 0;
+  while (Date.now() < untilMs) {
+    const chosen = { ...run, seed: randomInt(2 ** 32) };
+    tell({ begins: chosen.seed });
+    const first = await runSeed(chosen);
+    printRun(first, json);
+    if (first.failure !== undefined) return explain(first, chosen);
+    const second = await runSeed(chosen);
+    if (second.traceHash !== first.traceHash) return explainUnequal(first, second, chosen);
+    addCoverage(coverage, first.coverage);
+    seeds++;
+    records += (first.counts?.valid ?? 0) * 2;
+    applied += first.recordsApplied * 2;
+  }
+  const perSecond = (count: number): number =>
+    Math.round(count / ((Date.now() - startedMs) / 1000));
+  const { user, system } = process.cpuUsage();
+  const cpuSeconds = (user + system) / 1e6;
+  if (!json) {
+    process.stdout.write(
+      `${seeds} seeds, each twice: ${records} transactions committed, ${perSecond(records)} per second ` +
+        `(${Math.round(records / cpuSeconds)} per second of processor time); ` +
+        `records applied by all replicas ${perSecond(applied)} per second\n`,
+    );
+  }
+  if (process.send === undefined) printCoverage(coverage, json);
+  else tell({ coverage });
+  return 0;
+}
+
+/** Several processes explore; the first failure ends all. @returns its exit code, or 0. */
+export function exploreTogether(workers: number, json: boolean): Promise<number> {
+  const script = process.argv[1] ?? '';
+  const children = Array.from({ length: workers }, () =>
+    fork(script, [...process.argv.slice(2), '--workers=1'], { execArgv }),
+  );
+  const total: Coverage = {};
+  let code = 0;
+  let left = workers;
+  const end = (failed: number): void => {
+    if (code !== 0) return;
+    code = failed;
+    for (const child of children) child.kill('SIGKILL');
+  };
+  return new Promise((resolve) => {
+    for (const child of children) {
+      const seedOf = watch(child, total, end);
+      child.once('exit', (exit, signal) => {
+        left--;
+        if (signal !== null && code === 0) {
+          process.stdout.write(`crash: the process of seed ${seedOf()} ended by ${signal}\n`);
+        }
+        if (exit !== 0) end(exit ?? exitCodes.crash);
+        if (left > 0) return;
+        if (code === 0) printCoverage(total, json);
+        resolve(code);
+      });
+    }
+  });
+}
+
+/** Takes what a worker tells, and ends the one that is stuck. @returns the seed that it is at. */
+function watch(child: ChildProcess, total: Coverage, end: (code: number) => void): () => string {
+  let seed = 'none';
+  let timer: NodeJS.Timeout | undefined;
+  const stuck = (): void => {
+    process.stdout.write(
+      `liveness: seed ${seed} does not end within ${stuckMs / 60_000} minutes\n`,
+    );
+    end(exitCodes.liveness);
+  };
+  child.on('message', (message: WorkerMessage) => {
+    if ('coverage' in message) addCoverage(total, message.coverage);
+    else {
+      seed = hex(message.begins);
+      clearTimeout(timer);
+      timer = setTimeout(stuck, stuckMs);
+    }
+  });
+  child.once('exit', () => clearTimeout(timer));
+  return () => seed;
+}
+
+function tell(message: WorkerMessage): void {
+  process.send?.(message);
+}

@@ -1,0 +1,66 @@
+import type { SharedLog } from '../src/log/index.ts';
+import type { Replica } from '../src/replica/index.ts';
+import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
+import type { Feed } from '../src/replication/index.ts';
+import type { Sequencer } from '../src/sequencer/index.ts';
+import type { State } from '../src/state/index.ts';
+import type { Cluster } from './cluster.ts';
+import type { Faults } from './nemesis.ts';
+import type { RunOptions } from './run.ts';
+import type { FailureKind } from './world.ts';
+
+/** A deliberate bug, put between the rooms from outside: production code has no hooks for it. */
+export interface Mutant {
+  readonly name: string;
+  /** The bug shows within so many seeds. */
+  readonly seedsMax: number;
+  /** How it shows; default: in any way but a crash. */
+  readonly shows?: FailureKind;
+  /** The worlds that it is in; default: those of a ledger whose log is embedded. */
+  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation'>;
+  /** Faults without which it cannot show. */
+  readonly needs?: readonly (keyof Faults)[];
+  prepare?(cluster: Cluster): void;
+  /** Nodes serve before they have applied what the log held at their start. */
+  readonly servesEarly?: boolean;
+  /** Comes between log process and log store. */
+  log?(log: SharedLog, cluster: Cluster): SharedLog;
+  /** Comes between log process and sequencer. */
+  sequencer?(sequencer: Sequencer, cluster: Cluster): Sequencer;
+  /** Comes between a node and its log. */
+  nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
+  /** Changes a node's state. */
+  state?(state: State, node: string): void;
+  /** Comes between a follower and the ledger. */
+  feed?(feed: Feed): Feed;
+  /** In a federation. */
+  readonly registry?: {
+    /** Changes what a node answers to a pull. */
+    answer?(answer: PullAnswer): PullAnswer;
+    /** Changes the rows of a full copy on their way. */
+    copy?(rows: readonly unknown[]): readonly unknown[];
+    /** The store that a node's process finds after it was killed; `saved`: as it was a while ago. */
+    restart?(store: MemoryStore, saved: MemoryStore): MemoryStore;
+  };
+  /** Comes between executor and replica. */
+  executorReplica?(replica: Replica, log: SharedLog): Replica;
+}
+
+/** Nothing is wrong. */
+export const noMutant: Mutant = { name: 'none', seedsMax: 0 };
+
+/** The same log as an object of functions, to replace some of them. */
+export function plain(log: SharedLog): SharedLog {
+  return {
+    tail: () => log.tail(),
+    epoch: () => log.epoch(),
+    start: () => log.start(),
+    seal: (epoch) => log.seal(epoch),
+    trim: (before) => log.trim(before),
+    fill: (address) => log.fill(address),
+    write: (token, bytes) => log.write(token, bytes),
+    read: (address) => log.read(address),
+    follow: (from, signal) => log.follow(from, signal),
+    close: () => log.close(),
+  };
+}
