@@ -219,6 +219,7 @@ describe('order and hot keys', () => {
         }
       };
       await Promise.all([0, 1, 0, 1, 0, 1, 0, 1].map(client));
+      await channel.settle();
       expect(await channel.evaluate(0, 'money', 'read', 'hot')).toBe('120');
     });
   });

@@ -32,6 +32,32 @@ export async function differentBlocks(gateways: readonly string[]): Promise<stri
   return different;
 }
 
+/**
+ * How often each of the transactions stands in a node's chain, marked valid. What has left the log
+ * can be looked up nowhere else.
+ */
+export async function timesInChain(
+  gateway: string,
+  txIds: readonly string[],
+): Promise<Map<string, number>> {
+  const times = new Map(txIds.map((txId) => [txId, 0]));
+  const end = await heightAt(gateway);
+  for (let height = 0; height < end; height++) {
+    const { envelopes, metadata } = decodeBlock(await blockBytes(gateway, height));
+    for (const [index, envelope] of envelopes.entries()) {
+      if (metadata[transactionsFilter]?.[index] !== 0) continue;
+      // The identifier stands in the header, before all that the transaction wrote.
+      const header = Buffer.from(envelope).subarray(0, 4096);
+      for (const [txId, count] of times) {
+        if (header.includes(txId)) times.set(txId, count + 1);
+      }
+    }
+  }
+  return times;
+}
+
+const transactionsFilter = 2;
+
 /** 0 while the node has no chain to show. */
 async function heightAt(gateway: string): Promise<number> {
   const answer = await fetch(`${gateway}/v1/channels/main/blocks?limit=1`);
@@ -40,10 +66,14 @@ async function heightAt(gateway: string): Promise<number> {
 }
 
 async function blockAt(gateway: string, height: number): Promise<string> {
+  const { header, envelopes, metadata } = decodeBlock(await blockBytes(gateway, height));
+  const { value } = decodeSignedMetadata(metadata[0] as Buffer);
+  return JSON.stringify([header, envelopes, value, metadata.slice(1)]);
+}
+
+async function blockBytes(gateway: string, height: number): Promise<Buffer> {
   const answer = await fetch(`${gateway}/v1/channels/main/blocks/${height}`);
   const bytes = Buffer.from(await answer.arrayBuffer());
   if (!answer.ok) throw new Error(`no block ${height} from ${gateway}: ${bytes.toString()}`);
-  const { header, envelopes, metadata } = decodeBlock(bytes);
-  const { value } = decodeSignedMetadata(metadata[0] as Buffer);
-  return JSON.stringify([header, envelopes, value, metadata.slice(1)]);
+  return bytes;
 }

@@ -8,7 +8,7 @@ import { bundleContract } from '../../src/contract/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
 import { built, root } from '../process/built.ts';
-import { differentBlocks } from './chains.ts';
+import { differentBlocks, timesInChain } from './chains.ts';
 
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 
@@ -64,12 +64,16 @@ describe.skipIf(!etcdAvailable())('a network whose log has no room', { timeout: 
     return client;
   }
 
-  async function refusedThenServed(client: Client, patient: Client): Promise<void> {
+  async function served(client: Client, patient: Client, filled: readonly string[]): Promise<void> {
     expect((await patient.evaluate('bench', 'read', ['paid'])).text()).toBe('0');
     await patient.submit('bench', 'move', ['payer', 'paid', '7']);
     expect((await client.evaluate('bench', 'read', ['paid'])).text()).toBe('7');
     const gateways = networks.flatMap((network) => network.gateways);
     expect(await differentBlocks(gateways)).toEqual([]);
+    // Nothing that was acknowledged is lost, or there twice.
+    const times = await timesInChain(gateways[0] ?? '', filled);
+    expect(times.size).toBeGreaterThan(10);
+    expect(new Set(times.values())).toEqual(new Set([1]));
   }
 
   test('near the quota, because nobody else holds what could leave: typed errors, until somebody does', async () => {
@@ -77,10 +81,11 @@ describe.skipIf(!etcdAvailable())('a network whose log has no room', { timeout: 
     const one = await start({ name: 'one', ...settings });
     const client = await clientOf(one, 3_000);
     await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
-    expect(await fillUp([client])).toMatchObject(noRoom);
+    const filled = await fillUp([client]);
+    expect(filled.refusal).toMatchObject(noRoom);
     expect(etcd.etcdctl('alarm', 'list')).toBe('');
     await start({ name: 'two', ...settings });
-    await refusedThenServed(client, await clientOf(one, 60_000));
+    await served(client, await clientOf(one, 60_000), filled.acknowledged);
   });
 
   test('at the quota, which was told wrong: typed errors, until the next trim', async () => {
@@ -90,22 +95,32 @@ describe.skipIf(!etcdAvailable())('a network whose log has no room', { timeout: 
     const client = await clientOf(one, 3_000);
     await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
     const others = await Promise.all([clientOf(one, 3_000), clientOf(one, 3_000)]);
-    expect(await fillUp([client, ...others])).toMatchObject(noRoom);
-    await refusedThenServed(client, await clientOf(one, 60_000));
+    const filled = await fillUp([client, ...others]);
+    expect(filled.refusal).toMatchObject(noRoom);
+    await served(client, await clientOf(one, 60_000), filled.acknowledged);
   });
 });
 
 const noRoom = { code: 'OVERLOADED', retry: 'same', details: { limit: 'logSpaceBytes' } };
 
-/** Every client writes about half a mebibyte at a time until one is refused; returns why. */
-async function fillUp(clients: readonly Client[]): Promise<DaybookError> {
+/** What clients were told while the log filled up, and at last. */
+interface Filled {
+  /** Transaction ids. */
+  readonly acknowledged: readonly string[];
+  readonly refusal: DaybookError | undefined;
+}
+
+/** Every client writes about half a mebibyte at a time until one is refused. */
+async function fillUp(clients: readonly Client[]): Promise<Filled> {
   const prefix = 'x'.repeat(900);
+  const acknowledged: string[] = [];
   let refusal: DaybookError | undefined;
   const fill = async (client: Client, first: number): Promise<void> => {
     for (let round = 0; refusal === undefined; round++) {
       if (round === 400) throw new Error('there was room all the time');
       try {
-        await client.submit('bench', 'fill', [prefix, `${first + round * 500}`, '500']);
+        const args = [prefix, `${first + round * 500}`, '500'];
+        acknowledged.push((await client.submit('bench', 'fill', args)).txId);
       } catch (error) {
         if (!isDaybookError(error)) throw error;
         // That one was on its way; what comes after it is refused.
@@ -114,5 +129,5 @@ async function fillUp(clients: readonly Client[]): Promise<DaybookError> {
     }
   };
   await Promise.all(clients.map((client, at) => fill(client, at * 1_000_000)));
-  return refusal as unknown as DaybookError;
+  return { acknowledged, refusal };
 }

@@ -76,12 +76,22 @@ export interface TestChannelOptions {
 
 const member = testMember('Org1');
 
+/** Opens the log of a test channel, in a temporary directory if it needs one. */
+export type OpenTestLog = (io: Io, directory: string) => Promise<SharedLog>;
+
+let openLog: OpenTestLog = (io, directory) => openEmbeddedLog({ io, directory });
+
+/** From now on channels have logs of another engine: the same tests for all of them. */
+export function openTestLogsBy(open: OpenTestLog): void {
+  openLog = open;
+}
+
 /** Opens a {@link TestChannel} in a temporary directory. */
 export async function openTestChannel(options: TestChannelOptions = {}): Promise<TestChannel> {
   const io = realIo();
   const directory = await mkdtemp(join(tmpdir(), 'daybook-executor-'));
   const { msp, signer } = await member;
-  const store = await openEmbeddedLog({ io, directory: join(directory, 'log') });
+  const store = await openLog(io, join(directory, 'log'));
   const founding = configEntry(testConfig([msp], options.config ?? {}), io.clock.nowMs());
   await store.write({ epoch: 0, address: asAddress(0) }, founding);
   const { windowKeysMax } = options;
