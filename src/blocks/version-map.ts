@@ -21,7 +21,7 @@ export class VersionMap {
   readonly #firsts: number[] = [];
   /** Whole pages, least recently used first. */
   readonly #pages = new Map<number, Buffer>();
-  /** The last page, not whole yet. */
+  /** The last page; when it is whole, until the next row comes. */
   readonly #tail = Buffer.alloc(pageBytes);
   #count = 0;
   /** Rows that are in the file. */
@@ -52,10 +52,9 @@ export class VersionMap {
       file.readSync(row, at * rowBytes);
       map.#firsts.push(positionIn(row, 0));
     }
-    const tailRows = rows % pageRows;
-    if (tailRows > 0) {
-      await file.read(map.#tail.subarray(0, tailRows * rowBytes), (rows - tailRows) * rowBytes);
-    }
+    // A last page that is whole is the tail until the next row comes.
+    const tailRows = rows === 0 ? 0 : ((rows - 1) % pageRows) + 1;
+    await file.read(map.#tail.subarray(0, tailRows * rowBytes), (rows - tailRows) * rowBytes);
     map.#count = rows;
     map.#written = rows;
     return map;
