@@ -19,15 +19,23 @@ export type Bytestring = string;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the range is exactly 7-bit ASCII
 const ascii = /^[\x00-\x7f]*$/;
+/** Up to here a loop is faster than a call into the runtime (five times at 4 bytes, even at 24). */
+const shortStringMax = 20;
+
+function isAscii(text: string): boolean {
+  if (text.length > shortStringMax) return ascii.test(text);
+  for (let at = 0; at < text.length; at++) if (text.charCodeAt(at) > 0x7f) return false;
+  return true;
+}
 
 /** UTF-8 bytes of a text, as a {@link Bytestring}; ASCII is returned as it is. */
 export function bytestringOfText(text: string): Bytestring {
-  return ascii.test(text) ? text : Buffer.from(text, 'utf8').latin1Slice();
+  return isAscii(text) ? text : Buffer.from(text, 'utf8').latin1Slice();
 }
 
 /** The text whose UTF-8 bytes these are; malformed bytes become U+FFFD. */
 export function textOf(bytestring: Bytestring): string {
-  return ascii.test(bytestring) ? bytestring : Buffer.from(bytestring, 'latin1').toString('utf8');
+  return isAscii(bytestring) ? bytestring : Buffer.from(bytestring, 'latin1').toString('utf8');
 }
 
 /** A {@link Bytestring} as a fresh `Buffer`. */
@@ -104,8 +112,14 @@ export class ByteWriter {
 
   /** A bytestring without a length. */
   rawBytestring(bytestring: Bytestring): this {
-    const at = this.#reserve(bytestring.length);
-    this.#buffer.latin1Write(bytestring, at, bytestring.length);
+    const { length } = bytestring;
+    const at = this.#reserve(length);
+    if (length > shortStringMax) {
+      this.#buffer.latin1Write(bytestring, at, length);
+      return this;
+    }
+    const buffer = this.#buffer;
+    for (let index = 0; index < length; index++) buffer[at + index] = bytestring.charCodeAt(index);
     return this;
   }
 

@@ -52,7 +52,8 @@ export class Delivery {
   #lostMs: number | undefined;
   /** When a lost attempt with chains is over; `undefined`: none is to be looked into. */
   #settledAtMs: number | undefined;
-  #lastError = new DaybookError('TIMEOUT', 'not sent before the deadline');
+  /** Of the last attempt. */
+  #lastError: DaybookError | undefined;
 
   /**
    * @param onUnknown - hears of every call that ends in `OUTCOME_UNKNOWN`.
@@ -231,11 +232,12 @@ export class Delivery {
 
   /** The error of a call that is given up. */
   #failure(call: PendingCall): DaybookError {
-    const { code, message, details } = this.#lastError;
+    const cause = this.#lastError ?? new DaybookError('TIMEOUT', 'not sent before the deadline');
+    const { code, message, details } = cause;
     if (this.#lostMs !== undefined && this.#context.door === 'batches') {
       this.#onUnknown(call);
       return new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
-        cause: this.#lastError,
+        cause,
         details: { txId: call.txId, lastCode: code, lastMessage: message },
       });
     }

@@ -18,9 +18,27 @@ export function realIo(): Io {
         setImmediate(callback);
       },
     },
-    random: { bytes: (count) => randomBytes(count), number: () => Math.random() },
+    random: { bytes: pooledRandomBytes(), number: () => Math.random() },
     disk: realDisk(),
     network: realNetwork(),
     processes: realProcesses(),
+  };
+}
+
+const poolBytes = 8 * 1024;
+const pooledMax = 64;
+
+/** Few bytes are cut from a pool: asking for them one by one costs ten times as much. */
+function pooledRandomBytes(): (count: number) => Buffer {
+  let pool = Buffer.alloc(0);
+  let used = 0;
+  return (count) => {
+    if (count > pooledMax) return randomBytes(count);
+    if (used + count > pool.length) {
+      pool = randomBytes(poolBytes);
+      used = 0;
+    }
+    used += count;
+    return pool.subarray(used - count, used);
   };
 }
