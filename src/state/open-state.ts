@@ -1,5 +1,5 @@
 import { assert, type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
-import { type Io, pause, type Timer } from '../io/index.ts';
+import type { Io, Timer } from '../io/index.ts';
 import {
   type Address,
   asAddress,
@@ -10,18 +10,18 @@ import {
   type VerdictCode,
 } from '../model/index.ts';
 import {
-  type BulkJob,
   type BulkProgress,
   BulkWork,
   type PendingUpdate,
   PendingUpdates,
   type Sweeper,
-  type SweptRow,
 } from './bulk/index.ts';
+import { BulkSweep } from './bulk-sweep.ts';
 import { HistoryFile } from './history.ts';
 import { openLmdbStore } from './lmdb-store.ts';
 import { Overlay } from './overlay.ts';
 import { isIndexKey } from './query-index.ts';
+import { RowSettler } from './row-settler.ts';
 import type {
   EntrySummary,
   HistoryRows,
@@ -160,8 +160,8 @@ export class State implements StateView {
   readonly #view: StateView;
   readonly #flushWritesMax: number;
   readonly #flushIntervalMs: number;
-  /** History heads of rows that were looked at since the last change: most writes follow a read. */
-  readonly #heads = new Map<Bytestring, number>();
+  readonly #settler: RowSettler;
+  readonly #sweep: BulkSweep;
   readonly #flushing = new Set<FlushListener>();
   readonly #flushed = new Set<FlushListener>();
   readonly #bulkDone = new Set<(position: Position) => void>();
@@ -175,13 +175,8 @@ export class State implements StateView {
   #flush: Promise<void> | undefined;
   #timer: Timer | undefined;
   #closed = false;
-  /** No more going through rows in the background. */
-  #stopping = false;
   /** Everything below is in the store. */
   #flushedTo: Position;
-  #sweep: Promise<void> | undefined;
-  readonly #startSweeper: (() => Sweeper) | undefined;
-  #sweeper: Sweeper | undefined;
   /** Everything applied is in blocks that are closed. */
   #atBlockEnd = false;
   readonly #blockEndWaiters = new Set<() => void>();
@@ -192,13 +187,25 @@ export class State implements StateView {
   constructor(options: StateOptions, parts: Parts) {
     this.#io = options.io;
     this.#directory = options.directory;
-    this.#startSweeper = options.startSweeper;
     this.#store = parts.store;
     this.#history = parts.history;
     this.#transactions = parts.transactions;
     this.#overlay = new Overlay(parts.store);
     this.#bulk = parts.bulk;
     this.#view = parts.bulk.pending.view(this.#overlay);
+    const rowParts = { ...parts, overlay: this.#overlay };
+    this.#settler = new RowSettler(rowParts);
+    this.#sweep = new BulkSweep({
+      io: options.io,
+      parts: rowParts,
+      settler: this.#settler,
+      startSweeper: options.startSweeper,
+      flushedTo: () => this.#flushedTo,
+      flush: async () => {
+        await this.#startFlush();
+        return this.#failure === undefined ? undefined : this.#flushIntervalMs;
+      },
+    });
     this.#flushWritesMax = options.flushWritesMax ?? limits.stateFlushWritesMax;
     this.#flushIntervalMs = options.flushIntervalMs ?? 2_000;
     const { meta } = parts.store;
@@ -207,7 +214,7 @@ export class State implements StateView {
     this.#logTimeMs = meta?.logTimeMs ?? 0;
     this.#horizonMs = meta?.horizonMs ?? 0;
     this.#flushedTo = positionOf(this.#nextAddress, 0);
-    this.#startSweep();
+    this.#sweep.start();
   }
 
   /** The first address that is not applied. */
@@ -259,7 +266,7 @@ export class State implements StateView {
     if (write !== undefined) return write.value === undefined ? undefined : write.version;
     const row = this.#store.look(key);
     if (row === undefined) return undefined;
-    if (this.#heads.size < headsMax) this.#heads.set(key, row.head);
+    this.#settler.noteHead(key, row.head);
     return row.version;
   }
 
@@ -291,7 +298,8 @@ export class State implements StateView {
    * @throws {DaybookError} `INVALID_ARGUMENT` for a bookmark that no page had.
    */
   history(key: Bytestring, limit: number, bookmark = ''): HistoryRows {
-    if (bookmark === '' && this.#bulk.covers(key)) this.#settle(key, Number.POSITIVE_INFINITY);
+    if (bookmark === '' && this.#bulk.covers(key))
+      this.#settler.settle(key, Number.POSITIVE_INFINITY);
     const head =
       bookmark === ''
         ? (this.#overlay.peek(key)?.head ?? this.#store.head(key))
@@ -312,14 +320,20 @@ export class State implements StateView {
       while (at < transactions.length - 1 && transactions[at]?.position !== version) at++;
       const transaction = transactions[at];
       write.head = 0;
-      if (this.#bulk.covers(key)) this.#settle(key, version);
+      if (this.#bulk.covers(key)) this.#settler.settle(key, version);
       if (transaction !== undefined && !isIndexKey(key)) {
         const { timestampMs, txId } = transaction;
-        write.head = this.#history.append(this.#head(key), version, timestampMs, txId, write.value);
+        write.head = this.#history.append(
+          this.#settler.head(key),
+          version,
+          timestampMs,
+          txId,
+          write.value,
+        );
       }
       this.#overlay.set(write as StoredWrite);
     }
-    for (const job of jobs) if (!job.update.recorded.heavy) this.#sweepNow(job);
+    for (const job of jobs) if (!job.update.recorded.heavy) this.#sweep.sweepNow(job);
     let allValid = true;
     for (const { txId, timestampMs, position, verdict } of transactions) {
       this.#transactions.add(txId, timestampMs, position, verdict);
@@ -337,7 +351,7 @@ export class State implements StateView {
           ? undefined
           : transactions.map(({ verdict }) => verdict);
     this.#entries.push({ address, logTimeMs, verdicts });
-    this.#heads.clear();
+    this.#settler.clearHeads();
     this.#nextAddress = nextAddress(address);
     this.#logTimeMs = logTimeMs;
     this.#horizonMs = change.horizonMs;
@@ -477,14 +491,13 @@ export class State implements StateView {
    */
   spoilForTests(key: Bytestring, value: Bytestring): void {
     const row = this.get(key);
-    if (row !== undefined) this.#overlay.set({ ...row, value, head: this.#head(key) });
+    if (row !== undefined) this.#overlay.set({ ...row, value, head: this.#settler.head(key) });
   }
 
   /** Flushes and closes. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    this.#stopping = true;
-    await this.#sweep;
+    await this.#sweep.stop();
     await this.flush();
     this.#closed = true;
     this.#timer?.cancel();
@@ -493,161 +506,6 @@ export class State implements StateView {
     await this.#transactions.close();
     await this.#bulk.close();
     await markClosed(this.#io.disk, this.#directory);
-  }
-
-  #head(key: Bytestring): number {
-    const write = this.#overlay.peek(key);
-    if (write !== undefined) return write.head;
-    return this.#heads.get(key) ?? this.#store.head(key);
-  }
-
-  /** Applies to a row what it has not taken of bulk updates below `before`, each with its history. */
-  #settle(key: Bytestring, before: number): void {
-    const write = this.#overlay.peek(key);
-    const row = write === undefined ? this.#store.get(key) : asRow(write);
-    if (row !== undefined) this.#settleRow(row, write?.head, before);
-  }
-
-  #settleRow(row: Row, knownHead: number | undefined, before: number): boolean {
-    let head = knownHead;
-    const now = this.#bulk.settle(row, before, ({ position, timestampMs, txId }, value) => {
-      head ??= this.#head(row.key);
-      head = this.#history.append(head, position, timestampMs, txId, value);
-    });
-    if (now === row) return false;
-    this.#overlay.set({ key: now.key, value: now.value, version: now.version, head: head ?? 0 });
-    return true;
-  }
-
-  /** A normal update: all its rows at once. */
-  #sweepNow(job: BulkJob): void {
-    for (const { start, end } of job.update.ranges) {
-      for (let from = start; ; ) {
-        const rows = this.#overlay.range(from, end, sweepPageRows);
-        for (const row of rows) this.#settleRow(row, undefined, Number.POSITIVE_INFINITY);
-        job.seen += rows.length;
-        const last = rows.at(-1);
-        if (last === undefined || rows.length < sweepPageRows) break;
-        from = `${last.key}\0`;
-      }
-    }
-    job.swept = true;
-  }
-
-  #startSweep(): void {
-    if (this.#sweep !== undefined || this.#stopping || this.#bulk.jobs.length === 0) return;
-    this.#sweep = this.#runSweep().finally(() => {
-      this.#sweep = undefined;
-      this.#sweeper?.close();
-      this.#sweeper = undefined;
-    });
-  }
-
-  /**
-   * Heavy updates, in the background: goes through the store's rows in small steps with pauses, so
-   * that commits hardly notice. Begins when all rows below the update are in the store.
-   */
-  async #runSweep(): Promise<void> {
-    let unflushed = 0;
-    while (!this.#stopping && this.#bulk.jobs.length > 0) {
-      const job = this.#bulk.jobs.find(({ swept }) => !swept);
-      if (
-        job === undefined ||
-        job.update.position >= this.#flushedTo ||
-        unflushed >= sweepFlushRows
-      ) {
-        unflushed = 0;
-        await this.#startFlush();
-        if (this.#failure !== undefined) await pause(this.#io, this.#flushIntervalMs);
-        continue;
-      }
-      unflushed += (await this.#sweepAside(job)) ?? this.#sweepSlice(job);
-      await pause(this.#io, sweepPauseMs);
-    }
-  }
-
-  /**
-   * The next rows as the sweeper works them out.
-   *
-   * @returns rows updated; `undefined`: there is no sweeper.
-   */
-  async #sweepAside(job: BulkJob): Promise<number | undefined> {
-    const range = job.update.ranges[job.range];
-    if (this.#startSweeper === undefined || range === undefined) return undefined;
-    try {
-      this.#sweeper ??= this.#startSweeper();
-      const { rows, seen, last } = await this.#sweeper.slice({
-        updates: this.#bulk.jobs.map(({ update }) => update.recorded),
-        start: job.cursor === '' ? range.start : job.cursor,
-        end: range.end,
-        limit: sweepAsideRows,
-      });
-      let updated = 0;
-      for (const row of rows) if (this.#take(row)) updated++;
-      this.#advance(job, seen, last);
-      return updated;
-    } catch {
-      // Its process is gone: this thread does the next rows, and then another process is tried.
-      this.#sweeper?.close();
-      this.#sweeper = undefined;
-      return undefined;
-    }
-  }
-
-  /** Takes over what was worked out for a row, unless the row has changed since it was read. */
-  #take(swept: SweptRow): boolean {
-    const { key, version } = swept;
-    const write = this.#overlay.peek(key);
-    if (write !== undefined) {
-      const row = asRow(write);
-      return row !== undefined && this.#settleRow(row, write.head, Number.POSITIVE_INFINITY);
-    }
-    const stored = this.#store.look(key);
-    if (stored === undefined) return false;
-    let { head } = stored;
-    if (stored.version !== version) {
-      const row = this.#store.get(key);
-      return row !== undefined && this.#settleRow(row, head, Number.POSITIVE_INFINITY);
-    }
-    const last = this.#bulk.take(swept, ({ position, timestampMs, txId }, value) => {
-      head = this.#history.append(head, position, timestampMs, txId, value);
-    });
-    if (last === undefined) return false;
-    this.#overlay.set({ key, value: last.value, version: last.position, head });
-    return true;
-  }
-
-  #advance(job: BulkJob, seen: number, last: Bytestring | undefined): void {
-    job.seen += seen;
-    if (last === undefined) {
-      job.range++;
-      job.cursor = '';
-    } else {
-      job.cursor = `${last}\0`;
-    }
-  }
-
-  /** @returns rows updated. */
-  #sweepSlice(job: BulkJob): number {
-    const range = job.update.ranges[job.range];
-    if (range === undefined) {
-      job.swept = true;
-      return 0;
-    }
-    const rows = this.#store.range(
-      job.cursor === '' ? range.start : job.cursor,
-      range.end,
-      sweepSliceRows,
-    );
-    let updated = 0;
-    for (const stored of rows) {
-      const write = this.#overlay.peek(stored.key);
-      const row = write === undefined ? stored : asRow(write);
-      if (row === undefined) continue;
-      if (this.#settleRow(row, write?.head, Number.POSITIVE_INFINITY)) updated++;
-    }
-    this.#advance(job, rows.length, rows.length < sweepSliceRows ? undefined : rows.at(-1)?.key);
-    return updated;
   }
 
   #startFlush(): Promise<void> {
@@ -713,25 +571,10 @@ export class State implements StateView {
     for (const { update } of swept) {
       for (const listener of this.#bulkDone) listener(update.position);
     }
-    this.#startSweep();
+    this.#sweep.start();
   }
 }
 
-/** A step of going through rows: about a millisecond. */
-const sweepSliceRows = 64;
-/** Rows that were worked out elsewhere are taken over in less. */
-const sweepAsideRows = 128;
-/** The larger part of the time between two steps: commits have the cores to themselves meanwhile. */
-const sweepPauseMs = 6;
-/** Flushed so often while going through rows: a large flush would hold everybody up. */
-const sweepFlushRows = 1_000;
-const sweepPageRows = 1_000;
-
-function asRow(write: StoredWrite): Row | undefined {
-  return write.value === undefined ? undefined : (write as StoredWrite & Row);
-}
-
-const headsMax = 200_000;
 const historyPendingBytesMax = 256 * 1024 * 1024;
 
 /** Waits for both, also when one fails: nothing may go on in the background. */
