@@ -23,12 +23,13 @@ import { foundChannel } from './found-channel.ts';
 import { type IdentityDirectory, openIdentities } from './identities.ts';
 import type { PeerFiles } from './node-blocks.ts';
 import type { RepairSettings } from './repair/node-repair.ts';
+import type { Repeated } from './repeat.ts';
 import {
   type ReachableExecutor,
   type SupervisedExecutor,
   superviseExecutor,
 } from './supervisor.ts';
-import { startTicker, type Ticker } from './ticker.ts';
+import { startTicker } from './ticker.ts';
 
 /** Settings of {@link startNetwork}. */
 export interface NetworkOptions {
@@ -217,7 +218,7 @@ async function startOnLog(
   }
   const { tickIntervalMs: intervalMs } = options;
   // On many machines the sequencer's node writes the ticks.
-  const ticker: Ticker | undefined =
+  const ticker: Repeated | undefined =
     blocks && cluster === undefined
       ? startTicker({
           io,

@@ -11,7 +11,8 @@ import {
   SequencerCore,
   type SequencerMetrics,
 } from '../sequencer/index.ts';
-import { startTicker, type Ticker } from './ticker.ts';
+import type { Repeated } from './repeat.ts';
+import { startTicker } from './ticker.ts';
 
 /** Settings of {@link SequencerHost}. */
 export interface SequencerHostOptions {
@@ -40,7 +41,7 @@ const holdBackMs = 1_500;
 interface Reigning {
   readonly reign: Reign;
   readonly sequencer: LocalSequencer;
-  readonly ticker: Ticker | undefined;
+  readonly ticker: Repeated | undefined;
   /** Requests wait while the reign is being handed over. */
   handingOver: boolean;
 }
@@ -178,7 +179,7 @@ export class SequencerHost implements Sequencer {
     }
   }
 
-  #startTicker(sequencer: LocalSequencer): Ticker | undefined {
+  #startTicker(sequencer: LocalSequencer): Repeated | undefined {
     const { io, log, candidate, tickIntervalMs: intervalMs } = this.#options;
     if (intervalMs === undefined) return undefined;
     return startTicker({ io, log, sequencer, writer: candidate.node, intervalMs });

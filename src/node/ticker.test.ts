@@ -3,14 +3,15 @@ import type { Timer } from '../io/index.ts';
 import type { SharedLog, Token } from '../log/index.ts';
 import { asAddress, decodeEntry, encodeEntry } from '../model/index.ts';
 import { MemoryLog } from '../replica/testing/memory-log.ts';
-import { startTicker, type Ticker, type TickerOptions } from './ticker.ts';
+import type { Repeated } from './repeat.ts';
+import { startTicker, type TickerOptions } from './ticker.ts';
 
 /* The ticker on a log in memory, driven one interval at a time. */
 
 class Hand {
   readonly log = new MemoryLog();
   readonly errors: string[] = [];
-  readonly ticker: Ticker;
+  readonly ticker: Repeated;
   #due: (() => void) | undefined;
 
   constructor(options: Partial<Pick<TickerOptions, 'sequencer' | 'log'>> = {}) {

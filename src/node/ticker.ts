@@ -1,7 +1,8 @@
 import { isDaybookError, toDaybookError } from '../base/index.ts';
-import type { Io, Timer } from '../io/index.ts';
+import type { Io } from '../io/index.ts';
 import type { SharedLog, Token } from '../log/index.ts';
 import { asAddress, decodeEntry, encodeEntry, nextAddress } from '../model/index.ts';
+import { type Repeated, repeat } from './repeat.ts';
 
 /** Settings of {@link startTicker}. */
 export interface TickerOptions {
@@ -17,11 +18,6 @@ export interface TickerOptions {
   readonly onError?: (message: string) => void;
 }
 
-/** Writes ticks until it is closed. */
-export interface Ticker {
-  close(): Promise<void>;
-}
-
 const intervalMsDefault = 1_000;
 /** Without a sequencer somebody else may take the tail; then the next tick is soon enough. */
 const attemptsMax = 3;
@@ -32,11 +28,8 @@ const attemptsMax = 3;
  * writes one per interval. So an idle channel gets no ticks. Under load blocks end by their size,
  * and a tick more per second changes little.
  */
-export function startTicker(options: TickerOptions): Ticker {
+export function startTicker(options: TickerOptions): Repeated {
   const { io, intervalMs = intervalMsDefault } = options;
-  let timer: Timer | undefined;
-  let running = Promise.resolve();
-  let closed = false;
   /** The log's tail when it ended in a tick. */
   let quietTail: number | undefined;
   const tick = async (): Promise<void> => {
@@ -44,28 +37,13 @@ export function startTicker(options: TickerOptions): Ticker {
     if (tail === quietTail) return;
     quietTail = (await isQuiet(options.log, tail)) ? tail : nextAddress(await writeTick(options));
   };
-  const run = async (): Promise<void> => {
+  return repeat(io, intervalMs, async () => {
     try {
       await tick();
     } catch (error) {
       options.onError?.(toDaybookError(error).message);
     }
-    schedule();
-  };
-  const schedule = (): void => {
-    if (closed) return;
-    timer = io.timers.after(intervalMs, () => {
-      running = run();
-    });
-  };
-  schedule();
-  return {
-    close: async () => {
-      closed = true;
-      timer?.cancel();
-      await running;
-    },
-  };
+  });
 }
 
 /** Whether no block is open at the log's end. */

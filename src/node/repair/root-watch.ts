@@ -9,8 +9,9 @@ import {
   type RootStatement,
   type RootVerdict,
 } from '../../blocks/index.ts';
-import type { Io, Timer } from '../../io/index.ts';
+import type { Io } from '../../io/index.ts';
 import type { IdentityVerifier } from '../../model/index.ts';
+import { type Repeated, repeat } from '../repeat.ts';
 import { askNode, type OtherNodes } from './other-nodes.ts';
 import type { Doubt } from './repair-record.ts';
 
@@ -38,33 +39,15 @@ export interface RootWatchOptions {
  *
  * @returns what ends it.
  */
-export function watchRoots(options: RootWatchOptions): { close(): Promise<void> } {
-  const { io, intervalMs } = options;
-  let timer: Timer | undefined;
-  let running = Promise.resolve();
-  let closed = false;
-  const schedule = (): void => {
-    if (closed) return;
-    timer = io.timers.after(intervalMs, () => {
-      running = round().then(schedule);
-    });
-  };
-  const round = async (): Promise<void> => {
+export function watchRoots(options: RootWatchOptions): Repeated {
+  return repeat(options.io, options.intervalMs, async () => {
     try {
       await compareOnce(options);
     } catch (error) {
       // No chain yet, nobody answers, the process of the blocks is being started again: later.
       toDaybookError(error);
     }
-  };
-  schedule();
-  return {
-    close: async () => {
-      closed = true;
-      timer?.cancel();
-      await running;
-    },
-  };
+  });
 }
 
 async function compareOnce(options: RootWatchOptions): Promise<void> {
