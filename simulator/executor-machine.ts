@@ -141,7 +141,8 @@ export class ExecutorMachine {
       directory: stateDirectory,
       store: this.#store,
       flushIntervalMs: 200,
-      transactionSegmentIdsMax: 1024,
+      // Small enough to be sealed now and then.
+      transactionSegmentIdsMax: this.#cluster.workload.kind === 'load' ? 32_768 : 1024,
     });
     mutant.state?.(state, this.name);
     const replica = openReplica({ io, log, state, holeTimeoutMs: 500 });

@@ -22,15 +22,22 @@ export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlig
   return { key, value, execution: -1, version: unsettled };
 }
 
+/** Stands for a key without writes in flight that keeps its place among the sorted ones. */
+const idle: InFlightWrite[] = [];
+/** Idle keys are cleared away when there are so many, and more of them than of others. */
+const idleKeysMin = 1_024;
+
 /**
  * Writes on their way to the log: a stack per state key, in execution order, so that later calls
- * see the newest one. Point reads cost a hash lookup; sorted keys are kept once ranges are in use.
+ * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use;
+ * a key that is written again and again is sorted in once.
  */
 export class InFlightWrites {
   /** Most keys have one write in flight, which needs no array. */
   readonly #stacks = new Map<Bytestring, InFlightWrite | InFlightWrite[]>();
   readonly #executions = new Map<number, readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
+  #idleKeys = 0;
 
   /** Executions with an open fate. */
   get size(): number {
@@ -46,6 +53,9 @@ export class InFlightWrites {
       if (stack === undefined) {
         this.#stacks.set(write.key, write);
         this.#sorted?.set(write.key, undefined);
+      } else if (stack === idle) {
+        this.#stacks.set(write.key, write);
+        this.#idleKeys--;
       } else if (Array.isArray(stack)) {
         stack.push(write);
       } else {
@@ -88,15 +98,33 @@ export class InFlightWrites {
     for (const write of writes) {
       const stack = this.#stacks.get(write.key);
       if (!Array.isArray(stack) || stack.length === 1) {
-        this.#stacks.delete(write.key);
-        this.#sorted?.delete(write.key);
+        this.#empty(write.key);
       } else if (stack[0] === write) {
         stack.shift();
       } else {
         stack.splice(stack.indexOf(write), 1);
       }
     }
+    if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#stacks.size) this.#clearIdle();
     return writes;
+  }
+
+  #empty(key: Bytestring): void {
+    if (this.#sorted === undefined) {
+      this.#stacks.delete(key);
+    } else {
+      this.#stacks.set(key, idle);
+      this.#idleKeys++;
+    }
+  }
+
+  #clearIdle(): void {
+    for (const [key, stack] of this.#stacks) {
+      if (stack !== idle) continue;
+      this.#stacks.delete(key);
+      this.#sorted?.delete(key);
+    }
+    this.#idleKeys = 0;
   }
 }
 

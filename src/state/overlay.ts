@@ -175,15 +175,18 @@ class Generation<W extends StateWrite> {
   least = Number.POSITIVE_INFINITY;
   greatest = -1;
   bytes = 0;
-  #sorted: BTreeOf<W> | undefined;
+  /** The keys of `writes`; a key that is written again costs nothing here. */
+  #sorted: SortedKeys | undefined;
 
   constructor(sorted: boolean) {
-    this.#sorted = sorted ? newTree<W>() : undefined;
+    this.#sorted = sorted ? newTree() : undefined;
   }
 
   set(write: W): void {
-    this.writes.set(write.key, write);
-    this.#sorted?.set(write.key, write);
+    const { writes } = this;
+    const before = writes.size;
+    writes.set(write.key, write);
+    if (this.#sorted !== undefined && writes.size > before) this.#sorted.set(write.key, undefined);
     this.bytes += write.key.length + (write.value === undefined ? 0 : write.value.length);
     const version = write.version;
     if (version < this.least) this.least = version;
@@ -203,26 +206,26 @@ class Generation<W extends StateWrite> {
   /** Writes of `start <= key < end` (`end` empty: no bound) in key order. */
   *from(start: Bytestring, end: Bytestring): Generator<W, undefined> {
     if (this.#sorted === undefined) {
-      this.#sorted = newTree<W>();
+      this.#sorted = newTree();
       const keys = [...this.writes.keys()].sort(compareBytestrings);
-      for (const key of keys) this.#sorted.set(key, this.writes.get(key) as W);
+      for (const key of keys) this.#sorted.set(key, undefined);
     }
     let pair = this.#sorted.getPairOrNextHigher(start);
     while (pair !== undefined && (end === '' || pair[0] < end)) {
-      yield pair[1];
+      yield this.writes.get(pair[0]) as W;
       pair = this.#sorted.nextHigherPair(pair[0]);
     }
     return undefined;
   }
 }
 
-type BTreeOf<W> = BTreeModule.default<Bytestring, W>;
+type SortedKeys = BTreeModule.default<Bytestring, undefined>;
 
 // A CommonJS module: Node gives its exports, bundlers and test runners the class itself.
 const BTree = BTreeModule.default ?? (BTreeModule as unknown as (typeof BTreeModule)['default']);
 
-function newTree<W>(): BTreeOf<W> {
-  return new BTree<Bytestring, W>(undefined, compareBytestrings);
+function newTree(): SortedKeys {
+  return new BTree<Bytestring, undefined>(undefined, compareBytestrings);
 }
 
 /** Byte order, which is string order for bytestrings. */
