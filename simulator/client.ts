@@ -5,6 +5,7 @@ import type { Cluster } from './cluster.ts';
 import { CommittedCalls } from './committed-calls.ts';
 import { submitMethod } from './executor-machine.ts';
 import { simulatedSigner } from './identity.ts';
+import type { SignedCalls } from './load-batches.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
 import type { SimProcess } from './world.ts';
@@ -57,9 +58,8 @@ export class SimClient {
     calls: readonly SimCall[],
     options: { readonly node?: number; readonly deadlineMs: number },
   ): Promise<readonly CallHistory[]> {
-    const { world } = this.#cluster;
     const { config } = this.#cluster;
-    const { bytes, txIds } = signBatch(
+    const signed = signBatch(
       simulatedSigner,
       config.channel,
       this.#io.random.bytes(16),
@@ -76,11 +76,23 @@ export class SimClient {
         ...(orderingKey === undefined ? {} : { orderingKey }),
       })),
     );
+    return await this.send(
+      { ...signed, functionNames: calls.map(({ functionName }) => functionName) },
+      options,
+    );
+  }
+
+  /** As {@link SimClient.submit}, what is signed already. */
+  async send(
+    { bytes, txIds, functionNames }: SignedCalls,
+    options: { readonly node?: number; readonly deadlineMs: number },
+  ): Promise<readonly CallHistory[]> {
+    const { world } = this.#cluster;
     const histories: CallHistory[] = [];
     for (let index = 0; index < txIds.length; index++) {
       const call: CallHistory = {
         txId: txIds[index] as string,
-        functionName: calls[index]?.functionName ?? '',
+        functionName: functionNames[index] ?? '',
         submittedUs: world.nowUs,
         answeredUs: undefined,
         outcome: undefined,

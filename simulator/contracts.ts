@@ -25,6 +25,11 @@ export interface Access {
 /** The namespace of the workload. */
 export const contractName = 'money';
 
+/** Key of an account. */
+export function account(number: number): string {
+  return `a${number}`;
+}
+
 /** Rows that bulk updates go over: more than an executor would update one by one. */
 export const bulkRowCount = 104;
 

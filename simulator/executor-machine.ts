@@ -26,6 +26,7 @@ import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
 import type { NodeLog } from './etcd-side.ts';
 import { openFollowers } from './follower-machine.ts';
+import { verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -226,12 +227,14 @@ export class ExecutorMachine {
     client.handle(submitMethod, (payload) => {
       const reader = new ByteReader(payload, 'submit');
       const deadlineMs = parts.nowMs() + reader.u32();
-      const batch = decodeBatch(reader.raw(reader.remaining));
+      const bytes = reader.raw(reader.remaining);
+      const batch = decodeBatch(bytes);
       this.#cluster.oracle.received(batch.batchId);
       const refusal = this.#nodeLog?.refusal();
       if (refusal !== undefined) throw refusal;
-      if (replica.verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
-      verifyBatch(batch, replica.verifier, 'submit');
+      const { verifier } = replica;
+      if (verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
+      verifyOnce(bytes, batch.batchId, () => verifyBatch(batch, verifier, 'submit'));
       replica.trustBatch(batch);
       return new Promise((resolve, reject) => {
         const outcomes = new ByteWriter(32 * batch.items.length);

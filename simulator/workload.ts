@@ -2,7 +2,8 @@ import { deployArgument } from '../src/contract/index.ts';
 import { deployFunction, lifecycleNamespace } from '../src/model/index.ts';
 import type { SimCall, SimClient } from './client.ts';
 import type { Cluster } from './cluster.ts';
-import { bulkRowCount, bulkRowKey, contractBundle, contractName } from './contracts.ts';
+import { account, bulkRowCount, bulkRowKey, contractBundle, contractName } from './contracts.ts';
+import { loadBatch, loadBatchAgeMs, type SignedCalls } from './load-batches.ts';
 import type { Chance } from './random.ts';
 import { SimulationFailure } from './world.ts';
 
@@ -21,6 +22,8 @@ const unitsPerAccount = 100;
 const setupDeadlineMs = 30_000;
 const callDeadlineMs = 12_000;
 const probedAccounts = 12;
+/** A client begins with one of so many batches. */
+const firstLoadBatches = 32;
 
 /** Draws a workload. */
 export function drawWorkload(chance: Chance, kind: Workload['kind']): Workload {
@@ -62,18 +65,34 @@ export async function work(
   const mixed = kind === 'mixed';
   const batchMax = mixed ? chance.pick([1, 4, 20]) : cluster.workload.batchMax;
   const pauseMsMax = mixed ? chance.pick([2, 20, 100]) : cluster.workload.pauseMsMax;
+  // Under load each client keeps to its node, as clients do that know where their keys are hot.
+  const node = mixed ? {} : { node: number % cluster.nodes.length };
+  const options = { ...node, deadlineMs: callDeadlineMs };
+  let next = mixed ? 0 : chance.below(firstLoadBatches);
+  const one = async (): Promise<void> => {
+    if (chance.happens(0.005)) {
+      await client.submit([deployCall(`1.${chance.below(1_000_000_000)}`)], options);
+    } else if (mixed) {
+      await client.submit(randomCalls(cluster, chance.between(1, batchMax)), options);
+    } else {
+      await client.send(nextLoadBatch(cluster, number, next++), options);
+    }
+  };
   const loop = async (): Promise<void> => {
     while (!stopped()) {
-      const calls = chance.happens(0.005)
-        ? [deployCall(`1.${chance.below(1_000_000_000)}`)]
-        : randomCalls(cluster, number, mixed ? chance.between(1, batchMax) : batchMax);
-      // Under load each client keeps to its node, as clients do that know where their keys are hot.
-      const node = mixed ? {} : { node: number % cluster.nodes.length };
-      await client.submit(calls, { ...node, deadlineMs: callDeadlineMs });
+      await one();
       await cluster.world.sleep(undefined, (1 + chance.below(pauseMsMax + 1)) * 1000);
     }
   };
   await Promise.all(Array.from({ length: batchesInFlight }, loop));
+}
+
+function nextLoadBatch(cluster: Cluster, client: number, number: number): SignedCalls {
+  const { config, clients, workload, world } = cluster;
+  const { accounts, batchMax } = workload;
+  const age = Math.floor(world.nowUs / 1000 / loadBatchAgeMs);
+  const of = { channel: config.channel, client, clients: clients.length, accounts, number, age };
+  return loadBatch({ ...of, calls: batchMax });
 }
 
 /** After everything healed: every node must commit within `boundMs`. */
@@ -108,13 +127,8 @@ async function demand(client: SimClient, calls: readonly SimCall[], what: string
   }
 }
 
-function randomCalls(cluster: Cluster, client: number, count: number): SimCall[] {
+function randomCalls(cluster: Cluster, count: number): SimCall[] {
   const { chance } = cluster.world;
-  if (cluster.workload.kind === 'load') {
-    const calls: SimCall[] = [];
-    for (let at = 0; at < count; at++) calls.push(loadCall(cluster, client));
-    return calls;
-  }
   if (chance.happens(0.02)) return [raiseCall(chance)];
   return Array.from({ length: count }, () => randomCall(cluster));
 }
@@ -146,24 +160,6 @@ function randomCall(cluster: Cluster): SimCall {
   if (!chance.happens(0.1)) return call;
   cluster.world.happened('workload: an ordering key');
   return { ...call, orderingKey: `k${chance.below(3)}` };
-}
-
-/** Mostly over a client's own accounts; some meet another client's. */
-function loadCall(cluster: Cluster, client: number): SimCall {
-  const { chance } = cluster.world;
-  const own = Math.floor(cluster.workload.accounts / cluster.clients.length);
-  const one = (): string => account(client * own + chance.below(own));
-  const pick = chance.below(200);
-  if (pick < 100) return money('move', one(), one(), String(chance.below(10)));
-  if (pick < 196) return money('count', `c${client}.${chance.below(500)}`);
-  if (pick < 198)
-    return money('move', one(), account(chance.below(cluster.workload.accounts)), '1');
-  if (pick < 199) return money('sum', 'a1', 'a11', `s${chance.below(3)}`);
-  return money('raiseOne', bulkRowKey(chance.below(bulkRowCount)));
-}
-
-function account(number: number): string {
-  return `a${number}`;
 }
 
 function money(functionName: string, ...args: string[]): SimCall {
