@@ -102,9 +102,13 @@ export class LockTable {
     const locks = this.#owners.get(owner);
     if (locks === undefined) return [];
     this.#owners.delete(owner);
-    const rangesInvolved = this.#ranges.length + this.#waitingRanges.length > 0;
+    const ownRanges = [...this.#ranges, ...this.#waitingRanges].filter(
+      (range) => range.owner === owner,
+    );
     removeAll(this.#ranges, (range) => range.owner === owner);
     removeAll(this.#waitingRanges, (range) => range.owner === owner);
+    // Only those whom this owner kept waiting: looking at all who wait would cost a busy table more
+    // than the calls themselves.
     const candidates: LockRequest[] = [];
     for (const key of locks.keys) {
       const lock = this.#keys.get(key);
@@ -112,12 +116,23 @@ export class LockTable {
       lock.holders.delete(owner);
       removeAll(lock.queue, (request) => request.owner === owner);
       if (lock.holders.size === 0 && lock.queue.length === 0) this.#keys.delete(key);
-      else if (!rangesInvolved) candidates.push(...lock.queue);
+      else candidates.push(...lock.queue);
     }
-    if (rangesInvolved) {
-      for (const other of this.#owners.values()) candidates.push(...other.waiting);
-      candidates.sort((left, right) => left.arrival - right.arrival);
+    if (ownRanges.length > 0) {
+      for (const [key, { queue }] of this.#keys) {
+        if (queue.length > 0 && ownRanges.some((range) => covers(range, key))) {
+          candidates.push(...queue);
+        }
+      }
     }
+    for (const range of this.#waitingRanges) {
+      for (const key of locks.keys) {
+        if (!covers(range, key)) continue;
+        candidates.push(range);
+        break;
+      }
+    }
+    if (candidates.length > 1) candidates.sort((left, right) => left.arrival - right.arrival);
     const granted: LockRequest[] = [];
     for (const request of candidates) {
       if (request.granted || this.#blockers(request).next().done !== true) continue;
