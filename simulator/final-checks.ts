@@ -11,6 +11,7 @@ import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
 import { digestOf, knownEntry } from './oracle.ts';
 import { simIo } from './sim-io.ts';
+import type { Workload } from './workload.ts';
 import { SimulationFailure } from './world.ts';
 
 /** What a run did, for its report. */
@@ -27,7 +28,7 @@ export interface FinalCounts {
 }
 
 /** Entries of so many records are made into blocks; making them costs more than committing them. */
-const blockRecordsMax = 2_000;
+const blockRecordsMax: Readonly<Record<Workload['kind'], number>> = { mixed: 2_000, load: 1_000 };
 const blocksDirectory = '/blocks';
 const rowsDirectory = '/rows-for-blocks';
 const bulkPollUs = 50_000;
@@ -51,7 +52,11 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   let known: readonly number[] | undefined;
   for (const node of cluster.nodes) {
     const first = known === undefined;
-    const { fingerprints, head } = await readBack(node, first ? model : undefined);
+    const { fingerprints, head } = await readBack(
+      node,
+      first ? model : undefined,
+      blockRecordsMax[cluster.workload.kind],
+    );
     known ??= fingerprints;
     heads.push(head);
     const other = fingerprints.findIndex(
@@ -112,6 +117,7 @@ async function checkLog(cluster: Cluster, log: SharedLog): Promise<number> {
 async function readBack(
   node: ExecutorMachine,
   model: LedgerModel | undefined,
+  headRecordsMax: number,
 ): Promise<{ readonly fingerprints: readonly number[]; readonly head: AppliedEntry[] }> {
   const { replica } = node;
   if (replica === undefined) throw new SimulationFailure('liveness', `${node.name} does not run`);
@@ -122,7 +128,7 @@ async function readBack(
   for await (const page of replica.readApplied(positionOf(asAddress(0), 0), abort.signal)) {
     for (const entry of page) {
       fingerprints.push(knownEntry(entry).fingerprint);
-      if (headRecords < blockRecordsMax) head.push(entry);
+      if (headRecords < headRecordsMax) head.push(entry);
       headRecords += entry.records.length;
       model?.take(entry);
     }

@@ -20,7 +20,7 @@ export function printRun(report: RunReport, json: boolean): void {
   const speed = Math.round(((counts?.valid ?? 0) * 1000) / cpuMs);
   process.stdout.write(
     json
-      ? `${JSON.stringify({ seed: hex(seed), how, traceHash, virtualMs, events, counts, coverage })}\n`
+      ? `${JSON.stringify({ seed: hex(seed), how, traceHash, virtualMs, events, speed, counts, coverage })}\n`
       : `seed ${hex(seed)} ${how} trace ${traceHash} virtual ${virtualMs} ms events ${events} ` +
           `${speed} tx/s of processor time ${JSON.stringify(counts ?? {})}\n`,
   );
