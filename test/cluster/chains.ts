@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeBlock, decodeSignedMetadata } from '../../src/blocks/index.ts';
 
-/** Waits until it holds; a minute at most, unless told otherwise. */
-export async function until(holds: () => Promise<boolean>, waitMs = 60_000): Promise<void> {
+/** Waits until it holds; 90 seconds at most, unless told otherwise. */
+export async function until(holds: () => Promise<boolean>, waitMs = 90_000): Promise<void> {
   const untilMs = performance.now() + waitMs;
   while (!(await holds())) {
     if (performance.now() > untilMs) throw new Error('not in time');

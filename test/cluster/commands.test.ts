@@ -19,7 +19,7 @@ interface Listed {
 
 /* The commands of an operator who tries a network of many machines on one. */
 
-describe.skipIf(!etcdAvailable())('commands for many machines', { timeout: 180_000 }, () => {
+describe.skipIf(!etcdAvailable())('commands for many machines', { timeout: 300_000 }, () => {
   let directory: string;
   let up: ChildProcess | undefined;
 

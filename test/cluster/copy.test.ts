@@ -17,7 +17,7 @@ const io = realIo();
 
 /* A channel moves from the embedded log to etcd and back. */
 
-describe.skipIf(!etcdAvailable())('log copy', { timeout: 120_000 }, () => {
+describe.skipIf(!etcdAvailable())('log copy', { timeout: 300_000 }, () => {
   const suite = etcdSuite({ members: 1 });
 
   test('a channel goes on at the same addresses, on etcd and back on the embedded log', async () => {

@@ -103,7 +103,7 @@ export class Ledger {
 
   /** Resolves when every executor has applied the whole log. */
   async level(): Promise<void> {
-    const untilMs = performance.now() + 30_000;
+    const untilMs = performance.now() + 90_000;
     for (;;) {
       const { executors, tail } = await this.network.status();
       const reached = executors.map(({ status }) => status?.nextAddress);
@@ -181,7 +181,7 @@ class Tellers {
   }
 
   /** Resolves when so many more transfers are acknowledged. */
-  async more(count: number, timeoutMs = 30_000): Promise<void> {
+  async more(count: number, timeoutMs = 90_000): Promise<void> {
     const target = this.acknowledged + count;
     const untilMs = performance.now() + timeoutMs;
     while (this.acknowledged < target) {

@@ -22,7 +22,7 @@ const hosts = etcdAvailable() ? Hosts.create(3) : undefined;
 if (hosts === undefined) console.warn('skipped: network namespaces are not permitted here');
 
 /** Three hosts, each with a member of etcd and with a node that `daybook up` started there. */
-describe.skipIf(hosts === undefined)('hosts that lose their network', { timeout: 180_000 }, () => {
+describe.skipIf(hosts === undefined)('hosts that lose their network', { timeout: 300_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'daybook-hosts-'));
   const nodes: ChildProcess[] = [];
   const gateways: string[] = [];

@@ -14,7 +14,7 @@ import { etcdUrl } from './ledger.ts';
 
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 
-describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 170_000 }, () => {
+describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 300_000 }, () => {
   const suite = etcdSuite({ members: 1 });
 
   test('what two nodes hold leaves etcd; a node that comes late goes on from a snapshot', async () => {

@@ -12,7 +12,7 @@ import { etcdUrl } from './ledger.ts';
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 const run = promisify(execFile);
 
-describe.skipIf(!etcdAvailable())('standing orders on a cluster', { timeout: 120_000 }, () => {
+describe.skipIf(!etcdAvailable())('standing orders on a cluster', { timeout: 300_000 }, () => {
   const suite = etcdSuite();
 
   test('three executors over etcd come to the balances of plain bookkeeping', async () => {

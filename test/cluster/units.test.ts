@@ -10,7 +10,7 @@ const run = promisify(execFile);
 
 /* Log units come and go under a network that is in use, by the operator's command. */
 
-describe.skipIf(!etcdAvailable())('log units of a network', { timeout: 120_000 }, () => {
+describe.skipIf(!etcdAvailable())('log units of a network', { timeout: 300_000 }, () => {
   let clusters: Cluster[];
 
   beforeAll(async () => {

@@ -10,7 +10,7 @@ let logs = 0;
 describe.skipIf(!etcdAvailable()).each([
   { name: 'etcd, three members', unitMembers: [3] },
   { name: 'etcd, two units', unitMembers: [1, 1] },
-])('$name', { timeout: 60_000 }, ({ name, unitMembers }) => {
+])('$name', { timeout: 180_000 }, ({ name, unitMembers }) => {
   let clusters: Cluster[];
 
   beforeAll(async () => {

@@ -5,7 +5,7 @@ import { type Cluster, etcdAvailable, pause, startCluster } from './cluster.ts';
 import { Load, openLogs, Reader } from './load.ts';
 import { LossyProxy } from './proxy.ts';
 
-describe.skipIf(!etcdAvailable())('faults of etcd under load', { timeout: 60_000 }, () => {
+describe.skipIf(!etcdAvailable())('faults of etcd under load', { timeout: 180_000 }, () => {
   let cluster: Cluster;
   let logs: EtcdLog[];
   let load: Load;

@@ -32,7 +32,7 @@ export class Load {
   }
 
   /** Resolves when `count` more entries are acknowledged. */
-  async more(count: number, timeoutMs = 30_000): Promise<void> {
+  async more(count: number, timeoutMs = 90_000): Promise<void> {
     const target = this.acknowledged.size + count;
     const untilMs = performance.now() + timeoutMs;
     while (this.acknowledged.size < target) {
@@ -143,7 +143,7 @@ export class Reader {
   }
 
   /** Resolves when the reader has passed `address`; fails with what ended it before that. */
-  async passed(address: number, timeoutMs = 30_000): Promise<void> {
+  async passed(address: number, timeoutMs = 90_000): Promise<void> {
     const untilMs = performance.now() + timeoutMs;
     while (this.texts.length <= address) {
       if (this.#failure !== undefined) throw this.#failure.error;

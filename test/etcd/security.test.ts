@@ -30,7 +30,7 @@ function opensslAvailable(): boolean {
 
 describe.skipIf(!etcdAvailable() || !opensslAvailable())(
   'etcd with TLS and users',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   () => {
     let directory: string;
     let cluster: Cluster;

@@ -4,7 +4,7 @@ import { asAddress } from '../../src/model/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from './cluster.ts';
 import { Load, openLogs, Reader } from './load.ts';
 
-describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout: 60_000 }, () => {
+describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout: 180_000 }, () => {
   let clusters: Cluster[];
 
   beforeAll(async () => {
