@@ -15,8 +15,9 @@ import {
   type TxId,
 } from '../model/index.ts';
 import type { State, TransactionStatus } from '../state/index.ts';
+import { replayedBefore } from './read-entry.ts';
 import { RecentEntries } from './recent-entries.ts';
-import { Replay, replayedBefore } from './replay.ts';
+import { Replay } from './replay.ts';
 import type { AppliedEntry, AppliedListener, Replica } from './replica.ts';
 
 /** Settings of {@link openReplica}. */

@@ -16,12 +16,8 @@ import {
   decodeBundle,
   decodeChannelConfig,
   decodeDefinition,
-  decodeEntry,
-  decodeRecord,
-  decodeTransaction,
   definitionKey,
   deployFunction,
-  type Entry,
   encodeBundle,
   fabricDefinition,
   hasRows,
@@ -51,10 +47,12 @@ import {
   recordedUpdateOf,
   type State,
   type StateChange,
-  type StateView,
   type StateWrite,
 } from '../state/index.ts';
 import { BatchChecker, type ReadRecord } from './batch-check.ts';
+import { allWith, entryOf, recordOf, transactionOf } from './read-entry.ts';
+import { knownKey, type ReadContext, readsVerdict } from './reads-verdict.ts';
+import { isWellFormed } from './record-shape.ts';
 import type { AppliedEntry, AppliedRecord } from './replica.ts';
 
 /** Namespace of the channel's configuration; one row, at {@link configKey}. */
@@ -409,122 +407,13 @@ interface BatchSigner {
   readonly endorserMspId: string | undefined;
 }
 
-interface Context {
-  readonly address: Address;
+interface Context extends ReadContext {
   readonly entry: RecordsEntry;
   readonly config: ChannelConfig;
   readonly logTimeMs: number;
   readonly horizonMs: number;
-  /** The state with the writes of earlier valid records of the entry. */
-  readonly view: StateView & { version(key: Bytestring): Position | undefined };
   /** Transactions that took effect earlier in the entry. */
   readonly committed: ReadonlySet<Bytestring>;
-  /** State keys of the record's reads, set by set: most writes are to keys that were read. */
-  readonly keys: Bytestring[];
-}
-
-/**
- * What a follower finds again in an entry that was replayed before.
- *
- * @param codes - the verdicts noted then; `undefined`: all valid.
- */
-export function replayedBefore(
-  { address, kind, bytes }: LogEntry,
-  logTimeMs: number,
-  codes: readonly VerdictCode[] | undefined,
-): AppliedEntry {
-  const entry = kind === 'fill' ? undefined : entryOf(bytes);
-  if (entry?.kind === 'config') {
-    const configVerdict = codes?.[0] ?? verdicts.valid;
-    return { address, entry, records: [], configVerdict, logTimeMs };
-  }
-  const records =
-    entry?.kind === 'records'
-      ? allWith(address, entry, verdicts.valid).map((applied, at) =>
-          codes === undefined ? applied : { ...applied, verdict: codes[at] as VerdictCode },
-        )
-      : [];
-  return { address, entry, records, logTimeMs };
-}
-
-function readsVerdict(context: Context, sets: readonly NamespaceSet[]): VerdictCode {
-  const { address, view, keys } = context;
-  keys.length = 0;
-  for (const { namespace, reads } of sets) {
-    for (const { key, version } of reads) {
-      const expected = typeof version === 'object' ? positionOf(address, version.index) : version;
-      const whole = stateKey(namespace, key);
-      keys.push(whole);
-      if (view.version(whole) !== expected) return verdicts.readConflict;
-    }
-  }
-  for (const { namespace, ranges } of sets) {
-    for (const { start, end, exhausted, rows } of ranges) {
-      const found = view.range(
-        stateKey(namespace, start),
-        end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
-        exhausted ? rows.length + 1 : rows.length,
-      );
-      if (found.length !== rows.length) return verdicts.phantomReadConflict;
-      for (let at = 0; at < rows.length; at++) {
-        const read = rows[at] as (typeof rows)[number];
-        const row = found[at] as (typeof found)[number];
-        const expected =
-          typeof read.version === 'object' ? positionOf(address, read.version.index) : read.version;
-        if (row.version !== expected || row.key !== stateKey(namespace, read.key)) {
-          return verdicts.phantomReadConflict;
-        }
-      }
-    }
-  }
-  return verdicts.valid;
-}
-
-/** The state key of a written key that is among the first keys the set read. */
-function knownKey(
-  { reads }: NamespaceSet,
-  key: Bytestring,
-  keys: readonly Bytestring[],
-  start: number,
-): Bytestring | undefined {
-  const count = Math.min(reads.length, 8);
-  for (let at = 0; at < count; at++) {
-    if (reads[at]?.key === key) return keys[start + at];
-  }
-  return undefined;
-}
-
-/** Namespaces once and without 0x00; writes ascending; bulk updates that can be carried out. */
-function isWellFormed({ type, sets }: CommitRecord): boolean {
-  for (let at = 0; at < sets.length; at++) {
-    const { namespace, writes, bulkUpdates } = sets[at] as NamespaceSet;
-    if (namespace === '' || namespace.includes('\0')) return false;
-    if (bulkUpdates.length > 0 && (type !== 'call' || !areUpdates(namespace, bulkUpdates))) {
-      return false;
-    }
-    for (let other = 0; other < at; other++) {
-      if (sets[other]?.namespace === namespace) return false;
-    }
-    for (let write = 1; write < writes.length; write++) {
-      const [before, after] = [writes[write - 1], writes[write]];
-      if (before === undefined || after === undefined || before.key >= after.key) return false;
-    }
-  }
-  return true;
-}
-
-function areUpdates(namespace: string, bulkUpdates: NamespaceSet['bulkUpdates']): boolean {
-  try {
-    const at = { position: asPosition(0), txId: new Uint8Array(), timestampMs: 0 };
-    const update = recordedUpdateOf([{ namespace, bulkUpdates }], at, 0);
-    return update === undefined || new PendingUpdate(update).ranges.every(isOrdered);
-  } catch {
-    return false;
-  }
-}
-
-function isOrdered({ start, end }: { start: Bytestring; end: Bytestring }): boolean {
-  return start < end;
 }
 
 /** Index entries are keys that a bulk update does not carry. */
@@ -537,17 +426,6 @@ function touchesIndex(
   return bulkUpdates.some(({ update }) => changesField(parseUpdate(update).paths, indexed));
 }
 
-function allWith(address: Address, entry: RecordsEntry, verdict: VerdictCode): AppliedRecord[] {
-  const records: AppliedRecord[] = [];
-  for (const { index, bytes } of entry.records) {
-    const record = recordOf(bytes);
-    if (record !== undefined) {
-      records.push({ position: positionOf(address, index), record, verdict });
-    }
-  }
-  return records;
-}
-
 function transactionsOf(records: readonly AppliedRecord[]): StateChange['transactions'] {
   return records.map(({ record, position, verdict }) => ({
     txId: record.txId,
@@ -555,30 +433,4 @@ function transactionsOf(records: readonly AppliedRecord[]): StateChange['transac
     position: asPosition(position) as Position,
     verdict,
   }));
-}
-
-/* Bytes that came through the log may be anything. */
-
-function entryOf(bytes: Uint8Array): Entry | undefined {
-  try {
-    return decodeEntry(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-function recordOf(bytes: Uint8Array): CommitRecord | undefined {
-  try {
-    return decodeRecord(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-function transactionOf(bytes: Uint8Array): Transaction | undefined {
-  try {
-    return decodeTransaction(bytes);
-  } catch {
-    return undefined;
-  }
 }
