@@ -6,6 +6,7 @@ import {
   type Processor,
   type SinkConfig,
 } from '../../src/replication/index.ts';
+import type { StoreData } from './catalog.ts';
 
 /*
  * Three systems that other people built, each with tables of its own form. A processor turns a
@@ -22,15 +23,6 @@ interface Link {
   readonly parent: string;
   readonly child: string;
   readonly name: string;
-}
-
-interface Store {
-  readonly id: number;
-  readonly type: string;
-  readonly name: string;
-  readonly city: string;
-  readonly state: string;
-  readonly services: readonly string[];
 }
 
 /** What all three subscribe to. */
@@ -69,7 +61,7 @@ export function shop(sink: SinkConfig): FollowerConfig {
   };
   const store: Processor = (change) => {
     const id = Number(keyParts(change.key)[0]);
-    const content = jsonOf<Store>(change);
+    const content = jsonOf<StoreData>(change);
     const services = [...new Set(content?.services ?? [])].map((service) => ({
       store: id,
       service,
@@ -122,7 +114,7 @@ export function shop(sink: SinkConfig): FollowerConfig {
 /** The search index: one document for each category and store, all in one table. */
 export function search(sink: SinkConfig): FollowerConfig {
   const document: Processor = (change) => {
-    const content = jsonOf<Category | Store>(change);
+    const content = jsonOf<Category | StoreData>(change);
     if (content === undefined)
       return [{ op: 'delete', table: 'document', key: { id: change.key } }];
     const words =
@@ -164,7 +156,7 @@ export function report(sink: SinkConfig): FollowerConfig {
     ],
     processor: (change) => {
       const id = Number(keyParts(change.key)[0]);
-      const content = jsonOf<Store>(change);
+      const content = jsonOf<StoreData>(change);
       if (content === undefined) return [{ op: 'delete', table: 'store_report', key: { id } }];
       const { state, type, services } = content;
       const row = { id, state, type, services: services.length };

@@ -1,18 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type DaybookError, limits } from '../base/index.ts';
-import { realIo } from '../io/index.ts';
-import type { Signer } from '../model/index.ts';
-import { type Client, connect } from './index.ts';
+import type { Client } from './index.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Faults, FaultyNetwork } from './testing/faulty-network.ts';
+import { startClient } from './testing/start-client.ts';
 import { VirtualIo } from './testing/virtual-io.ts';
-
-// No signature is checked here, so none is made.
-const signer: Signer = {
-  identity: { mspId: 'M', certificate: 'c' },
-  sign: () => Buffer.alloc(70, 1),
-};
 
 async function start(
   io: VirtualIo,
@@ -21,14 +14,7 @@ async function start(
 ): Promise<{ client: Client; network: FaultyNetwork }> {
   const none = { unreachable: 0, overloaded: 0, lostAnswer: 0, conflict: 0, refusal: 0 };
   const network = new FaultyNetwork(io, { ...none, nothingHeard: 0, ...faults });
-  const client = await connect({
-    gateways: ['http://a:1', 'http://b:1', 'http://c:1'],
-    channel: 'pay',
-    signer,
-    transport: network,
-    io: { clock: io.clock, timers: io.timers, random: io.random, disk: realIo().disk },
-    ...options,
-  });
+  const client = await startClient(io, network, options);
   return { client, network };
 }
 

@@ -1,21 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { DaybookError } from '../base/index.ts';
-import { realIo } from '../io/index.ts';
-import type { Signer } from '../model/index.ts';
-import { type Client, connect } from './index.ts';
+import type { Client } from './index.ts';
 import type { ConnectOptions } from './options.ts';
 import { type EndorserFaults, FaultyEndorsers } from './testing/faulty-endorsers.ts';
+import { startClient, testGateways } from './testing/start-client.ts';
 import { VirtualIo } from './testing/virtual-io.ts';
 
 /* Calls that are signed singly: prepared by a node, signed, sent to it again; with faults. */
-
-// No signature is checked here, so none is made.
-const signer: Signer = {
-  identity: { mspId: 'M', certificate: 'c' },
-  sign: () => Buffer.alloc(70, 1),
-};
-const gateways = ['http://a:1', 'http://b:1', 'http://c:1'];
 
 async function start(
   io: VirtualIo,
@@ -23,15 +15,7 @@ async function start(
   options: Partial<ConnectOptions> = {},
 ): Promise<{ client: Client; network: FaultyEndorsers }> {
   const network = new FaultyEndorsers(io, faults);
-  const client = await connect({
-    gateways,
-    channel: 'pay',
-    signer,
-    signing: 'single',
-    transport: network,
-    io: { clock: io.clock, timers: io.timers, random: io.random, disk: realIo().disk },
-    ...options,
-  });
+  const client = await startClient(io, network, { signing: 'single', ...options });
   return { client, network };
 }
 
@@ -84,7 +68,7 @@ test('whatever gets lost: each call takes effect once, in order of its key, and 
         const io = new VirtualIo(seed);
         const { client, network } = await start(io, faults, { deadlineMs });
         if (deathMs !== undefined) {
-          io.timers.after(deathMs, () => network.dead.add(gateways[seed % 3] as string));
+          io.timers.after(deathMs, () => network.dead.add(testGateways[seed % 3] as string));
         }
         const submitAll = async (): Promise<Ended[]> => {
           const ended: Promise<Ended>[] = [];
@@ -150,7 +134,7 @@ test('of nodes that are gone the others tell what became of it', async () => {
   // Each dies once the record is written and before it has answered; the calls go on elsewhere.
   const effects = network.effects.push.bind(network.effects);
   network.effects.push = (...made) => {
-    if (network.dead.size < 2) network.dead.add(gateways[network.dead.size] as string);
+    if (network.dead.size < 2) network.dead.add(testGateways[network.dead.size] as string);
     return effects(...made);
   };
   const calls = Array.from({ length: 10 }, (_, at) => submit(client, `${at}`));
@@ -173,7 +157,7 @@ test('answers lost for ever: the outcome is unknown, and what waits behind it is
         message,
       ]) as Promise<unknown>);
       if (path === 'prepare') return answer;
-      for (const one of gateways) network.dead.add(one);
+      for (const one of testGateways) network.dead.add(one);
       return await (Reflect.apply(post, self, [gateway, path, message]) as Promise<unknown>);
     },
   });
