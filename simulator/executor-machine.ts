@@ -235,7 +235,6 @@ export class ExecutorMachine {
       const { verifier } = replica;
       if (verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
       verifyOnce(bytes, batch.batchId, () => verifyBatch(batch, verifier, 'submit'));
-      replica.trustBatch(batch);
       return new Promise((resolve, reject) => {
         const outcomes = new ByteWriter(32 * batch.items.length);
         beginOutcomes(outcomes);
