@@ -3,6 +3,8 @@ import { asBuffer } from '../base/index.ts';
 
 // Short inputs are put together here; `Buffer.concat` would make a buffer for each.
 const scratch = Buffer.allocUnsafeSlow(16 * 1024);
+/** Its first bytes, by their count: inputs have few lengths, and a view costs as much as a copy. */
+const firstBytes: (Buffer | undefined)[] = new Array(scratch.length + 1).fill(undefined);
 
 function join(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0;
@@ -13,7 +15,12 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
     scratch.set(part, at);
     at += part.length;
   }
-  return scratch.subarray(0, length);
+  let view = firstBytes[length];
+  if (view === undefined) {
+    view = scratch.subarray(0, length);
+    firstBytes[length] = view;
+  }
+  return view;
 }
 
 /** SHA-256 of the concatenation, 32 bytes. */
