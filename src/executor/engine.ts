@@ -1,5 +1,4 @@
 import {
-  assert,
   type Bytestring,
   ByteWriter,
   DaybookError,
@@ -34,13 +33,7 @@ import { deploy } from './deploy.ts';
 import type { RecordHead } from './encode-call.ts';
 import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
 import { InFlightWrites } from './in-flight.ts';
-import {
-  type LockMode,
-  type LockRequest,
-  LockTable,
-  type LockTarget,
-  type Owner,
-} from './lock-table.ts';
+import { type CallTask, Owners, type Task, type WakeTask, waitsOver, wake } from './owners.ts';
 import { createQueryFunctions } from './query-functions.ts';
 import { committedSource, inFlightSource } from './read-source.ts';
 
@@ -88,21 +81,17 @@ export class Engine {
   readonly #inFlight = new InFlightWrites();
   /** Bulk updates that not all rows of the committed state have taken. */
   readonly #pending = new PendingUpdates();
-  readonly #locks = new LockTable();
-  /** Owner of each execution in flight, when locks are in use. */
-  readonly #ownerOfExecution = new Map<number, Owner>();
-  readonly #owners = new Map<Owner, OwnerState>();
+  /** `undefined` in mode `interleaved`. */
+  readonly #owners: Owners | undefined;
   readonly #ready: Task[] = [];
   readonly #installed = new Map<string, ContractDefinition>();
   readonly #record = new ByteWriter(4096);
   readonly #summary = new ByteWriter(4096);
-  readonly #locking: boolean;
   readonly #definitions = new Map<string, ContractDefinition>();
   readonly #committedSource: ReadSource;
   readonly #source: ReadSource;
   #snapshot: Position;
   #nextExecution: number;
-  #nextOwner = 1;
   #running = false;
   /**
    * A bulk update whose fate is open. No call runs meanwhile: the rows below it may still change,
@@ -114,7 +103,13 @@ export class Engine {
     this.#options = options;
     this.#snapshot = options.snapshot;
     this.#nextExecution = options.firstExecution;
-    this.#locking = options.exclusiveControl !== 'interleaved';
+    if (options.exclusiveControl !== 'interleaved') {
+      this.#owners = new Owners({
+        together: options.exclusiveControl === 'batch',
+        ready: (task) => this.#ready.push(task),
+        undo: (execution) => this.#inFlight.remove(execution),
+      });
+    }
     const base = {
       committed: this.#pending.view(options.committed),
       pendingUpdates: () => this.#pending.size,
@@ -136,8 +131,14 @@ export class Engine {
 
   /** Calls of one frame; those of one batch stand together. */
   execute(calls: readonly RunnerCall[]): void {
-    if (this.#options.exclusiveControl === 'batch') this.#enqueueBatches(calls);
-    else for (const call of calls) this.#ready.push(this.#taskOf(call, this.#newOwner(1)));
+    const owners = this.#owners;
+    if (owners === undefined) {
+      for (const call of calls) this.#ready.push({ kind: 'call', call, owner: 0, waits: noWaits });
+    } else if (this.#options.exclusiveControl === 'batch') {
+      for (const batch of batchesOf(calls)) owners.enter(batch);
+    } else {
+      for (const call of calls) owners.enter([call]);
+    }
     if (!this.#running) void this.#loop();
   }
 
@@ -168,7 +169,7 @@ export class Engine {
           this.#forgetContract(write.key);
         }
       }
-      if (this.#locking) this.#settleOwner(operation.execution);
+      this.#owners?.settled(operation.execution);
     }
     this.#snapshot = snapshot;
     if (!this.#running && this.#ready.length > 0) void this.#loop();
@@ -211,8 +212,8 @@ export class Engine {
 
   /** Resolves when the call has ended or waits. */
   #start(task: CallTask): Promise<void> {
-    if (!this.#locking) return this.#run(task);
-    this.#ownerState(task.owner).current = task;
+    if (this.#owners === undefined) return this.#run(task);
+    this.#owners.started(task);
     return new Promise((resolve) => {
       task.pause = resolve;
       void this.#run(task).then(() => task.pause?.());
@@ -220,17 +221,12 @@ export class Engine {
   }
 
   /** Goes on with a call that waited; resolves when it has ended or waits again. */
-  #wake({ task, requests, error }: WakeTask): Promise<void> {
+  #wake(task: WakeTask): Promise<void> {
     return new Promise((resolve) => {
-      task.pause = resolve;
-      for (const request of requests) {
-        const wait = task.waits.get(request);
-        task.waits.delete(request);
-        if (error === undefined) wait?.granted();
-        else wait?.denied(error);
-      }
+      task.task.pause = resolve;
+      wake(task);
       // Whoever waits for several locks need not notice that one of them is there.
-      if (task.waits.size > 0) this.#options.soon(resolve);
+      if (task.task.waits.size > 0) this.#options.soon(resolve);
     });
   }
 
@@ -249,7 +245,7 @@ export class Engine {
         outcome = invoked instanceof Promise ? await invoked : invoked;
       } finally {
         // Reads that the contract did not wait for belong to it all the same.
-        while (task.waits.size > 0) await firstOf(task.waits);
+        if (task.waits.size > 0) await waitsOver(task);
       }
       if (outcome.ok && call.kind === 'submit') {
         const finished = this.#finish(task, transaction, context, outcome, snapshot);
@@ -270,22 +266,23 @@ export class Engine {
     } else if (outcome.ok) {
       if (call.kind !== 'evaluate') return;
       this.#options.results.evaluated(call.call, outcome.result);
-      this.#ended(task);
+      this.#owners?.ended(task);
     } else if (context.waited && !context.isCurrent()) {
       // What it refused was a mixture of two states: ask again on one.
       this.#again(task);
     } else {
       this.#refuse(task, outcome.code, outcome.message, context.references());
-      this.#ended(task);
+      this.#owners?.ended(task);
     }
   }
 
   #sourceOf(task: CallTask): ReadSource {
-    if (!this.#locking) return this.#source;
+    const owners = this.#owners;
+    if (owners === undefined) return this.#source;
     return {
       ...this.#source,
-      lockKey: (key) => this.#lock(task, { key }, 'shared'),
-      lockRange: (start, end) => this.#lock(task, { start, end }, 'shared'),
+      lockKey: (key) => owners.lock(task, { key }, 'shared'),
+      lockRange: (start, end) => owners.lock(task, { start, end }, 'shared'),
     };
   }
 
@@ -327,7 +324,7 @@ export class Engine {
     startSnapshot: Position,
   ): Promise<void> | undefined {
     const indexed = addIndexEntries(context);
-    if (indexed === undefined && !this.#locking) {
+    if (indexed === undefined && this.#owners === undefined) {
       this.#complete(task, transaction, context, outcome, startSnapshot);
       return undefined;
     }
@@ -345,14 +342,14 @@ export class Engine {
     if (indexed !== undefined) await indexed;
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
-      if (this.#ownerState(task.owner).tasks.length > 1) {
+      if (this.#owners?.isAlone(task) === false) {
         throw new DaybookError('UPDATE_INVALID', 'a bulk update needs a batch of its own');
       }
     }
-    if (this.#locking && context.aborted === undefined) {
+    if (this.#owners !== undefined && context.aborted === undefined) {
       const keys = context.writes().map(({ key }) => key);
       for (const key of keys.sort()) {
-        const wait = this.#lock(task, { key }, 'exclusive');
+        const wait = this.#owners.lock(task, { key }, 'exclusive');
         if (wait !== undefined) await wait;
       }
     }
@@ -389,7 +386,7 @@ export class Engine {
     if (context.isBulk) this.#barrier = execution;
     this.#inFlight.push(execution, written);
     this.#emit(task, execution, references);
-    this.#ended(task);
+    this.#owners?.ended(task);
   }
 
   /** Ends a call well whose record is to be signed first: nothing of it is in flight. */
@@ -413,7 +410,7 @@ export class Engine {
     const head = this.#headOf(call, transaction, outcome);
     context.encode(head, snapshot, context.writes(), this.#record, this.#summary, true);
     this.#options.results.prepared(call.call, this.#record.view(), this.#summary.view());
-    this.#ended(task);
+    this.#owners?.ended(task);
   }
 
   #headOf(
@@ -430,184 +427,33 @@ export class Engine {
 
   /** Hands a record out; in mode `batch` only together with the others of its batch. */
   #emit(task: CallTask, execution: number, references: readonly VersionReference[]): void {
-    const { results } = this.#options;
+    const { results, exclusiveControl } = this.#options;
     const { call } = task;
-    if (this.#locking) {
-      const owner = this.#ownerState(task.owner);
-      owner.inFlight++;
-      this.#ownerOfExecution.set(execution, task.owner);
-      if (this.#options.exclusiveControl === 'batch') {
-        const record = this.#record.finish();
-        const summary = this.#summary.finish();
-        owner.held.push(() => results.record(call.call, execution, record, summary, references));
-        owner.executions.push(execution);
-        return;
-      }
-    }
-    results.record(call.call, execution, this.#record.view(), this.#summary.view(), references);
-  }
-
-  #refuse(task: CallTask, code: ErrorCode, message: string, references: readonly number[]): void {
-    const { results } = this.#options;
-    const { call } = task;
-    const give = (): void => results.refused(call.call, code, message, references);
-    // Inside a batch a refusal may rest on a value that is not handed out yet.
-    if (this.#options.exclusiveControl === 'batch') this.#ownerState(task.owner).held.push(give);
-    else give();
-  }
-
-  #ended(task: CallTask): void {
-    if (!this.#locking) return;
-    const owner = this.#ownerState(task.owner);
-    owner.unfinished--;
-    if (owner.unfinished === 0) {
-      for (const give of owner.held) give();
-      owner.held.length = 0;
-      owner.executions.length = 0;
-    } else {
-      this.#nextOfBatch(owner);
-    }
-    this.#releaseIfDone(task.owner);
-  }
-
-  /** Runs a call again from the beginning; in mode `batch` after an abort, its whole batch. */
-  #again(task: CallTask): void {
-    if (!this.#locking) {
-      this.#ready.push(task);
+    this.#owners?.emitted(task, execution);
+    if (exclusiveControl !== 'batch') {
+      results.record(call.call, execution, this.#record.view(), this.#summary.view(), references);
       return;
     }
-    const owner = this.#ownerState(task.owner);
-    let next = task;
-    if (owner.restart) {
-      owner.restart = false;
-      owner.next = 1;
-      owner.unfinished = owner.tasks.length;
-      next = owner.tasks[0] as CallTask;
-    }
-    if (owner.yieldsTo === undefined) this.#ready.push(next);
-    else owner.parked = next;
+    const record = this.#record.finish();
+    const summary = this.#summary.finish();
+    this.#give(task, () => results.record(call.call, execution, record, summary, references));
   }
 
-  /* Owners and locks */
-
-  #taskOf(call: RunnerCall, owner: Owner): CallTask {
-    return { kind: 'call', call, owner, waits: this.#locking ? new Map() : noWaits };
+  /** Inside a batch a refusal may rest on a value that is not handed out yet. */
+  #refuse(task: CallTask, code: ErrorCode, message: string, references: readonly number[]): void {
+    const { results } = this.#options;
+    this.#give(task, () => results.refused(task.call.call, code, message, references));
   }
 
-  #newOwner(calls: number): Owner {
-    const owner = this.#nextOwner++;
-    if (this.#locking) {
-      this.#owners.set(owner, {
-        unfinished: calls,
-        inFlight: 0,
-        tasks: [],
-        next: 0,
-        restart: false,
-        held: [],
-        executions: [],
-        current: undefined,
-        losers: [],
-        yieldsTo: undefined,
-        parked: undefined,
-      });
-    }
-    return owner;
+  #give(task: CallTask, result: () => void): void {
+    if (this.#owners === undefined) result();
+    else this.#owners.give(task, result);
   }
 
-  #enqueueBatches(calls: readonly RunnerCall[]): void {
-    for (let from = 0; from < calls.length; ) {
-      const batch = (calls[from] as RunnerCall).batch;
-      let to = from + 1;
-      while (to < calls.length && calls[to]?.batch === batch) to++;
-      const owner = this.#newOwner(to - from);
-      const state = this.#ownerState(owner);
-      for (const call of calls.slice(from, to)) state.tasks.push(this.#taskOf(call, owner));
-      this.#nextOfBatch(state);
-      from = to;
-    }
-  }
-
-  #nextOfBatch(owner: OwnerState): void {
-    const task = owner.tasks[owner.next];
-    if (task === undefined) return;
-    owner.next++;
-    this.#ready.push(task);
-  }
-
-  #ownerState(owner: Owner): OwnerState {
-    const state = this.#owners.get(owner);
-    assert(state !== undefined, 'an owner lives until its last record is settled');
-    return state;
-  }
-
-  #settleOwner(execution: number): void {
-    const owner = this.#ownerOfExecution.get(execution);
-    if (owner === undefined) return;
-    this.#ownerOfExecution.delete(execution);
-    this.#ownerState(owner).inFlight--;
-    this.#releaseIfDone(owner);
-  }
-
-  #releaseIfDone(owner: Owner): void {
-    const state = this.#ownerState(owner);
-    if (state.unfinished > 0 || state.inFlight > 0) return;
-    this.#release(owner);
-    this.#owners.delete(owner);
-  }
-
-  #release(owner: Owner): void {
-    for (const request of this.#locks.release(owner)) {
-      const task = this.#ownerState(request.owner).current;
-      assert(task?.waits.has(request) === true, 'a request waits for its call');
-      this.#ready.push({ kind: 'wake', task, requests: [request], error: undefined });
-    }
-    for (const loser of this.#ownerState(owner).losers.splice(0)) {
-      const state = this.#ownerState(loser);
-      state.yieldsTo = undefined;
-      if (state.parked !== undefined) this.#ready.push(state.parked);
-      state.parked = undefined;
-    }
-  }
-
-  #lock(task: CallTask, target: LockTarget, mode: LockMode): Promise<void> | undefined {
-    const request = this.#locks.request(task.owner, target, mode);
-    if (request.granted) return undefined;
-    const { wait, promise } = newWait();
-    task.waits.set(request, wait);
-    for (;;) {
-      const circle = this.#locks.deadlock(task.owner);
-      if (circle === undefined) break;
-      this.#abort(circle.youngest, circle.oldest);
-    }
-    if (task.context !== undefined) task.context.waited = true;
-    task.pause?.();
-    return promise;
-  }
-
-  /**
-   * Ends the waiting call of a deadlock's victim. It runs again once it has unwound and `winner`
-   * has let go of its locks.
-   */
-  #abort(victim: Owner, winner: Owner): void {
-    const error = new DaybookError('TRANSACTION_CONFLICT', 'chosen to resolve a deadlock');
-    const state = this.#ownerState(victim);
-    const task = state.current;
-    assert(task?.context !== undefined, 'who waits was started');
-    task.context.aborted = error;
-    const requests = [...task.waits.keys()].filter(({ granted }) => !granted);
-    this.#ready.push({ kind: 'wake', task, requests, error });
-    state.yieldsTo = winner;
-    this.#ownerState(winner).losers.push(victim);
-    if (this.#options.exclusiveControl === 'batch') {
-      state.restart = true;
-      state.held.length = 0;
-      for (const execution of state.executions.splice(0)) {
-        this.#inFlight.remove(execution);
-        this.#ownerOfExecution.delete(execution);
-        state.inFlight--;
-      }
-    }
-    this.#release(victim);
+  /** Runs a call again from the beginning. */
+  #again(task: CallTask): void {
+    if (this.#owners === undefined) this.#ready.push(task);
+    else this.#owners.again(task);
   }
 
   /* Contracts */
@@ -632,72 +478,15 @@ export class Engine {
 const noWaits: CallTask['waits'] = new Map();
 const lifecyclePrefix = stateKey(lifecycleNamespace, '');
 
-interface CallTask {
-  readonly kind: 'call';
-  readonly call: RunnerCall;
-  readonly owner: Owner;
-  /** Of the present attempt. */
-  context?: CallContext;
-  /** Tells the loop that the call has ended or waits; it may be told more than once. */
-  pause?: () => void;
-  /** The locks that it has not been told of, granted or not. */
-  readonly waits: Map<LockRequest, Wait>;
-}
-
-/** A call goes on: the requests were granted, or it is ended by an error. */
-interface WakeTask {
-  readonly kind: 'wake';
-  readonly task: CallTask;
-  readonly requests: readonly LockRequest[];
-  readonly error: DaybookError | undefined;
-}
-
-type Task = CallTask | WakeTask;
-
-interface Wait {
-  readonly granted: () => void;
-  readonly denied: (error: DaybookError) => void;
-  /** Resolves after either. */
-  readonly over: Promise<void>;
-}
-
-function newWait(): { readonly wait: Wait; readonly promise: Promise<void> } {
-  let granted: Wait['granted'] = () => undefined;
-  let denied: Wait['denied'] = granted;
-  const promise = new Promise<void>((resolve, reject) => {
-    granted = resolve;
-    denied = reject;
-  });
-  const over = promise.catch(() => undefined);
-  return { wait: { granted, denied, over }, promise };
-}
-
-function firstOf(waits: CallTask['waits']): Promise<void> | undefined {
-  for (const { over } of waits.values()) return over;
-  return undefined;
-}
-
-/** A call, or a batch of calls, that holds locks. */
-interface OwnerState {
-  /** Calls that have not ended. */
-  unfinished: number;
-  /** Records whose fate is open. */
-  inFlight: number;
-  /** Mode `batch`: the calls, in order, and the next to run. */
-  readonly tasks: CallTask[];
-  next: number;
-  /** Mode `batch`: a deadlock ended it; all calls run again. */
-  restart: boolean;
-  /** Mode `batch`: results that leave when the last call has ended. */
-  readonly held: (() => void)[];
-  readonly executions: number[];
-  /** The call that runs or ran last. */
-  current: CallTask | undefined;
-  /** Victims of deadlocks that wait until this one lets go of its locks. */
-  readonly losers: Owner[];
-  /** As a victim: whom it waits for, and the call to run then, once the last attempt is unwound. */
-  yieldsTo: Owner | undefined;
-  parked: CallTask | undefined;
+/** Calls of one batch stand together. */
+function* batchesOf(calls: readonly RunnerCall[]): Generator<readonly RunnerCall[]> {
+  for (let from = 0; from < calls.length; ) {
+    const batch = calls[from]?.batch;
+    let to = from + 1;
+    while (to < calls.length && calls[to]?.batch === batch) to++;
+    yield calls.slice(from, to);
+    from = to;
+  }
 }
 
 /** Adds the index entries of what was written; `undefined`: no contract declares indexes. */
