@@ -85,4 +85,30 @@ describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 300
     await log.close();
     await network.close();
   });
+
+  test('where nobody leads, every node trims', async () => {
+    const url = etcdUrl(suite.etcd);
+    const network = await startNetwork({
+      directory: join(suite.directory, 'leaderless'),
+      executors: 2,
+      httpPort: 0,
+      sequencer: false,
+      blocks: false,
+      cluster: { log: { url }, privateHost: '127.0.0.1', privatePort: 0, housekeepingMs: 300 },
+      retention: { entries: 30, holders: 2 },
+    });
+    const client = await connect(network);
+    await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
+    const tellers = startTellers(client, 1);
+    const log = await openEtcdLog(realIo(), parseEtcdUrl(url));
+    await until(async () => (await log.start()) >= 50);
+    await tellers.stop();
+    const effects = -Number((await client.evaluate('bench', 'read', ['teller0'])).text());
+    const { acknowledged = [], unknown = 0 } = tellers.told[0] ?? {};
+    expect(effects).toBeGreaterThanOrEqual(acknowledged.length);
+    expect(effects).toBeLessThanOrEqual(acknowledged.length + unknown);
+    await client.close();
+    await log.close();
+    await network.close();
+  });
 });
