@@ -1,6 +1,7 @@
-import { ByteWriter, toDaybookError } from '../src/base/index.ts';
+import { ByteWriter, DaybookError, toDaybookError } from '../src/base/index.ts';
 import { type Io, pause, type RpcPeer, rpcPeer } from '../src/io/index.ts';
 import { OutcomeReader, signBatch, type WireOutcome } from '../src/model/index.ts';
+import { checkRefusal } from './bounds.ts';
 import type { Cluster } from './cluster.ts';
 import { CommittedCalls } from './committed-calls.ts';
 import { submitMethod } from './executor-machine.ts';
@@ -153,8 +154,10 @@ export class SimClient {
       } finally {
         timer.cancel();
       }
-    } catch (error) {
-      return toDaybookError(error).retry !== 'never';
+    } catch (thrown) {
+      const error = toDaybookError(thrown);
+      checkRefusal(this.#cluster.world, address, error);
+      return error.retry !== 'never';
     }
     let retry = false;
     new OutcomeReader(histories.length, (index, outcome) => {
@@ -164,6 +167,7 @@ export class SimClient {
         history.outcome = outcome;
         history.answeredUs ??= this.#cluster.world.nowUs;
       } else if (history.outcome === undefined) {
+        checkRefusal(this.#cluster.world, address, DaybookError.fromJSON(outcome.error));
         if (outcome.error.retry === 'never') history.outcome = outcome;
         else retry = true;
       }

@@ -1,5 +1,6 @@
 import type { SharedLog } from '../src/log/index.ts';
 import { type ChannelConfig, channelConfigDefaults } from '../src/model/index.ts';
+import { type Bounds, drawBounds } from './bounds.ts';
 import { SimClient } from './client.ts';
 import { bulkRowCount } from './contracts.ts';
 import { EtcdSide } from './etcd-side.ts';
@@ -28,8 +29,11 @@ export interface Cluster {
   readonly clients: readonly SimClient[];
   readonly followers: readonly FollowerMachine[];
   readonly workload: Workload;
+  readonly bounds: Bounds;
   /** Units of money that the workload began with. */
   money: number;
+  /** When everything healed. */
+  healedUs: number;
   /** Happens once, when a token is on its way to whoever asked for it. */
   afterGrant: ((requester: string) => void) | undefined;
 }
@@ -83,6 +87,8 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     clients,
     followers,
     workload: size.workload,
+    bounds: drawBounds(world, size.workload.kind === 'mixed'),
+    healedUs: Number.POSITIVE_INFINITY,
     money: 0,
     afterGrant: undefined,
   };

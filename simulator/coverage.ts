@@ -65,6 +65,7 @@ export const happenings = [
   'replay: a key was changed meanwhile',
   'replay: a range was changed meanwhile',
   'replay: a duplicate',
+  'limits: a refusal names its limit',
   // Posted from the log.
   'follower: a page is applied',
   'follower: filled anew',

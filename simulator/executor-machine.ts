@@ -160,14 +160,17 @@ export class ExecutorMachine {
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
     const inline = inlineProcesses(io, this.#store, simulatedRuntime);
-    const executor = await createExecutor({
+    const created = await createExecutor({
       io: { ...io, processes: inline },
       name: this.name,
       log,
       sequencer: this.#withoutSequencer ? undefined : sequencer,
       replica: mutant.executorReplica?.(replica, log) ?? replica,
       stateDirectory,
+      transactionsMax:
+        mutant.admitsAll === true ? Number.MAX_SAFE_INTEGER : this.#cluster.bounds.transactionsMax,
     });
+    const executor = mutant.executor?.(created) ?? created;
     this.state = state;
     this.replica = replica;
     this.executor = executor;

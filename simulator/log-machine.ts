@@ -2,7 +2,12 @@ import { DaybookError, isDaybookError, toDaybookError } from '../src/base/index.
 import { rpcPeer } from '../src/io/index.ts';
 import { openEmbeddedLog, type SharedLog, serveLog } from '../src/log/index.ts';
 import { asAddress } from '../src/model/index.ts';
-import { type Sequencer, serveSequencer, startSequencer } from '../src/sequencer/index.ts';
+import {
+  type LocalSequencer,
+  type Sequencer,
+  serveSequencer,
+  startSequencer,
+} from '../src/sequencer/index.ts';
 import type { Cluster } from './cluster.ts';
 import { foundingEntry } from './founding.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -21,7 +26,7 @@ export class LogMachine {
   readonly #cluster: Cluster;
   #process: SimProcess | undefined;
   #log: SharedLog | undefined;
-  #sequencers: Sequencer[] = [];
+  #sequencers: LocalSequencer[] = [];
   /** Share of requests that still reach the sequencer before the last one. */
   #lateShare = 0;
   #starts = 0;
@@ -35,6 +40,11 @@ export class LogMachine {
   /** The log as the running process has it; `undefined` while there is none. */
   get log(): SharedLog | undefined {
     return this.#process?.alive === true ? this.#log : undefined;
+  }
+
+  /** Keys that each of its sequencers remembers. */
+  get windowKeys(): number[] {
+    return this.#sequencers.map((sequencer) => sequencer.metrics().windowKeys);
   }
 
   get process(): SimProcess | undefined {
@@ -100,7 +110,8 @@ export class LogMachine {
     const { log, process } = this;
     if (log === undefined || process === undefined) return;
     try {
-      const next = await startSequencer({ log });
+      const { windowKeysMax } = this.#cluster.bounds;
+      const next = await startSequencer({ log, windowKeysMax });
       this.#cluster.world.happened('sequencer: a failover');
       this.#cluster.world.note(`${process.name}: another sequencer takes over`);
       this.#sequencers = [...this.#sequencers.slice(-1), next];
@@ -130,7 +141,8 @@ export class LogMachine {
       const founding = foundingEntry(config, io);
       await log.write({ epoch: await log.epoch(), address: asAddress(0) }, founding);
     }
-    this.#sequencers = [await startSequencer({ log })];
+    const { windowKeysMax } = this.#cluster.bounds;
+    this.#sequencers = [await startSequencer({ log, windowKeysMax })];
     this.#log = log;
     world.note(`${process.name} runs, tail ${await log.tail()}`);
     await io.network.listen(logAddress, (connection) => {

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { explore, exploreTogether } from './explore.ts';
 import { noMutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
+import { overloadMutants } from './overload-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { exitCodes, explain, explainUnequal, printRun } from './report.ts';
 import { type RunOptions, runSeed } from './run.ts';
@@ -12,7 +13,7 @@ import { wrongWorlds } from './wrong-worlds.ts';
  * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds, each twice
  */
 
-const bugs = [...mutants, ...registryMutants, ...wrongWorlds];
+const bugs = [...mutants, ...overloadMutants, ...registryMutants, ...wrongWorlds];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
                     [--log=embedded|etcd] [--workload=mixed|load] [--federation] [--json]

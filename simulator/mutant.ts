@@ -1,3 +1,4 @@
+import type { RunningExecutor } from '../src/executor/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
@@ -31,6 +32,10 @@ export interface Mutant {
   nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
   /** Changes a node's state. */
   state?(state: State, node: string): void;
+  /** Nodes take whatever comes. */
+  readonly admitsAll?: boolean;
+  /** Comes between node and executor. */
+  executor?(executor: RunningExecutor): RunningExecutor;
   /** Comes between a follower and the ledger. */
   feed?(feed: Feed): Feed;
   /** In a federation. */

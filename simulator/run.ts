@@ -1,3 +1,4 @@
+import { watchBounds } from './bounds.ts';
 import { buildCluster, type Cluster, readLog } from './cluster.ts';
 import type { Coverage } from './coverage.ts';
 import { type FederationCounts, federate } from './federation-world.ts';
@@ -54,6 +55,7 @@ const etcdShare = 0.35;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
+const healthyUs = 700_000;
 /** All that was begun must have ended, and all nodes caught up, within this. */
 const settleBoundMs = 40_000;
 
@@ -140,6 +142,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   for (const follower of cluster.followers) follower.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
+  watchBounds(cluster);
   let stopping = false;
   const workers = cluster.clients.map((client, number) =>
     work(cluster, client, number, () => stopping),
@@ -148,9 +151,13 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   await world.run(() => false, world.nowUs + ticks * 1000);
 
   nemesis.heal();
+  cluster.healedUs = world.nowUs;
   await finish(world, probe(cluster, progressBoundMs), settleBoundMs, 'no progress after healing');
+  // Everybody goes on for a while, all at once and with nothing broken.
+  if (cluster.workload.kind === 'mixed') await world.run(() => false, world.nowUs + healthyUs);
   stopping = true;
   await finish(world, Promise.all(workers), settleBoundMs, 'calls do not end');
+  checkAnswered(cluster);
   await finish(world, settled(world, cluster), settleBoundMs, 'the nodes do not catch up');
   // What survives a power failure is what is durable.
   if (cluster.etcd === undefined) cluster.logMachine.crash(true);
@@ -163,6 +170,26 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
     'the nodes do not catch up at the end',
   );
   return await finish(world, checkSettled(cluster), settleBoundMs, 'the checks do not end');
+}
+
+/** Every call that was sent after all had healed was answered, and not at its deadline. */
+function checkAnswered({ clients, healedUs }: Cluster): void {
+  const late = (what: string): never => {
+    throw new SimulationFailure('liveness', `${what} though it was sent after all healed`);
+  };
+  for (const { committed, failed } of clients) {
+    for (const { txId, functionName, submittedUs, outcome } of failed) {
+      if (outcome === undefined && submittedUs > healedUs)
+        late(`${functionName} ${txId} got no answer`);
+    }
+    for (let row = 0; row < committed.count; row++) {
+      const submittedUs = committed.submittedUs(row);
+      const tookMs = (committed.answeredUs(row) - submittedUs) / 1000;
+      if (submittedUs > healedUs && tookMs > progressBoundMs) {
+        late(`the call at ${committed.position(row)} took ${tookMs} ms`);
+      }
+    }
+  }
 }
 
 /** Waits until every node has applied what the log holds, twice the same. */

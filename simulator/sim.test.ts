@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { addCoverage, type Coverage, missingFrom } from './coverage.ts';
 import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
+import { overloadMutants } from './overload-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 
@@ -89,7 +90,7 @@ it('fresh seeds pass, each twice with the same trace', { timeout: 300_000 }, asy
   } while ((process.cpuUsage().user - start) / 1000 < exploreMs);
 });
 
-for (const mutant of [...mutants, ...registryMutants]) {
+for (const mutant of [...mutants, ...overloadMutants, ...registryMutants]) {
   const { name, seedsMax, needs = [] } = mutant;
   it(`finds the bug “${name}” within ${seedsMax} seeds`, { timeout: 300_000 }, async () => {
     const world = { ticks, ...(mutant.world ?? { log: 'embedded', workload: 'mixed' }) };
@@ -97,6 +98,7 @@ for (const mutant of [...mutants, ...registryMutants]) {
       const { failure } = await runSeed({ ...world, seed, mutant });
       if (failure === undefined) continue;
       expect(failure.kind).not.toBe('crash');
+      if (mutant.shows !== undefined) expect(failure.kind).toBe(mutant.shows);
       // It was the bug, not the seed.
       const honest: Mutant = { name: 'none', seedsMax: 0, needs };
       expect(explained(await runSeed({ ...world, seed, mutant: honest }))).toBe('');

@@ -21,6 +21,10 @@ export interface Workload {
 const unitsPerAccount = 100;
 const setupDeadlineMs = 30_000;
 const callDeadlineMs = 12_000;
+/** Now and then a client sends all at once, more than a node may have room for. */
+const burstShare = 0.05;
+const burstBatches = 4;
+const burstCalls = 20;
 const probedAccounts = 12;
 /** A client begins with one of so many batches. */
 const firstLoadBatches = 32;
@@ -80,7 +84,11 @@ export async function work(
   };
   const loop = async (): Promise<void> => {
     while (!stopped()) {
-      await one();
+      const burst = mixed && chance.happens(burstShare) ? burstBatches : 0;
+      const more = Array.from({ length: burst }, () =>
+        client.submit(randomCalls(cluster, burstCalls), options),
+      );
+      await Promise.all([one(), ...more]);
       await cluster.world.sleep(undefined, (1 + chance.below(pauseMsMax + 1)) * 1000);
     }
   };
