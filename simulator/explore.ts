@@ -12,10 +12,14 @@ export interface ExploreOptions {
 }
 
 /** What a worker tells the process that started it. */
-type WorkerMessage = { readonly begins: number } | { readonly coverage: Coverage };
+type WorkerMessage =
+  | { readonly begins: number }
+  | { readonly lives: true }
+  | { readonly coverage: Coverage };
 
-/** A seed that takes longer than this in real time never ends: no time passes in its world. */
-const stuckMs = 15 * 60_000;
+const livesMs = 10_000;
+/** A worker that says nothing for so long is in a loop that never ends. */
+const stuckMs = 5 * 60_000;
 /** Worlds make much that dies young. */
 const execArgv = ['--max-semi-space-size=64'];
 
@@ -24,6 +28,8 @@ export async function explore({ run, minutes, json }: ExploreOptions): Promise<n
   const startedMs = Date.now();
   const untilMs = startedMs + minutes * 60_000;
   const coverage: Coverage = {};
+  const heart = setInterval(() => tell({ lives: true }), livesMs);
+  heart.unref();
   let seeds = 0;
   let records = 0;
   let applied = 0;
@@ -92,18 +98,14 @@ function watch(child: ChildProcess, total: Coverage, end: (code: number) => void
   let seed = 'none';
   let timer: NodeJS.Timeout | undefined;
   const stuck = (): void => {
-    process.stdout.write(
-      `liveness: seed ${seed} does not end within ${stuckMs / 60_000} minutes\n`,
-    );
+    process.stdout.write(`liveness: seed ${seed} is in a loop that never ends\n`);
     end(exitCodes.liveness);
   };
   child.on('message', (message: WorkerMessage) => {
     if ('coverage' in message) addCoverage(total, message.coverage);
-    else {
-      seed = hex(message.begins);
-      clearTimeout(timer);
-      timer = setTimeout(stuck, stuckMs);
-    }
+    if ('begins' in message) seed = hex(message.begins);
+    clearTimeout(timer);
+    timer = setTimeout(stuck, stuckMs);
   });
   child.once('exit', () => clearTimeout(timer));
   return () => seed;

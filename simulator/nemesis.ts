@@ -166,7 +166,7 @@ export class Nemesis {
       if (chance.happens(0.5)) disk.faults.slow = 0.02;
     }
     for (const { sink } of followers) sink.failures = chance.pick([0, 0.05, 0.2]);
-    if (chance.happens(0.5)) logMachine.disk.faults.syncFails = 0.002;
+    if (chance.happens(0.5)) logMachine.disk.faults.syncFails = 0.01;
     if (chance.happens(0.3)) {
       const full = (): void => {
         if (this.#healed) return;

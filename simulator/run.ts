@@ -55,7 +55,7 @@ const etcdShare = 0.35;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
-const healthyUs = 700_000;
+const healthyUs = 150_000;
 /** All that was begun must have ended, and all nodes caught up, within this. */
 const settleBoundMs = 40_000;
 

@@ -8,8 +8,8 @@ import { registryMutants } from './registry-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 
 const ticks = 1000;
-/** Within so many further seeds of each kind everything must have happened. */
-const coveringSeeds = 20;
+/** By this seed of each kind everything must have happened. */
+const coveringSeeds = 30;
 /** Processor time for fresh seeds. */
 const exploreMs = 6_000;
 
@@ -52,10 +52,10 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     // These show all; when the simulator has changed, others may be needed.
     ...[3, 4].map((seed) => ({ seed, ticks: 2000, federation: true })),
     { seed: 4, ticks: 50, log: 'embedded', workload: 'load' },
-    ...[5, 16, 17, 18].map((seed) => ({ seed, ...embedded })),
-    ...[12, 19, 22].map((seed) => ({ seed, ...etcd })),
+    ...[3, 5, 8, 11].map((seed) => ({ seed, ...embedded })),
+    ...[3, 4, 6, 9, 11].map((seed) => ({ seed, ...etcd })),
   ];
-  for (let seed = 1; seed <= coveringSeeds; seed++) {
+  for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd });
   }
   for (const world of worlds) {

@@ -21,8 +21,8 @@ export interface Workload {
 const unitsPerAccount = 100;
 const setupDeadlineMs = 30_000;
 const callDeadlineMs = 12_000;
-/** Now and then a client sends all at once, more than a node may have room for. */
-const burstShare = 0.05;
+/** Where there is little room, a client sends more than that at once now and then. */
+const burstShare = 0.06;
 const burstBatches = 4;
 const burstCalls = 20;
 const probedAccounts = 12;
@@ -82,9 +82,10 @@ export async function work(
       await client.send(nextLoadBatch(cluster, number, next++), options);
     }
   };
+  const small = cluster.bounds.transactionsMax < burstBatches * burstCalls;
   const loop = async (): Promise<void> => {
     while (!stopped()) {
-      const burst = mixed && chance.happens(burstShare) ? burstBatches : 0;
+      const burst = small && chance.happens(burstShare) ? burstBatches : 0;
       const more = Array.from({ length: burst }, () =>
         client.submit(randomCalls(cluster, burstCalls), options),
       );
