@@ -1,5 +1,5 @@
 import { DaybookError, toDaybookError } from '../base/index.ts';
-import { type Io, pause } from '../io/index.ts';
+import { type Io, pause, type Timer } from '../io/index.ts';
 import type { ChangeRecord } from './change.ts';
 import type { FollowerKey } from './encryption.ts';
 import type { Feed, FollowerIntroduction } from './feed.ts';
@@ -85,6 +85,8 @@ class RunningFollower implements Follower {
   #subscription: Subscription;
   #retryParked: boolean;
   #filling = false;
+  #wakeTimer: Timer | undefined;
+  #wakeAtMs = Number.POSITIVE_INFINITY;
   #end: (error: DaybookError | undefined) => void = () => undefined;
 
   constructor(options: FollowerOptions) {
@@ -125,8 +127,16 @@ class RunningFollower implements Follower {
     const { io } = this.#options;
     switch (effect.type) {
       case 'wake': {
+        // One timer is enough: at its tick the core says when to wake next.
+        if (this.#wakeAtMs <= effect.atMs) return;
+        this.#wakeTimer?.cancel();
+        this.#wakeAtMs = effect.atMs;
         const delayMs = Math.max(1, Math.ceil(effect.atMs - io.clock.monotonicMs()));
-        io.timers.after(delayMs, () => this.event({ type: 'tick' }), { keepAlive: true });
+        const tick = (): void => {
+          this.#wakeAtMs = Number.POSITIVE_INFINITY;
+          this.event({ type: 'tick' });
+        };
+        this.#wakeTimer = io.timers.after(delayMs, tick, { keepAlive: true });
         return;
       }
       case 'stopped':

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import { DaybookError } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
+import type { Feed } from './feed.ts';
+import { startFollower } from './follower.ts';
+import type { Sink } from './sinks/sink.ts';
+
+it('keeps one timer, however long pulling and acknowledging fail together', async () => {
+  let nowMs = 0;
+  const timers = new Map<() => void, number>();
+  const io: Pick<Io, 'clock' | 'timers' | 'random'> = {
+    clock: { nowMs: () => nowMs, monotonicMs: () => nowMs },
+    random: { bytes: (count) => Buffer.alloc(count), number: () => 0.5 },
+    timers: {
+      after: (delayMs, callback) => {
+        timers.set(callback, nowMs + delayMs);
+        return { cancel: () => timers.delete(callback) };
+      },
+      soon: (callback) => queueMicrotask(callback),
+    },
+  };
+  const away = async (): Promise<never> => {
+    throw new DaybookError('PEER_UNREACHABLE', 'nothing listens');
+  };
+  const feed = { pull: away, scan: away, applied: away, close: async () => undefined } as Feed;
+  const at = { position: 5, cursor: 'c' };
+  const sink = {
+    open: async () => ({ at, parked: [] }),
+    tryOut: async () => undefined,
+    close: async () => undefined,
+  } as unknown as Sink;
+  const follower = startFollower({ io, name: 'f', feed, sink, subscription: [{ contract: 'c' }] });
+  for (let round = 0; round < 60; round++) {
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(timers.size).toBeLessThanOrEqual(3);
+    const [due] = [...timers].sort((left, right) => left[1] - right[1]);
+    if (due === undefined) break;
+    // A timer may be early.
+    nowMs = Math.max(nowMs, due[1] - 1);
+    timers.delete(due[0]);
+    due[0]();
+    nowMs++;
+  }
+  expect(nowMs).toBeGreaterThan(1_000);
+  void follower.stop();
+});
