@@ -96,7 +96,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'take-a-refused-write-for-done',
-    seedsMax: 20,
+    seedsMax: 40,
     needs: ['network', 'pauses', 'sequencers'],
     log: (log) => ({
       ...plain(log),
@@ -128,7 +128,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'drop-the-epoch-check',
-    seedsMax: 20,
+    seedsMax: 40,
     needs: ['sequencers'],
     log: (log, cluster) => overlaid(log, cluster, 'LOG_EPOCH_SEALED'),
   },

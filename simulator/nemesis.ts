@@ -53,7 +53,7 @@ export class Nemesis {
     this.#cluster.world.note(`faults: ${on.map(([name]) => name).join(' ')}`);
     if (this.#faults.disks) this.#breakDisks();
     const { nodes, workload, world } = this.#cluster;
-    if (this.#faults.sequencers && workload.kind === 'mixed' && world.chance.happens(0.3)) {
+    if (this.#faults.sequencers && workload.kind === 'mixed' && world.chance.happens(0.2)) {
       for (const node of nodes) node.useSequencer(false);
     }
     this.#next();
@@ -122,8 +122,10 @@ export class Nemesis {
     if (this.#faults.clocks) strikes.push(() => this.#stepClock());
     if (this.#faults.sequencers) {
       const next = etcd === undefined ? () => logMachine.failOver() : () => node.handOver();
+      const failOver = (): void => void next().catch((error: unknown) => world.fail(error));
       strikes.push(
-        () => void next().catch((error: unknown) => world.fail(error)),
+        failOver,
+        failOver,
         () => node.useSequencer(chance.happens(0.5)),
         () => {
           for (const one of nodes) one.useSequencer(false);
