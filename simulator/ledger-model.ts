@@ -3,6 +3,7 @@ import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
 import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
 import type { Happening } from './coverage.ts';
+import { placeOf } from './place-of.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
 import { TxTable } from './tx-table.ts';
 import { SimulationFailure } from './world.ts';
@@ -140,7 +141,7 @@ export class LedgerModel {
   /** Rows of an interval, in key order; `end` empty: no bound. */
   range(start: string, end: string): { key: string; value: string }[] {
     const rows: { key: string; value: string }[] = [];
-    for (let at = this.#place(start); at < this.#keys.length; at++) {
+    for (let at = placeOf(this.#keys, start); at < this.#keys.length; at++) {
       const key = this.#keys[at] as string;
       if (end !== '' && key >= end) break;
       rows.push({ key, value: this.rows.get(key) as string });
@@ -150,23 +151,11 @@ export class LedgerModel {
 
   #set(key: string, value: string | undefined): void {
     if (value === undefined) {
-      if (this.rows.delete(key)) this.#keys.splice(this.#place(key), 1);
+      if (this.rows.delete(key)) this.#keys.splice(placeOf(this.#keys, key), 1);
       return;
     }
-    if (!this.rows.has(key)) this.#keys.splice(this.#place(key), 0, key);
+    if (!this.rows.has(key)) this.#keys.splice(placeOf(this.#keys, key), 0, key);
     this.rows.set(key, value);
-  }
-
-  /** Where the first key that is not lower stands. */
-  #place(key: string): number {
-    let low = 0;
-    let high = this.#keys.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#keys[middle] as string) < key) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 }
 

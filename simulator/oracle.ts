@@ -11,6 +11,7 @@ import {
 } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord, Replica } from '../src/replica/index.ts';
 import type { Happening } from './coverage.ts';
+import { plain } from './mutant.ts';
 import { TxTable } from './tx-table.ts';
 import { SimulationFailure, type World } from './world.ts';
 
@@ -74,11 +75,7 @@ export class Oracle {
   watch(node: string, log: SharedLog): SharedLog {
     const look = (entry: LogEntry): void => this.#look(node, entry);
     return {
-      tail: () => log.tail(),
-      epoch: () => log.epoch(),
-      start: () => log.start(),
-      seal: (epoch) => log.seal(epoch),
-      trim: (before) => log.trim(before),
+      ...plain(log),
       write: async (token, bytes) => {
         try {
           await log.write(token, bytes);
@@ -92,7 +89,6 @@ export class Oracle {
         this.#world.note(`${node} fills ${address}`);
         return log.fill(address);
       },
-      close: () => log.close(),
       read: async (address) => {
         const entry = await log.read(address);
         look(entry);
