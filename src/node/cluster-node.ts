@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import { packBlocks } from '../blocks/index.ts';
-import { pause, rpcPeer, type Timer } from '../io/index.ts';
+import { pause, rpcPeer } from '../io/index.ts';
 import {
   depose,
   type EtcdLog,
@@ -20,7 +20,7 @@ import {
   asPosition,
   type ChannelConfig,
 } from '../model/index.ts';
-import { type FollowerHold, neededFrom } from '../replication/index.ts';
+import type { FollowerHold } from '../replication/index.ts';
 import {
   type ClusterLogOptions,
   type EtcdTlsFiles,
@@ -33,11 +33,12 @@ import {
   type ExecutorNodeStatus,
   startExecutorNode,
 } from './executor-node.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
-import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './members.ts';
+import { insteadOf, type Member, membersOf, successorOf } from './members.ts';
 import { openNodeId } from './node-id.ts';
 import { otherChains } from './other-chains.ts';
-import { type NodeOrders, remoteOrders, servePrivately } from './private-service.ts';
+import { type NodeOrders, servePrivately } from './private-service.ts';
 import { answerNodes, type NodeAnswers, type OtherNode } from './repair/other-nodes.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
@@ -120,9 +121,7 @@ class ClusterNode implements RunningNode, NodeOrders {
   #node: ExecutorNode | undefined;
   #registration: Registration | undefined;
   #snapshots: SnapshotFiles | undefined;
-  #taking: Promise<void> | undefined;
-  #housekeeping: Timer | undefined;
-  #kept: Promise<void> = Promise.resolve();
+  #housekeeping: Housekeeping | undefined;
 
   get answers(): NodeAnswers | undefined {
     return this.#node?.answers;
@@ -169,6 +168,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       stateDirectory: join(directory, 'state'),
       snapshots: this.#snapshots,
       chain: this.#options.blocks !== undefined,
+      members: async () => membersOf(await listNodes(this.#log)),
       ...(cluster.joinReplayEntriesMax === undefined
         ? {}
         : { replayEntriesMax: cluster.joinReplayEntriesMax }),
@@ -190,11 +190,12 @@ class ClusterNode implements RunningNode, NodeOrders {
         })),
     });
     this.#tellRefusal();
+    this.#housekeeping = this.#housekeeper(this.#snapshots);
     await this.#registration.update(this.#info());
     this.#watch('nodes', async (signal) => {
       for await (const nodes of watchNodes(this.#log, signal)) this.#onNodes(nodes);
     });
-    this.#keepHouse();
+    this.#housekeeping.start();
     onEvent(`answers other nodes at ${this.#listener.address}`);
   }
 
@@ -235,17 +236,12 @@ class ClusterNode implements RunningNode, NodeOrders {
   }
 
   async offerSnapshot(): Promise<Address> {
-    const { guard, nextAddress } = this.#started.status();
+    const { guard } = this.#started.status();
     if (guard !== undefined && guard.state !== 'serving') {
       throw new DaybookError('NODE_DIVERGED', `${this.#options.name} is not sure of its state`);
     }
-    const snapshots = this.#snapshots;
-    if (snapshots === undefined) throw new DaybookError('NOT_FOUND', 'no snapshot yet');
-    const { retention } = this.#started.config() ?? {};
-    const { joinReplayEntriesMax = limits.joinReplayEntriesMax } = this.#options.cluster;
-    const due = Math.min(joinReplayEntriesMax, retention?.entries ?? joinReplayEntriesMax) / 2;
-    if (nextAddress - snapshots.newest >= Math.max(1, due)) await this.#takeSnapshot(snapshots);
-    return snapshots.newest;
+    if (this.#housekeeping === undefined) throw new DaybookError('NOT_FOUND', 'no snapshot yet');
+    return await this.#housekeeping.offer();
   }
 
   async snapshotPiece(address: Address, offset: number): Promise<Uint8Array> {
@@ -262,7 +258,7 @@ class ClusterNode implements RunningNode, NodeOrders {
   }
 
   async held(): Promise<number> {
-    return this.#held();
+    return this.#housekeeping?.held ?? 0;
   }
 
   blocksFrom(height: number): Promise<readonly Buffer[]> {
@@ -283,8 +279,7 @@ class ClusterNode implements RunningNode, NodeOrders {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#housekeeping?.cancel();
-    await this.#kept;
+    await this.#housekeeping?.close();
     // Leads until its own work is done: another one may not be there.
     await this.#registration?.close();
     await this.#node?.close();
@@ -419,77 +414,30 @@ class ClusterNode implements RunningNode, NodeOrders {
     host.handOver(successor).catch(() => undefined);
   }
 
-  /** Every now and then: a snapshot, if the log has grown, and the trim point, if no other node leads. */
-  #keepHouse(): void {
-    const { io, cluster, onEvent } = this.#options;
-    this.#housekeeping = io.timers.after(cluster.housekeepingMs ?? housekeepingMsDefault, () => {
-      this.#kept = this.#keepOnce()
-        .catch((error: unknown) => onEvent(`snapshot or trim failed: ${String(error)}`))
-        .then(() => {
-          if (!this.#closing.signal.aborted) this.#keepHouse();
-        });
-    });
-  }
-
-  async #keepOnce(): Promise<void> {
-    const { retention } = this.#started.config() ?? {};
-    const snapshots = this.#snapshots;
-    if (retention === undefined || snapshots === undefined) return;
-    const { nextAddress } = this.#started.status();
-    if (nextAddress - snapshots.newest >= Math.max(1, retention.entries / 2)) {
-      await this.#takeSnapshot(snapshots);
-    }
-    const info = this.#info();
-    const known = this.#members.find(({ name }) => name === info.name);
-    const changed =
-      known?.held !== info.held ||
-      known?.snapshot !== info.snapshot ||
-      neededFrom(known?.followers ?? []) !== neededFrom(info.followers ?? []);
-    if (changed) {
-      await this.#registration?.update(info).catch((error: unknown) => {
-        // A log without room takes no news either, and now the trim is wanted most.
-        if (!isDaybookError(error, 'OVERLOADED')) throw error;
-      });
-    }
-    // The leader trims. Where nobody leads everybody does: a full log lets nobody become leader.
-    if (this.#host?.epoch === undefined && this.#leader?.leader !== undefined) return;
-    const before = trimPoint(await this.#membersNow(), retention, nextAddress);
-    if (before > (await this.#log.start())) await this.#log.trim(asAddress(before));
-  }
-
-  /** Those who want one at the same time get the same. */
-  #takeSnapshot(snapshots: SnapshotFiles): Promise<void> {
-    const take = async (): Promise<void> => {
-      const path = `${snapshots.path(0)}.writing`;
-      await snapshots.add(path, await this.#started.writeSnapshot(path));
+  #housekeeper(snapshots: SnapshotFiles): Housekeeping {
+    const { io, name, cluster, blocks, onEvent } = this.#options;
+    const blocksEnd = (): Address => {
+      const { position } = this.#started.status().blocks ?? {};
+      return position === undefined ? asAddress(0) : addressOf(asPosition(position));
     };
-    this.#taking ??= take().finally(() => {
-      this.#taking = undefined;
+    return new Housekeeping({
+      io,
+      log: this.#log,
+      name,
+      snapshots,
+      everyMs: cluster.housekeepingMs ?? housekeepingMsDefault,
+      joinReplayEntriesMax: cluster.joinReplayEntriesMax ?? limits.joinReplayEntriesMax,
+      retention: () => this.#started.config()?.retention,
+      nextAddress: () => this.#started.status().nextAddress,
+      writeSnapshot: (path) => this.#started.writeSnapshot(path),
+      ...(blocks === undefined ? {} : { blocksEnd }),
+      info: () => this.#info(),
+      tell: async (info) => await this.#registration?.update(info),
+      members: () => this.#members,
+      // The leader trims. Where nobody leads everybody does: a full log lets nobody become leader.
+      leavesTrimming: () => this.#host?.epoch === undefined && this.#leader?.leader !== undefined,
+      onEvent,
     });
-    return this.#taking;
-  }
-
-  /** The members with what they hold: as they say now, or last said. */
-  #membersNow(): Promise<Member[]> {
-    const { io, name } = this.#options;
-    return Promise.all(
-      this.#members.map(async (member) => {
-        if (member.name === name) return { ...member, held: this.#held() };
-        try {
-          return { ...member, held: await remoteOrders(io, member.address).held() };
-        } catch {
-          return member;
-        }
-      }),
-    );
-  }
-
-  /** Everything before this address is here to stay. */
-  #held(): number {
-    const snapshot = this.#snapshots?.newest ?? 0;
-    if (this.#options.blocks === undefined) return snapshot;
-    const { position } = this.#started.status().blocks ?? {};
-    return position === undefined ? 0 : Math.min(snapshot, addressOf(asPosition(position)));
   }
 
   #info(): Member {
@@ -505,7 +453,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       ...(this.#cutOff === undefined ? {} : { cutOff: this.#cutOff }),
       chain: this.#options.blocks !== undefined,
       snapshot: this.#snapshots?.newest ?? 0,
-      held: this.#held(),
+      held: this.#housekeeping?.held ?? 0,
       followers: this.#started.followerHolds(),
     };
   }

@@ -77,7 +77,7 @@ export interface ExecutorNodeOptions {
   readonly others?: OtherNodes;
   /** How the node looks after its state. */
   readonly repair?: RepairSettings;
-  /** Called when the state is wrong and the node must be started again to be restored. */
+  /** Called when the state is wrong, or too old for the log: started again, the node restores it. */
   readonly onDiverged?: () => void;
   readonly onEvent: (text: string) => void;
 }
@@ -202,7 +202,11 @@ async function startServing(
     keepsUpdatedRows: options.blocks !== undefined,
   });
   const replica = openReplica({ io, log, state });
-  replica.onAlarm((alarm) => onEvent(`replica stopped: ${alarm.message}`));
+  replica.onAlarm((alarm) => {
+    onEvent(`replica stopped: ${alarm.message}`);
+    // It was away for longer than the log is kept: a start anew begins with a snapshot.
+    if (isDaybookError(alarm, 'LOG_TRIMMED')) options.onDiverged?.();
+  });
   try {
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     await catchUp(replica, log, io);

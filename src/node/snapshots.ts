@@ -1,12 +1,11 @@
 import { join } from 'node:path';
 import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import type { EtcdLog } from '../log/index.ts';
-import { listNodes } from '../log/index.ts';
+import type { SharedLog } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
-import { checkSnapshot, openState, restoreSnapshot } from '../state/index.ts';
+import { checkSnapshot, type OpenStore, openState, restoreSnapshot } from '../state/index.ts';
 import { downloadSnapshot } from './download.ts';
-import { type Member, membersOf } from './members.ts';
+import type { Member } from './members.ts';
 import { remoteOrders } from './private-service.ts';
 
 const pieceBytes = 4 * 1024 * 1024;
@@ -56,6 +55,12 @@ export class SnapshotFiles {
     }
   }
 
+  /** Removes a file that turned out to be damaged. */
+  async remove(address: Address): Promise<void> {
+    this.#addresses = this.#addresses.filter((other) => other !== address);
+    await this.#disk.remove(this.path(address));
+  }
+
   /** See {@link NodeOrders.snapshotPiece}. */
   async piece(address: Address, offset: number): Promise<Uint8Array> {
     if (!this.#addresses.includes(address)) {
@@ -73,56 +78,84 @@ export class SnapshotFiles {
 
 /** What {@link catchUpBySnapshot} needs. */
 export interface CatchUpOptions {
-  readonly io: Io;
-  readonly log: EtcdLog;
+  readonly io: Pick<Io, 'disk' | 'network' | 'random' | 'timers'>;
+  readonly log: Pick<SharedLog, 'start' | 'tail'>;
   readonly channel: string;
   readonly stateDirectory: string;
   readonly snapshots: SnapshotFiles;
   /** The node makes blocks. */
   readonly chain: boolean;
+  /** The registered nodes, of any channel. */
+  readonly members: () => Promise<readonly Member[]>;
   /** See `limits.joinReplayEntriesMax`, the default. */
   readonly replayEntriesMax?: number;
+  /** Opens another store than LMDB, for the simulator. */
+  readonly openStore?: OpenStore;
   readonly onEvent: (text: string) => void;
+}
+
+/** Which snapshots would do. */
+interface Wanted {
+  /** It holds everything before this address. */
+  readonly least: Address;
+  /** Without one the state cannot go on. */
+  readonly needed: boolean;
 }
 
 /**
  * Sees to it that the state can go on with the log: when entries that it lacks are trimmed, it is
  * made anew out of a snapshot, one of its own or another node's. A state that is new begins with
- * another node's snapshot, too, if one is offered and the log is long.
+ * another node's snapshot, too, if one is offered and the log is long. A snapshot of its own that is
+ * damaged is removed, and another one taken.
  *
  * @throws {DaybookError} `LOG_TRIMMED` when nobody has a snapshot that reaches the log.
  */
 export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> {
-  const { io, log, channel, stateDirectory, snapshots, onEvent } = options;
+  const { io, channel, stateDirectory, snapshots, openStore, onEvent } = options;
+  const wanted = await wantedSnapshot(options);
+  if (wanted === undefined) return;
+  const { least, needed } = wanted;
+  // The blocks before the snapshot have to come from somebody, too.
+  const suits = ({ chain }: Member): boolean => needed || chain === true || !options.chain;
+  for (;;) {
+    if (snapshots.newest < least && !(await fetchSnapshot(options, least, suits))) {
+      if (!needed) return;
+      throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${least}`, {
+        details: { start: least },
+      });
+    }
+    const { newest } = snapshots;
+    const path = snapshots.path(newest);
+    try {
+      await restoreSnapshot(io, path, stateDirectory, channel, openStore);
+      onEvent(`the state was restored from a snapshot; it goes on at ${newest}`);
+      return;
+    } catch (error) {
+      if (!isDaybookError(error, 'SNAPSHOT_INVALID')) throw error;
+      onEvent(`the snapshot at ${newest} is refused: ${error.message}`);
+      await snapshots.remove(newest);
+    }
+  }
+}
+
+/** `undefined`: the state goes on without a snapshot. */
+async function wantedSnapshot(options: CatchUpOptions): Promise<Wanted | undefined> {
+  const { io, log, stateDirectory, openStore, onEvent } = options;
   const { replayEntriesMax = limits.joinReplayEntriesMax } = options;
   const [start, tail] = [await log.start(), await log.tail()];
   const isLong = tail > replayEntriesMax;
-  if (start === 0 && !isLong) return;
-  const state = await openState({ io, directory: stateDirectory });
+  if (start === 0 && !isLong) return undefined;
+  const store = openStore === undefined ? {} : { openStore };
+  const state = await openState({ io, directory: stateDirectory, ...store });
   const { nextAddress } = state;
   await state.close();
   if (nextAddress < start) {
     onEvent(`the log begins at ${start}, this state ends at ${nextAddress}: a snapshot is needed`);
-    if (snapshots.newest < start && !(await fetchSnapshot(options, start, () => true))) {
-      throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${start}`, {
-        details: { start },
-      });
-    }
-  } else {
-    if (nextAddress > 0 || !isLong) return;
-    onEvent(`the log has ${tail} entries: a snapshot would save replaying them`);
-    const least = asAddress(tail - replayEntriesMax);
-    // The blocks before the snapshot have to come from somebody, too.
-    const suits = ({ chain }: Member): boolean => chain === true || !options.chain;
-    if (snapshots.newest < least && !(await fetchSnapshot(options, least, suits))) return;
+    return { least: start, needed: true };
   }
-  const { nextAddress: restored } = await restoreSnapshot(
-    io,
-    snapshots.path(snapshots.newest),
-    stateDirectory,
-    channel,
-  );
-  onEvent(`the state was restored from a snapshot; it goes on at ${restored}`);
+  if (nextAddress > 0 || !isLong) return undefined;
+  onEvent(`the log has ${tail} entries: a snapshot would save replaying them`);
+  return { least: asAddress(tail - replayEntriesMax), needed: false };
 }
 
 /** False when nobody that suits has a snapshot that reaches `least`. */
@@ -131,8 +164,8 @@ async function fetchSnapshot(
   least: Address,
   suits: (member: Member) => boolean,
 ): Promise<boolean> {
-  const { io, log, channel, snapshots, onEvent } = options;
-  const members = membersOf(await listNodes(log))
+  const { io, channel, snapshots, onEvent } = options;
+  const members = (await options.members())
     .filter((member) => member.channel === channel && suits(member))
     .sort((a, b) => (b.snapshot ?? 0) - (a.snapshot ?? 0));
   for (const { name, address } of members) {
@@ -142,7 +175,10 @@ async function fetchSnapshot(
       if (wanted < least) continue;
       const path = `${snapshots.path(wanted)}.fetching`;
       await downloadSnapshot(io, node, wanted, path);
-      await checkSnapshot(io.disk, path);
+      const { channel: of, nextAddress } = await checkSnapshot(io.disk, path);
+      if (of !== channel || nextAddress !== wanted) {
+        throw new DaybookError('SNAPSHOT_INVALID', `it is of ${of} at ${nextAddress}`);
+      }
       await snapshots.add(path, wanted);
       onEvent(`fetched the snapshot at ${wanted} from ${name}`);
       return true;

@@ -31,7 +31,7 @@ import type {
   TransactionStatus,
 } from './state.ts';
 import { isTrusted, markClosed, markRunning } from './state-directory.ts';
-import type { StateStore, StoredWrite, StoreMeta, StoreSnapshot } from './store.ts';
+import type { OpenStore, StateStore, StoredWrite, StoreMeta, StoreSnapshot } from './store.ts';
 import { newSalt, TransactionIndex, type TransactionWindow } from './transaction-index.ts';
 
 /** Settings of {@link openState}. */
@@ -39,8 +39,10 @@ export interface StateOptions {
   readonly io: Pick<Io, 'disk' | 'timers' | 'random'>;
   /** Absolute path of a directory of its own. */
   readonly directory: string;
-  /** Another store than LMDB in `directory`, for tests and the simulator. */
+  /** Another store than LMDB in `directory`, for tests. */
   readonly store?: StateStore;
+  /** Opens another store than LMDB, for the simulator. */
+  readonly openStore?: OpenStore;
   /** Flush at the latest after so many writes (`stateFlushWritesMax`). */
   readonly flushWritesMax?: number;
   /** Flush at the latest so long after a change. Default 2,000 ms. */
@@ -101,7 +103,9 @@ async function openParts(options: StateOptions): Promise<State> {
   const { disk } = options.io;
   await disk.makeDirectory(`${directory}/rows`);
   await disk.makeDirectory(`${directory}/transactions`);
-  const store = options.store ?? openLmdbStore(directory, () => disk.availableBytes(directory));
+  const openStore =
+    options.openStore ?? (() => openLmdbStore(directory, () => disk.availableBytes(directory)));
+  const store = options.store ?? openStore(directory);
   try {
     const { meta } = store;
     const history = await HistoryFile.open(disk, `${directory}/history`, meta?.historyBytes ?? 0);

@@ -12,7 +12,7 @@ import { asAddress, asPosition, sha256 } from '../model/index.ts';
 import { openLmdbStore } from './lmdb-store.ts';
 import type { BlockEndView, State } from './open-state.ts';
 import type { Row } from './state.ts';
-import type { StateStore, StoredWrite, StoreMeta } from './store.ts';
+import type { OpenStore, StoredWrite, StoreMeta } from './store.ts';
 import { newSalt, TransactionIndex } from './transaction-index.ts';
 
 /*
@@ -190,7 +190,7 @@ export async function checkSnapshot(disk: Disk, path: string): Promise<SnapshotH
  * Makes a state directory out of a snapshot; `openState` then goes on from its address. The file is
  * checked as a whole first; the directory is replaced only when all is done.
  *
- * @param store - fill this empty store instead of LMDB in the directory.
+ * @param openStore - another store than LMDB, for the simulator.
  * @throws {DaybookError} `SNAPSHOT_INVALID` when the file is damaged or of another channel.
  */
 export async function restoreSnapshot(
@@ -198,7 +198,7 @@ export async function restoreSnapshot(
   path: string,
   directory: string,
   channel: string,
-  store?: StateStore,
+  openStore: OpenStore = openLmdbStore,
 ): Promise<SnapshotHead & SnapshotEnd> {
   const { disk } = io;
   const checked = await checkSnapshot(disk, path);
@@ -211,7 +211,7 @@ export async function restoreSnapshot(
   await disk.remove(fresh);
   await disk.makeDirectory(`${fresh}/rows`);
   await disk.makeDirectory(`${fresh}/transactions`);
-  const target = store ?? openLmdbStore(fresh);
+  const target = openStore(fresh);
   const index = await TransactionIndex.open(disk, `${fresh}/transactions`, undefined, 0, {
     salt: newSalt(io.random),
   });

@@ -82,3 +82,6 @@ export interface StoreSnapshot {
   page(start: Bytestring, limit: number): Row[];
   release(): void;
 }
+
+/** Opens the store in a state's directory, or an empty one. */
+export type OpenStore = (directory: string) => StateStore;

@@ -1,0 +1,145 @@
+import { isDaybookError } from '../base/index.ts';
+import { type Io, pause } from '../io/index.ts';
+import type { SharedLog } from '../log/index.ts';
+import { type Address, asAddress, type LogRetention } from '../model/index.ts';
+import { neededFrom } from '../replication/index.ts';
+import { type Member, trimPoint } from './members.ts';
+import { remoteOrders } from './private-service.ts';
+import type { SnapshotFiles } from './snapshots.ts';
+
+/** Settings of {@link Housekeeping}. */
+export interface HousekeepingOptions {
+  readonly io: Pick<Io, 'network' | 'timers'>;
+  readonly log: Pick<SharedLog, 'start' | 'trim'>;
+  /** Name of the node. */
+  readonly name: string;
+  readonly snapshots: SnapshotFiles;
+  /** Pause between two rounds. */
+  readonly everyMs: number;
+  /** Entries that a new node rather replays than fetches a snapshot. */
+  readonly joinReplayEntriesMax: number;
+  /** As the log says; `undefined`: the log is kept whole. */
+  readonly retention: () => LogRetention | undefined;
+  /** The first address that the node has not applied. */
+  readonly nextAddress: () => Address;
+  /**
+   * Writes what is applied to a file, durably.
+   *
+   * @returns the first address that is not in it.
+   */
+  readonly writeSnapshot: (path: string) => Promise<Address>;
+  /** Everything before it is in blocks that the node keeps. Without it the node makes none. */
+  readonly blocksEnd?: () => Address;
+  /** What the node tells the others now. */
+  readonly info: () => Member;
+  readonly tell: (info: Member) => Promise<void>;
+  /** The nodes with what they told last. */
+  readonly members: () => readonly Member[];
+  /** Another node looks after the trim point. */
+  readonly leavesTrimming: () => boolean;
+  readonly onEvent: (text: string) => void;
+}
+
+/**
+ * What keeps the log short: every now and then the node writes a snapshot, if the log has grown, tells
+ * the others what it holds, and trims what enough nodes hold, unless that is another node's part.
+ */
+export class Housekeeping {
+  readonly #options: HousekeepingOptions;
+  readonly #closing = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+  #taking: Promise<void> | undefined;
+
+  constructor(options: HousekeepingOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** Everything before this address is here to stay, in a snapshot and in blocks. */
+  get held(): Address {
+    const { snapshots, blocksEnd } = this.#options;
+    return asAddress(Math.min(snapshots.newest, blocksEnd?.() ?? Number.MAX_SAFE_INTEGER));
+  }
+
+  /** See `NodeOrders.offerSnapshot`. */
+  async offer(): Promise<Address> {
+    const { snapshots, joinReplayEntriesMax, nextAddress, retention } = this.#options;
+    const keeps = retention()?.entries ?? joinReplayEntriesMax;
+    const due = Math.min(joinReplayEntriesMax, keeps) / 2;
+    if (nextAddress() - snapshots.newest >= Math.max(1, due)) await this.#take();
+    return snapshots.newest;
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { io, everyMs, onEvent } = this.#options;
+    const { signal } = this.#closing;
+    for (;;) {
+      await pause(io, everyMs, { signal });
+      if (signal.aborted) return;
+      try {
+        await this.#once();
+      } catch (error) {
+        onEvent(`snapshot or trim failed: ${String(error)}`);
+      }
+    }
+  }
+
+  async #once(): Promise<void> {
+    const { name, log, snapshots, nextAddress, info, tell, members } = this.#options;
+    const retention = this.#options.retention();
+    if (retention === undefined) return;
+    const next = nextAddress();
+    if (next - snapshots.newest >= Math.max(1, retention.entries / 2)) await this.#take();
+    const own = info();
+    const known = members().find((member) => member.name === name);
+    const changed =
+      known?.held !== own.held ||
+      known?.snapshot !== own.snapshot ||
+      neededFrom(known?.followers ?? []) !== neededFrom(own.followers ?? []);
+    if (changed) {
+      await tell(own).catch((error: unknown) => {
+        // A log without room takes no news either, and now the trim is wanted most.
+        if (!isDaybookError(error, 'OVERLOADED')) throw error;
+      });
+    }
+    if (this.#options.leavesTrimming()) return;
+    const before = trimPoint(await this.#membersNow(), retention, next);
+    if (before > (await log.start())) await log.trim(asAddress(before));
+  }
+
+  /** Those who want one at the same time get the same. */
+  #take(): Promise<void> {
+    const { snapshots, writeSnapshot } = this.#options;
+    const take = async (): Promise<void> => {
+      const path = `${snapshots.path(0)}.writing`;
+      await snapshots.add(path, await writeSnapshot(path));
+    };
+    this.#taking ??= take().finally(() => {
+      this.#taking = undefined;
+    });
+    return this.#taking;
+  }
+
+  /** The members with what they hold: as they say now, or last said. */
+  #membersNow(): Promise<Member[]> {
+    const { io, name, members } = this.#options;
+    return Promise.all(
+      members().map(async (member) => {
+        if (member.name === name) return { ...member, held: this.held };
+        try {
+          return { ...member, held: await remoteOrders(io, member.address).held() };
+        } catch {
+          return member;
+        }
+      }),
+    );
+  }
+}
