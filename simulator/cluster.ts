@@ -10,6 +10,7 @@ import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
+import { SdkClient } from './sdk-client.ts';
 import { SimNetwork } from './sim-network.ts';
 import type { Workload } from './workload.ts';
 import type { World } from './world.ts';
@@ -27,6 +28,8 @@ export interface Cluster {
   readonly etcd: EtcdSide | undefined;
   readonly nodes: readonly ExecutorMachine[];
   readonly clients: readonly SimClient[];
+  /** Programs that use the client library. */
+  readonly sdkClients: readonly SdkClient[];
   readonly followers: readonly FollowerMachine[];
   readonly workload: Workload;
   readonly bounds: Bounds;
@@ -42,6 +45,7 @@ export interface Cluster {
 export interface ClusterSize {
   readonly nodes: number;
   readonly clients: number;
+  readonly sdkClients: number;
   readonly followers: number;
   readonly workload: Workload;
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
@@ -53,6 +57,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const { chance } = world;
   const nodes: ExecutorMachine[] = [];
   const clients: SimClient[] = [];
+  const sdkClients: SdkClient[] = [];
   const followers: FollowerMachine[] = [];
   const names = [simulatedMsp.mspId];
   const config: ChannelConfig = {
@@ -85,6 +90,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     mutant,
     nodes,
     clients,
+    sdkClients,
     followers,
     workload: size.workload,
     bounds: drawBounds(world, size.workload.kind === 'mixed'),
@@ -104,6 +110,9 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   }
   for (let number = 0; number < size.clients; number++) {
     clients.push(new SimClient(cluster, number));
+  }
+  for (let number = 0; number < size.sdkClients; number++) {
+    sdkClients.push(new SdkClient(cluster, number));
   }
   for (let number = 0; number < size.followers; number++) {
     followers.push(new FollowerMachine(cluster, number));

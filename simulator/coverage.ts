@@ -66,6 +66,13 @@ export const happenings = [
   'replay: a range was changed meanwhile',
   'replay: a duplicate',
   'limits: a refusal names its limit',
+  // Clients that use the library.
+  'client: calls travel together',
+  'client: a transaction is sent again',
+  'client: it asks what became of a lost batch',
+  'client: a node catches up with what it was told',
+  'client: a call is evaluated',
+  'client: an outcome stays unknown',
   // Posted from the log.
   'follower: a page is applied',
   'follower: filled anew',

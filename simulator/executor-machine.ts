@@ -1,10 +1,4 @@
-import {
-  ByteReader,
-  ByteWriter,
-  DaybookError,
-  isDaybookError,
-  toDaybookError,
-} from '../src/base/index.ts';
+import { ByteReader, ByteWriter, isDaybookError, toDaybookError } from '../src/base/index.ts';
 import { createExecutor, type RunningExecutor } from '../src/executor/index.ts';
 import { inlineProcesses } from '../src/executor/testing/inline-processes.ts';
 import { type Child, type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
@@ -13,7 +7,6 @@ import {
   type Address,
   asAddress,
   asPosition,
-  type BatchItem,
   beginOutcomes,
   decodeBatch,
   encodeOutcome,
@@ -26,6 +19,13 @@ import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
 import type { NodeLog } from './etcd-side.ts';
 import { openFollowers } from './follower-machine.ts';
+import {
+  gatewayAddress,
+  type Served,
+  serveClients,
+  submitWatched,
+  verifierOf,
+} from './gateway-model.ts';
 import { verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -178,16 +178,28 @@ export class ExecutorMachine {
     world.note(
       `${process.name} runs from ${replica.nextAddress}${this.#withoutSequencer ? ' without a sequencer' : ''}`,
     );
-    const parts = { executor, replica, log, nowMs: () => io.clock.monotonicMs() };
+    const served: Served = {
+      name: this.name,
+      executor,
+      replica,
+      isAlone: this.#withoutSequencer,
+      io,
+      refusal: () => this.#nodeLog?.refusal(),
+    };
     const serveFollowers =
       this.#cluster.followers.length === 0
         ? undefined
         : await openFollowers(this.#cluster, io, replica);
     await io.network.listen(this.address, (connection) => {
       const client = rpcPeer(connection);
-      this.#serve(client, parts);
+      this.#serve(client, served);
       serveFollowers?.(client);
     });
+    if (this.#cluster.sdkClients.length > 0) {
+      await io.network.listen(gatewayAddress(this.name), (connection) =>
+        serveClients(this.#cluster, served, connection),
+      );
+    }
   }
 
   async #openLog(
@@ -216,46 +228,24 @@ export class ExecutorMachine {
   }
 
   /** Stands for the gateway: checks the batch, hands it over, sends all outcomes in one answer. */
-  #serve(
-    client: RpcPeer,
-    parts: {
-      readonly executor: RunningExecutor;
-      readonly replica: Replica;
-      readonly log: SharedLog;
-      readonly nowMs: () => number;
-    },
-  ): void {
-    const { executor, replica } = parts;
-    const isAlone = this.#withoutSequencer;
+  #serve(client: RpcPeer, served: Served): void {
+    const { clock } = served.io;
     client.handle(submitMethod, (payload) => {
       const reader = new ByteReader(payload, 'submit');
-      const deadlineMs = parts.nowMs() + reader.u32();
+      const deadlineMs = clock.monotonicMs() + reader.u32();
       const bytes = reader.raw(reader.remaining);
       const batch = decodeBatch(bytes);
       this.#cluster.oracle.received(batch.batchId);
-      const refusal = this.#nodeLog?.refusal();
+      const refusal = served.refusal();
       if (refusal !== undefined) throw refusal;
-      const { verifier } = replica;
-      if (verifier === undefined) throw new DaybookError('CLOSED', 'not founded');
+      const verifier = verifierOf(served.replica);
       verifyOnce(bytes, batch.batchId, () => verifyBatch(batch, verifier, 'submit'));
       return new Promise((resolve, reject) => {
         const outcomes = new ByteWriter(32 * batch.items.length);
         beginOutcomes(outcomes);
-        const answered = new Uint8Array(batch.items.length);
         let missing = batch.items.length;
         try {
-          executor.submit(batch, deadlineMs, (index, outcome) => {
-            if (answered[index] === 1) {
-              this.#cluster.world.fail(
-                new SimulationFailure('correctness', `${outcome.txId} is answered twice`),
-              );
-            }
-            const { txId } = batch.items[index] as BatchItem;
-            this.#cluster.oracle.answering(this.name, txId, outcome, replica);
-            if (isAlone && outcome.status === 'committed') {
-              this.#cluster.world.happened('sequencer: a node without one commits');
-            }
-            answered[index] = 1;
+          submitWatched(this.#cluster, served, batch, deadlineMs, (index, outcome) => {
             encodeOutcome(outcomes, index, outcome);
             missing--;
             if (missing === 0) resolve([outcomes.view()]);

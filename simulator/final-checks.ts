@@ -10,6 +10,7 @@ import { contractName } from './contracts.ts';
 import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
 import { digestOf, knownEntry } from './oracle.ts';
+import { checkSdk } from './sdk-checks.ts';
 import { simIo } from './sim-io.ts';
 import type { Workload } from './workload.ts';
 import { SimulationFailure } from './world.ts';
@@ -73,7 +74,11 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
     checkCommitted(client.committed, model);
     checkFailed(client.failed, model);
   }
-  checkRealTime(cluster.clients.map(({ committed }) => committed));
+  for (const client of cluster.sdkClients) {
+    checkCommitted(client.committed, model);
+    checkSdk(client, model);
+  }
+  checkRealTime([...cluster.clients, ...cluster.sdkClients].map(({ committed }) => committed));
   const blocks = await checkBlocks(cluster, heads);
   let unknown = 0;
   for (const { failed } of cluster.clients) {

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { edgeMutants } from './edge-mutants.ts';
 import { explore, exploreTogether } from './explore.ts';
 import { noMutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
@@ -13,7 +14,7 @@ import { wrongWorlds } from './wrong-worlds.ts';
  * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds, each twice
  */
 
-const bugs = [...mutants, ...overloadMutants, ...registryMutants, ...wrongWorlds];
+const bugs = [...mutants, ...edgeMutants, ...overloadMutants, ...registryMutants, ...wrongWorlds];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
                     [--log=embedded|etcd] [--workload=mixed|load] [--federation] [--json]

@@ -1,3 +1,4 @@
+import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import type { Replica } from '../src/replica/index.ts';
@@ -38,6 +39,10 @@ export interface Mutant {
   executor?(executor: RunningExecutor): RunningExecutor;
   /** Comes between a follower and the ledger. */
   feed?(feed: Feed): Feed;
+  /** Comes between the client library and the network. */
+  transport?(transport: Transport): Transport;
+  /** Comes between a program and the client library. */
+  sdk?(client: Client): Client;
   /** In a federation. */
   readonly registry?: {
     /** Changes what a node answers to a pull. */

@@ -192,7 +192,8 @@ export class Nemesis {
     const { chance } = this.#cluster.world;
     const names = this.#machineNames();
     const clients = this.#cluster.clients.map((_, number) => `client${number}`);
-    for (const { name } of this.#cluster.followers) clients.push(name);
+    const { followers, sdkClients } = this.#cluster;
+    for (const { name } of [...followers, ...sdkClients]) clients.push(name);
     const from = chance.pick([...names, ...clients]);
     const to = chance.pick(names);
     return chance.happens(0.5) ? { from, to } : { from: to, to: from };

@@ -6,6 +6,8 @@ import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { finish } from './finish.ts';
 import { type Mutant, noMutant } from './mutant.ts';
 import { Nemesis } from './nemesis.ts';
+import { checkSdkAnswered } from './sdk-checks.ts';
+import { workThroughSdk } from './sdk-workload.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
 import { type FailureKind, SimulationFailure, World } from './world.ts';
 
@@ -128,6 +130,7 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     nodes: loaded ? chance.between(1, 2) : chance.between(1, 3),
     followers: loaded ? 0 : Math.max(chance.below(3), mutant.feed ? 1 : 0),
     clients: loaded ? 4 : chance.between(1, 3),
+    sdkClients: loaded ? 0 : chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2),
     workload,
   };
   return buildCluster(world, size, mutant);
@@ -147,6 +150,9 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   const workers = cluster.clients.map((client, number) =>
     work(cluster, client, number, () => stopping),
   );
+  for (const client of cluster.sdkClients) {
+    workers.push(workThroughSdk(cluster, client, () => stopping));
+  }
   for (const worker of workers) worker.catch((error: unknown) => world.fail(error));
   await world.run(() => false, world.nowUs + ticks * 1000);
 
@@ -173,7 +179,8 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
 }
 
 /** Every call that was sent after all had healed was answered, and not at its deadline. */
-function checkAnswered({ clients, healedUs }: Cluster): void {
+function checkAnswered({ clients, sdkClients, healedUs }: Cluster): void {
+  for (const client of sdkClients) checkSdkAnswered(client, healedUs, progressBoundMs);
   const late = (what: string): never => {
     throw new SimulationFailure('liveness', `${what} though it was sent after all healed`);
   };

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { addCoverage, type Coverage, missingFrom } from './coverage.ts';
+import { edgeMutants } from './edge-mutants.ts';
 import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
@@ -90,7 +91,7 @@ it('fresh seeds pass, each twice with the same trace', { timeout: 300_000 }, asy
   } while ((process.cpuUsage().user - start) / 1000 < exploreMs);
 });
 
-for (const mutant of [...mutants, ...overloadMutants, ...registryMutants]) {
+for (const mutant of [...mutants, ...edgeMutants, ...overloadMutants, ...registryMutants]) {
   const { name, seedsMax, needs = [] } = mutant;
   it(`finds the bug “${name}” within ${seedsMax} seeds`, { timeout: 300_000 }, async () => {
     const world = { ticks, ...(mutant.world ?? { log: 'embedded', workload: 'mixed' }) };

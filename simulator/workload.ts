@@ -136,7 +136,8 @@ async function demand(client: SimClient, calls: readonly SimCall[], what: string
   }
 }
 
-function randomCalls(cluster: Cluster, count: number): SimCall[] {
+/** Calls as clients of mixed worlds make them, at random. */
+export function randomCalls(cluster: Cluster, count: number): SimCall[] {
   const { chance } = cluster.world;
   if (chance.happens(0.02)) return [raiseCall(chance)];
   return Array.from({ length: count }, () => randomCall(cluster));
