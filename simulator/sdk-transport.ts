@@ -55,8 +55,7 @@ export class SimTransport implements Transport {
     throw new DaybookError('INVALID_ARGUMENT', 'transactions are not signed singly here');
   }
 
-  // biome-ignore lint/correctness/useYield: there are none.
-  async *lines(): AsyncGenerator<string> {
+  lines(): AsyncIterable<string> {
     throw new DaybookError('INVALID_ARGUMENT', 'events are not followed here');
   }
 
