@@ -43,6 +43,20 @@ test('what a writer wrote, a reader reads', () => {
   );
 });
 
+test('any bytes read as the text that Buffer makes of them, also when they were read before', () => {
+  const short = fc.uint8Array({ maxLength: 40, max: 0x82 });
+  fc.assert(
+    fc.property(fc.array(short, { maxLength: 20 }), (parts) => {
+      const writer = new ByteWriter();
+      for (const part of [...parts, ...parts]) writer.bytes(part);
+      const reader = new ByteReader(writer.finish(), 'test');
+      for (const part of [...parts, ...parts]) {
+        expect(reader.text(100)).toBe(Buffer.from(part).toString('utf8'));
+      }
+    }),
+  );
+});
+
 test('bytestrings of texts order as their UTF-8 bytes do', () => {
   const text = fc.string({ unit: 'grapheme' });
   fc.assert(

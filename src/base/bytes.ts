@@ -1,4 +1,5 @@
 import { DaybookError } from './errors.ts';
+import { readText } from './known-texts.ts';
 
 declare global {
   // Node's own fast paths behind `toString(encoding, start, end)`, missing from its typings.
@@ -150,9 +151,9 @@ export class ByteWriter {
     return copy;
   }
 
-  /** The bytes so far, as a view that the next write invalidates. */
-  view(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
+  /** The bytes from `start` on so far, as a view that the next write invalidates. */
+  view(start = 0): Buffer {
+    return this.#buffer.subarray(start, this.#length);
   }
 
   #reserve(count: number): number {
@@ -235,7 +236,7 @@ export class ByteReader {
   text(max: number): string {
     const count = this.length(max);
     const at = this.skip(count);
-    return this.buffer.utf8Slice(at, at + count);
+    return readText(this.buffer, at, at + count);
   }
 
   /** A u32 length or count that must not exceed `max`. */

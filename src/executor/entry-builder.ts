@@ -1,5 +1,5 @@
 import { type Bytestring, bytestringOf } from '../base/index.ts';
-import { type BatchProof, encodeEntry, merkleSubsetProof, patchBatch } from '../model/index.ts';
+import { type BatchProof, encodeEntry, patchBatch } from '../model/index.ts';
 import type { AdmittedBatch } from './job.ts';
 
 /** One record as it goes into an entry. */
@@ -67,12 +67,6 @@ export function buildEntry(
   return encodeEntry({ kind: 'records', writer, timestampMs, identities, batches, records });
 }
 
-function proofOf(batch: AdmittedBatch['batch'], leaves: readonly number[]): Buffer[] {
-  const { items } = batch;
-  if (leaves.length === items.length) return [];
-  const held = [...leaves].sort((left, right) => left - right);
-  return merkleSubsetProof(
-    items.map((item) => item.leafHash),
-    held,
-  );
+function proofOf({ tree }: AdmittedBatch['batch'], leaves: readonly number[]): Buffer[] {
+  return tree.subsetProof([...leaves].sort((left, right) => left - right));
 }

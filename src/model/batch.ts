@@ -8,6 +8,7 @@ import {
   type Signer,
 } from './identity.ts';
 import { merkleRoot } from './merkle.ts';
+import { MerkleTree } from './merkle-tree.ts';
 import {
   decodeTransaction,
   type Transaction,
@@ -30,7 +31,6 @@ export interface BatchItem {
   /** The transaction's canonical bytes. */
   readonly bytes: Uint8Array;
   readonly txId: Uint8Array;
-  readonly leafHash: Uint8Array;
   /** Mode `single`: the client's signature over the envelope's payload, and what it covers. */
   readonly endorsed?: { readonly signature: Uint8Array; readonly endorsement: Endorsement };
   /** Calls of a client with the same key take effect in the order in which they were sent. */
@@ -46,6 +46,8 @@ export interface Batch {
   readonly creatorBytes: Uint8Array;
   readonly mode: SigningMode;
   readonly items: readonly BatchItem[];
+  /** Over the items' leaves; its root is part of what was signed. */
+  readonly tree: MerkleTree;
   /** Over {@link batchSigningBytes}. */
   readonly signature: Uint8Array;
 }
@@ -118,7 +120,7 @@ export function signBatch(
     writeTransaction(transaction, writer);
     writer.patchU32(start - 4, writer.length - start);
     const txId = transactionId(transaction.nonce, creator);
-    const leafHash = transactionLeafHash(txId, writer.view().subarray(start));
+    const leafHash = transactionLeafHash(txId, writer.view(start));
     txIds.push(txId.toString('hex'));
     leaves.push(leafHash);
     writer.text(orderingKey ?? '');
@@ -150,18 +152,19 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   if (count === 0) reader.fail('no transactions');
   checkLimit('batchTransactionsMax', count);
   const items: BatchItem[] = [];
+  const tree = new MerkleTree(count);
   for (let at = 0; at < count; at++) {
     const transactionBytes = reader.bytes(limits.batchBytesMax);
     const orderingKey = reader.text(limits.nameBytesMax);
     const transaction = decodeTransaction(transactionBytes);
     if (transaction.channel !== channel) reader.fail('a transaction of another channel');
     const txId = transactionId(transaction.nonce, creatorBytes);
-    const leafHash = transactionLeafHash(txId, transactionBytes);
-    items.push({ transaction, bytes: transactionBytes, txId, leafHash, orderingKey });
+    tree.setLeaf(at, transactionLeafHash(txId, transactionBytes));
+    items.push({ transaction, bytes: transactionBytes, txId, orderingKey });
   }
   const signature = reader.bytes(signatureBytesMax);
   reader.finish();
-  return { channel, batchId, creator, creatorBytes, mode: 'batch', items, signature };
+  return { channel, batchId, creator, creatorBytes, mode: 'batch', items, tree, signature };
 }
 
 /**
@@ -178,8 +181,7 @@ export function verifyBatch(
   const times = batch.items.map((item) => item.transaction.timestampMs);
   verifier.checkIdentity(batch.creator, Math.min(...times));
   verifier.checkIdentity(batch.creator, Math.max(...times));
-  const root = merkleRoot(batch.items.map((item) => item.leafHash));
-  const count = batch.items.length;
-  const message = batchSigningBytes(batch.channel, batch.batchId, count, root, purpose);
+  const { channel, batchId, tree } = batch;
+  const message = batchSigningBytes(channel, batchId, tree.size, tree.root(), purpose);
   verifier.checkSignature(batch.creator, message, batch.signature);
 }

@@ -147,6 +147,12 @@ const encodedRecord = (value: CommitRecord, slots?: VersionSlot[]): Buffer => {
   return writer.finish();
 };
 
+/** A decoded transaction makes some fields when they are asked for. */
+function fieldsOf(decoded: Transaction): Transaction {
+  const { channel, contract, contractVersion, functionName, args, nonce, timestampMs } = decoded;
+  return { channel, contract, contractVersion, functionName, args, nonce, timestampMs };
+}
+
 /** Byte fields come back as views; compare their content. */
 function plain(value: unknown): unknown {
   if (value instanceof Uint8Array) return Buffer.from(value).toString('hex');
@@ -160,7 +166,7 @@ function plain(value: unknown): unknown {
 test('transactions, records, entries, identities come back as they went', () => {
   fc.assert(
     fc.property(transaction, record, entry, (aTransaction, aRecord, anEntry) => {
-      expect(plain(decodeTransaction(encodeTransaction(aTransaction)))).toEqual(
+      expect(plain(fieldsOf(decodeTransaction(encodeTransaction(aTransaction))))).toEqual(
         plain(aTransaction),
       );
       expect(plain(decodeRecord(encodedRecord(aRecord)))).toEqual(plain(aRecord));
@@ -182,7 +188,7 @@ test('batches come back as they were signed', () => {
         }));
         const signed = signBatch(signer, 'c', batchId, calls);
         const batch: Batch = decodeBatch(signed.bytes);
-        expect(batch.items.map((item) => plain(item.transaction))).toEqual(
+        expect(batch.items.map((item) => plain(fieldsOf(item.transaction)))).toEqual(
           calls.map((call) => plain(call.transaction)),
         );
         expect(batch.items.map((item) => Buffer.from(item.txId).toString('hex'))).toEqual(

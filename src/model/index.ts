@@ -11,6 +11,7 @@ export * from './hash.ts';
 export * from './identity.ts';
 export * from './lifecycle.ts';
 export * from './merkle.ts';
+export type { MerkleTree } from './merkle-tree.ts';
 export * from './outcome.ts';
 export * from './position.ts';
 export * from './read-token.ts';

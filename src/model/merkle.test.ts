@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { merkleLeafHash, merkleRoot, merkleRootFromSubset, merkleSubsetProof } from './merkle.ts';
+import { MerkleTree } from './merkle-tree.ts';
 
 const leavesOf = (size: number): Buffer[] =>
   Array.from({ length: size }, (_, at) => merkleLeafHash(Buffer.of(at >> 8, at)));
@@ -33,6 +34,15 @@ test('any held subset of leaves proves the root, and nothing else does', () => {
         const root = merkleRoot(leaves);
         expect(merkleRootFromSubset(size, known, proof)).toEqual(root);
         if (indices.length === size) expect(proof).toEqual([]);
+
+        const tree = new MerkleTree(size);
+        for (const [index, leaf] of leaves.entries()) tree.setLeaf(index, leaf);
+        expect(tree.isSubsetProof(indices, proof)).toBe(true);
+        expect(tree.isSubsetProof(indices, [...proof, root])).toBe(false);
+        for (const at of proof.keys()) {
+          expect(tree.isSubsetProof(indices, proof.with(at, root))).toBe(false);
+          expect(tree.isSubsetProof(indices, proof.slice(0, at))).toBe(false);
+        }
 
         const forged = Buffer.from(known[0]?.hash as Buffer);
         forged[flip % 32] = (forged[flip % 32] as number) ^ (1 + flip);

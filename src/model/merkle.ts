@@ -1,6 +1,6 @@
-import { hash } from 'node:crypto';
-import { assert, DaybookError } from '../base/index.ts';
+import { DaybookError } from '../base/index.ts';
 import { sha256 } from './hash.ts';
+import { firstAtOrAfter, largestPowerOfTwoBelow, MerkleTree } from './merkle-tree.ts';
 
 /*
  * Merkle trees as in RFC 6962 §2.1: leaf = SHA-256(0x00 ‖ data), node = SHA-256(0x01 ‖ left ‖
@@ -9,7 +9,6 @@ import { sha256 } from './hash.ts';
  * leaf, from left to right. Holding all leaves needs no hashes, one leaf needs its audit path.
  */
 
-const hashBytes = 32;
 const leafPrefix = Buffer.of(0);
 const nodePrefix = Buffer.of(1);
 
@@ -25,7 +24,7 @@ export function merkleNodeHash(left: Uint8Array, right: Uint8Array): Buffer {
 
 /** Root over leaf hashes; the root over nothing is SHA-256 of the empty string. */
 export function merkleRoot(leaves: readonly Uint8Array[]): Buffer {
-  return leaves.length === 0 ? sha256(new Uint8Array()) : subtree(leaves, 0, leaves.length);
+  return leaves.length === 0 ? sha256(new Uint8Array()) : treeOf(leaves).root();
 }
 
 /** The proof for the held leaves `indices` (ascending, at least one) out of all `leaves`. */
@@ -33,19 +32,13 @@ export function merkleSubsetProof(
   leaves: readonly Uint8Array[],
   indices: readonly number[],
 ): Buffer[] {
-  const proof: Buffer[] = [];
-  const walk = (start: number, end: number, from: number, to: number): void => {
-    if (from === to) proof.push(subtree(leaves, start, end));
-    else if (end - start > 1) {
-      const middle = start + largestPowerOfTwoBelow(end - start);
-      const split = firstAtOrAfter(indices, middle, from, to);
-      walk(start, middle, from, split);
-      walk(middle, end, split, to);
-    }
-  };
-  assert(indices.length > 0, 'a subset proof needs a held leaf');
-  walk(0, leaves.length, 0, indices.length);
-  return proof;
+  return treeOf(leaves).subsetProof(indices);
+}
+
+function treeOf(leaves: readonly Uint8Array[]): MerkleTree {
+  const tree = new MerkleTree(leaves.length);
+  for (const [index, leaf] of leaves.entries()) tree.setLeaf(index, leaf);
+  return tree;
 }
 
 /**
@@ -79,46 +72,6 @@ export function merkleRootFromSubset(
   const root = walk(0, size, 0, held.length);
   if (used !== proof.length) throw malformed('too many hashes');
   return Buffer.from(root);
-}
-
-/*
- * Level by level: pairing neighbours and handing an odd last one up splits at the same places as
- * the recursive definition. All happens in one buffer: each pair is hashed together with the byte
- * before it, which belongs to a pair already done and so can hold the prefix.
- */
-function subtree(leaves: readonly Uint8Array[], start: number, end: number): Buffer {
-  let count = end - start;
-  const work = Buffer.allocUnsafe(1 + hashBytes * count);
-  for (let at = 0; at < count; at++) {
-    work.set(leaves[start + at] as Uint8Array, 1 + hashBytes * at);
-  }
-  while (count > 1) {
-    const pairs = count >>> 1;
-    for (let pair = 0; pair < pairs; pair++) {
-      const from = 2 * hashBytes * pair;
-      work[from] = 1;
-      const input = work.subarray(from, from + 1 + 2 * hashBytes);
-      work.latin1Write(hash('sha256', input, 'binary'), 1 + hashBytes * pair, hashBytes);
-    }
-    if (count % 2 === 1) work.copy(work, 1 + hashBytes * pairs, 1 + hashBytes * (count - 1));
-    count = pairs + (count % 2);
-  }
-  return work.subarray(1, 1 + hashBytes);
-}
-
-function largestPowerOfTwoBelow(size: number): number {
-  return 2 ** (31 - Math.clz32(size - 1));
-}
-
-function firstAtOrAfter(
-  indices: readonly number[],
-  bound: number,
-  from: number,
-  to: number,
-): number {
-  let at = from;
-  while (at < to && (indices[at] as number) < bound) at++;
-  return at;
 }
 
 function malformed(why: string): DaybookError {

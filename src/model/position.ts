@@ -1,4 +1,4 @@
-import { assert, limits } from '../base/index.ts';
+import { AssertionError, limits } from '../base/index.ts';
 
 declare const addressBrand: unique symbol;
 declare const positionBrand: unique symbol;
@@ -15,14 +15,23 @@ export type Position = number & { readonly [positionBrand]: true };
 
 /** Brands a safe non-negative integer as an address. */
 export function asAddress(value: number): Address {
-  assert(Number.isSafeInteger(value) && value >= 0, `not an address: ${value}`);
+  if (!isCount(value)) fail('an address', value);
   return value as Address;
 }
 
 /** Brands a safe non-negative integer as a position. */
 export function asPosition(value: number): Position {
-  assert(Number.isSafeInteger(value) && value >= 0, `not a position: ${value}`);
+  if (!isCount(value)) fail('a position', value);
   return value as Position;
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** Apart, so that a message is only made when it is needed: positions are made all the time. */
+function fail(what: string, value: number): never {
+  throw new AssertionError(`not ${what}: ${value}`);
 }
 
 /** The address after this one. */

@@ -23,6 +23,7 @@ export interface Transaction {
 export type TxId = string;
 
 const transactionVersion = 1;
+const timestampBytes = 8;
 
 /** Canonical bytes of a transaction: what is hashed, signed and kept in the log, as received. */
 export function encodeTransaction(transaction: Transaction): Buffer {
@@ -53,34 +54,59 @@ export function writeTransaction(transaction: Transaction, writer: ByteWriter): 
 }
 
 /**
- * Reads {@link encodeTransaction}'s bytes. Byte fields are views of `bytes`.
+ * Reads {@link encodeTransaction}'s bytes. Byte fields are views of `bytes`, made when they are
+ * asked for: most of those who decode a transaction want its names and time only.
  *
  * @throws {DaybookError} `MALFORMED`
  */
 export function decodeTransaction(bytes: Uint8Array): Transaction {
-  const reader = new ByteReader(bytes, 'transaction');
-  const version = reader.u8();
-  if (version !== transactionVersion) reader.fail(`unknown version ${version}`);
-  const channel = reader.text(limits.nameBytesMax);
-  const contract = reader.text(limits.nameBytesMax);
-  const contractVersion = reader.text(limits.nameBytesMax);
-  const functionName = reader.text(limits.nameBytesMax);
-  const count = reader.u16();
-  if (count > limits.argumentsMax) reader.fail(`argumentsMax is ${limits.argumentsMax}`);
-  const args: Buffer[] = [];
-  for (let at = 0; at < count; at++) args.push(reader.bytes(limits.argumentBytesMax));
-  const nonce = reader.raw(limits.nonceBytes);
-  const timestampMs = reader.u64();
-  reader.finish();
-  return {
-    channel,
-    contract,
-    contractVersion,
-    functionName,
-    args,
-    nonce,
-    timestampMs,
-  };
+  return new ReceivedTransaction(bytes);
+}
+
+class ReceivedTransaction implements Transaction {
+  readonly channel: string;
+  readonly contract: string;
+  readonly contractVersion: string;
+  readonly functionName: string;
+  readonly timestampMs: number;
+  readonly #bytes: Buffer;
+  /** Where the arguments begin, after their number. */
+  readonly #argsAt: number;
+  readonly #argsCount: number;
+  #args: readonly Uint8Array[] | undefined;
+
+  constructor(bytes: Uint8Array) {
+    const reader = new ByteReader(bytes, 'transaction');
+    const version = reader.u8();
+    if (version !== transactionVersion) reader.fail(`unknown version ${version}`);
+    this.channel = reader.text(limits.nameBytesMax);
+    this.contract = reader.text(limits.nameBytesMax);
+    this.contractVersion = reader.text(limits.nameBytesMax);
+    this.functionName = reader.text(limits.nameBytesMax);
+    const count = reader.u16();
+    if (count > limits.argumentsMax) reader.fail(`argumentsMax is ${limits.argumentsMax}`);
+    this.#bytes = reader.buffer;
+    this.#argsAt = reader.offset;
+    this.#argsCount = count;
+    for (let at = 0; at < count; at++) reader.skip(reader.length(limits.argumentBytesMax));
+    reader.skip(limits.nonceBytes);
+    this.timestampMs = reader.u64();
+    reader.finish();
+  }
+
+  get args(): readonly Uint8Array[] {
+    if (this.#args !== undefined) return this.#args;
+    const reader = new ByteReader(this.#bytes, 'transaction', this.#argsAt);
+    const args: Buffer[] = new Array(this.#argsCount);
+    for (let at = 0; at < args.length; at++) args[at] = reader.bytes(limits.argumentBytesMax);
+    this.#args = args;
+    return args;
+  }
+
+  get nonce(): Uint8Array {
+    const end = this.#bytes.length - timestampBytes;
+    return this.#bytes.subarray(end - limits.nonceBytes, end);
+  }
 }
 
 /** `SHA-256(nonce ‖ creator)` as in Fabric; the creator is the serialised identity. */

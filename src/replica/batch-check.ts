@@ -1,6 +1,7 @@
 import { AssertionError, asBuffer, type Bytestring, bytestringOf } from '../base/index.ts';
 import {
   type Batch,
+  type BatchItem,
   type BatchProof,
   batchSigningBytes,
   type CommitRecord,
@@ -26,59 +27,37 @@ export interface ReadRecord {
   readonly id: Bytestring;
   /** `undefined` when the transaction's bytes are malformed. */
   readonly transaction: Transaction | undefined;
+  /** What is remembered of the very same transaction. */
+  readonly trusted: Trusted | undefined;
+}
+
+/** A transaction that was verified at this node, as part of its batch. */
+export interface Trusted {
+  readonly batch: Batch;
+  /** Its index in the batch. */
+  readonly leaf: number;
 }
 
 /** Transactions remembered at most; the oldest ones are forgotten, which costs time only. */
 const trustedMax = 50_000;
 const verifiedMax = 10_000;
 
-interface Trusted {
-  readonly transactionBytes: Buffer;
-  readonly transaction: Transaction;
-  readonly leafHash: Uint8Array;
-  readonly batch: TrustedBatch;
-}
-
-interface TrustedBatch {
-  readonly creatorBytes: Buffer;
-  readonly batchId: Buffer;
-  readonly mode: Batch['mode'];
-  readonly size: number;
-  readonly signature: Buffer;
-  /** Leaf index of each transaction, by id. */
-  readonly channel: string;
-}
-
 /**
  * Checks that the creator of a batch signed the records of it that stand in an entry. Remembers
  * what it checked, by the bytes that were checked: a pure function made faster.
  */
 export class BatchChecker {
-  readonly #trusted = new Map<Bytestring, Trusted & { readonly leaf: number }>();
+  readonly #trusted = new Map<Bytestring, Trusted>();
   /** Signed messages that were verified: message and signature. */
   readonly #verified = new Set<Bytestring>();
   readonly #writer = new EnvelopeWriter();
   /** A batch and an identity in an entry that have the same creator. */
-  #sameCreator: readonly [TrustedBatch?, Uint8Array?] = [];
+  #sameCreator: readonly [Batch?, Uint8Array?] = [];
 
   /** See `Replica.trustBatch`. */
   trust(batch: Batch): void {
-    const shared: TrustedBatch = {
-      creatorBytes: asBuffer(batch.creatorBytes),
-      batchId: asBuffer(batch.batchId),
-      mode: batch.mode,
-      size: batch.items.length,
-      signature: asBuffer(batch.signature),
-      channel: batch.channel,
-    };
-    batch.items.forEach(({ bytes, leafHash, transaction, txId }, leaf) => {
-      this.#trusted.set(bytestringOf(txId), {
-        transactionBytes: asBuffer(bytes),
-        transaction,
-        leafHash,
-        batch: shared,
-        leaf,
-      });
+    batch.items.forEach(({ txId }, leaf) => {
+      this.#trusted.set(bytestringOf(txId), { batch, leaf });
     });
     if (this.#trusted.size > trustedMax) {
       for (const id of this.#trusted.keys()) {
@@ -88,27 +67,32 @@ export class BatchChecker {
     }
   }
 
-  /** The decoded transaction, when these very bytes are remembered under this id. */
-  knownTransaction(id: Bytestring, transactionBytes: Uint8Array): Transaction | undefined {
+  /** What is remembered under this id, when it is of these very bytes. */
+  trusted(id: Bytestring, transactionBytes: Uint8Array): Trusted | undefined {
     const trusted = this.#trusted.get(id);
-    return trusted?.transactionBytes.equals(transactionBytes) ? trusted.transaction : undefined;
+    return trusted !== undefined && asBuffer(itemOf(trusted).bytes).equals(transactionBytes)
+      ? trusted
+      : undefined;
   }
 
   /** True when the record's id is SHA-256(nonce ‖ creator). */
-  hasRightId(read: ReadRecord, transaction: Transaction, creatorBytes: Uint8Array): boolean {
-    const trusted = this.#trusted.get(read.id);
-    // The id was made from this nonce and this creator when the batch came in.
-    if (trusted !== undefined && trusted.transaction === transaction) {
-      const { batch } = trusted;
-      // Compared once for all records of a batch in an entry.
-      const [knownBatch, knownCreator] = this.#sameCreator;
-      if (batch === knownBatch && creatorBytes === knownCreator) return true;
-      if (batch.creatorBytes.equals(creatorBytes)) {
-        this.#sameCreator = [batch, creatorBytes];
-        return true;
-      }
-    }
-    return transactionId(transaction.nonce, creatorBytes).equals(read.record.txId);
+  hasRightId(
+    { record, trusted }: ReadRecord,
+    transaction: Transaction,
+    creatorBytes: Uint8Array,
+  ): boolean {
+    // The id was made from this nonce and the batch's creator when the batch came in.
+    if (trusted !== undefined && this.#hasCreator(trusted.batch, creatorBytes)) return true;
+    return transactionId(transaction.nonce, creatorBytes).equals(record.txId);
+  }
+
+  /** Compared once for all records of a batch in an entry. */
+  #hasCreator(batch: Batch, creatorBytes: Uint8Array): boolean {
+    const [knownBatch, knownCreator] = this.#sameCreator;
+    if (batch === knownBatch && creatorBytes === knownCreator) return true;
+    if (!asBuffer(creatorBytes).equals(batch.creatorBytes)) return false;
+    this.#sameCreator = [batch, creatorBytes];
+    return true;
   }
 
   /**
@@ -161,9 +145,12 @@ export class BatchChecker {
     };
     const signature = proof.signatures[0];
     if (signature === undefined || proof.signatures.length !== 1) return none();
-    if (this.#isTrustedWhole(channel, proof, creatorBytes, signature, reads)) return inTime;
+    if (this.#isTrusted(channel, proof, creatorBytes, signature, reads)) return inTime;
     const held = reads
-      .map((read) => ({ index: read.record.leaf, hash: this.#leafHash(read) }))
+      .map(({ record }) => ({
+        index: record.leaf,
+        hash: transactionLeafHash(record.txId, record.transactionBytes),
+      }))
       .sort((left, right) => left.index - right.index);
     const root = merkleRootFromSubset(proof.size, held, proof.proof);
     const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
@@ -219,46 +206,40 @@ export class BatchChecker {
     });
   }
 
-  /** True when the entry holds all of a batch that was verified here, exactly as it was then. */
-  #isTrustedWhole(
+  /**
+   * True when all records are of one batch that was verified here, and what proves that its
+   * creator signed them is what proves it of that batch.
+   */
+  #isTrusted(
     channel: string,
     proof: BatchProof,
     creatorBytes: Uint8Array,
     signature: Uint8Array,
     reads: readonly ReadRecord[],
   ): boolean {
-    if (proof.proof.length !== 0 || reads.length !== proof.size) return false;
-    const first = this.#trusted.get(reads[0]?.id ?? '');
-    if (first === undefined) return false;
-    const { batch } = first;
+    const batch = reads[0]?.trusted?.batch;
     const same =
+      batch !== undefined &&
       batch.mode === 'batch' &&
       batch.channel === channel &&
-      batch.size === proof.size &&
-      batch.batchId.equals(proof.batchId) &&
-      batch.signature.equals(signature) &&
-      batch.creatorBytes.equals(creatorBytes);
+      batch.tree.size === proof.size &&
+      asBuffer(batch.batchId).equals(proof.batchId) &&
+      asBuffer(batch.signature).equals(signature) &&
+      this.#hasCreator(batch, creatorBytes);
     if (!same) return false;
-    const seen = new Uint8Array(batch.size);
-    for (const { id, record, transaction } of reads) {
-      const trusted = this.#trusted.get(id);
-      if (
-        trusted?.batch !== batch ||
-        trusted.leaf !== record.leaf ||
-        trusted.transaction !== transaction
-      ) {
-        return false;
-      }
-      seen[record.leaf] = 1;
+    const leaves: number[] = [];
+    for (const { record, trusted } of reads) {
+      if (trusted?.batch !== batch || trusted.leaf !== record.leaf) return false;
+      leaves.push(record.leaf);
     }
-    return !seen.includes(0);
+    leaves.sort((left, right) => left - right);
+    const once = leaves.every((leaf, at) => leaf !== leaves[at - 1]);
+    return once && batch.tree.isSubsetProof(leaves, proof.proof);
   }
+}
 
-  #leafHash(read: ReadRecord): Uint8Array {
-    const trusted = this.#trusted.get(read.id);
-    if (trusted !== undefined && trusted.transaction === read.transaction) return trusted.leafHash;
-    return transactionLeafHash(read.record.txId, read.record.transactionBytes);
-  }
+function itemOf({ batch, leaf }: Trusted): BatchItem {
+  return batch.items[leaf] as BatchItem;
 }
 
 function isSigned(

@@ -300,6 +300,45 @@ describe('replay', () => {
     }
   });
 
+  it('gives the same verdicts for parts of batches that were verified before', () => {
+    const make = (
+      trust: boolean,
+      change: (proof: BatchProof) => Partial<BatchProof> = () => ({}),
+      patch: (recordBytes: Buffer) => void = () => undefined,
+    ): number[] => {
+      const batch = testBatch(org.signer, [
+        { ...write('a', '1'), absent: true },
+        write('b', '1'),
+        write('c', '1'),
+        { ...write('d', '1'), absent: true },
+        write('e', '1'),
+      ]);
+      if (trust) ledger.replay.trustBatch(batch.batch);
+      const entry = recordsEntry([batch], 1000);
+      patch(entry.records[0]?.bytes as Buffer);
+      const batches = entry.batches.map((proof) => ({ ...proof, ...change(proof) }));
+      return ledger.verdicts(encodeEntry({ ...entry, batches }));
+    };
+    const bad = verdicts.badCreatorSignature;
+    for (const trust of [true, false]) {
+      expect(make(trust)).toEqual([0, 0, 0]);
+      for (const change of [
+        ({ proof }: BatchProof) => ({ proof: proof.slice(1) }),
+        ({ proof }: BatchProof) => ({ proof: [...proof, Buffer.alloc(32)] }),
+        ({ proof }: BatchProof) => ({ proof: proof.map(() => Buffer.alloc(32)) }),
+        ({ proof }: BatchProof) => ({ proof: [...proof].reverse() }),
+        () => ({ batchId: Buffer.alloc(16) }),
+      ]) {
+        expect(make(trust, change)).toEqual([bad, bad, bad]);
+      }
+      // Another leaf than the one that was signed, or the leaf of another record.
+      for (const leaf of [0, 2]) {
+        const patch = (bytes: Buffer): void => void bytes.writeUInt16BE(leaf, 36);
+        expect(make(trust, undefined, patch)).toEqual([bad, bad, bad]);
+      }
+    }
+  });
+
   it('knows contracts and their versions', () => {
     const { contractVersion, invalidTransaction, readConflict } = verdicts;
     const other = { ...write('a', '1'), contract: 'other' };

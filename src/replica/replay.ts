@@ -208,10 +208,10 @@ export class Replay {
       const record = recordOf(bytes);
       if (record === undefined) continue;
       const id = bytestringOf(record.txId);
+      const trusted = this.#checker.trusted(id, record.transactionBytes);
       const transaction =
-        this.#checker.knownTransaction(id, record.transactionBytes) ??
-        transactionOf(record.transactionBytes);
-      reads.push({ record, id, transaction });
+        trusted?.batch.items[trusted.leaf]?.transaction ?? transactionOf(record.transactionBytes);
+      reads.push({ record, id, transaction, trusted });
       indices.push(index);
     }
     return { reads, indices };

@@ -12,7 +12,6 @@ import {
   encodeEntry,
   encodeRecord,
   type MspConfig,
-  merkleSubsetProof,
   type Position,
   positionOf,
   type ReadVersion,
@@ -155,13 +154,7 @@ export class TestLog {
               mode,
               size: calls.length,
               signatures: [batch.signature],
-              proof:
-                kept.length > 0
-                  ? merkleSubsetProof(
-                      batch.items.map((item) => item.leafHash),
-                      kept,
-                    )
-                  : [],
+              proof: kept.length > 0 ? batch.tree.subsetProof(kept) : [],
             },
       ],
       records: outcomes.map(({ bytes }, at) => ({ index: kept[at] as number, bytes })),

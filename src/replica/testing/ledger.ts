@@ -21,7 +21,6 @@ import {
   identityBytes,
   lifecycleNamespace,
   type MspConfig,
-  merkleSubsetProof,
   type NamespaceSet,
   type RecordsEntry,
   type RecordType,
@@ -179,14 +178,13 @@ export function recordsEntry(batches: readonly TestBatch[], timestampMs: number)
     return known >= 0 ? known : creators.push(asBuffer(bytes)) - 1;
   };
   const proofs = batches.map(({ batch, leaves }) => {
-    const hashes = batch.items.map(({ leafHash }) => leafHash);
     return {
       batchId: batch.batchId,
       creator: creatorOf(batch.creatorBytes),
       mode: batch.mode,
       size: batch.items.length,
       signatures: [batch.signature],
-      proof: leaves.length > 0 ? merkleSubsetProof(hashes, leaves) : [],
+      proof: leaves.length > 0 ? batch.tree.subsetProof(leaves) : [],
     };
   });
   const records = batches.flatMap((batch) => batch.records);
