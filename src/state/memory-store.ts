@@ -1,7 +1,7 @@
 import type { Bytestring } from '../base/index.ts';
 import type { Address, Position } from '../model/index.ts';
 import { compareBytestrings } from './overlay.ts';
-import type { EntrySummary, Row } from './state.ts';
+import type { EntrySummary, Row, StateView } from './state.ts';
 import type {
   HistoryHead,
   RowHeader,
@@ -11,6 +11,11 @@ import type {
   StoreMeta,
   StoreSnapshot,
 } from './store.ts';
+
+/** A frozen view that is read as one likes. */
+export interface MemorySnapshot extends StoreSnapshot {
+  readonly rows: Required<StateView>;
+}
 
 /**
  * A store in memory for tests and the simulator. It stands for the disk: hand the same object to
@@ -28,8 +33,7 @@ export class MemoryStore implements StateStore {
   }
 
   get(key: Bytestring): Row | undefined {
-    const row = this.#rows.get(key);
-    return row && { key, value: row.value, version: row.version };
+    return this.#rows.get(key);
   }
 
   version(key: Bytestring): Position | undefined {
@@ -50,7 +54,7 @@ export class MemoryStore implements StateStore {
     for (let at = lowerBound(keys, start); at < keys.length && rows.length < limit; at++) {
       const key = keys[at] as Bytestring;
       if (end !== '' && key >= end) break;
-      rows.push(this.get(key) as Row);
+      rows.push(this.#rows.get(key) as Row);
     }
     return rows;
   }
@@ -72,12 +76,13 @@ export class MemoryStore implements StateStore {
     this.#keys = undefined;
   }
 
-  snapshot(): StoreSnapshot {
-    const frozen = new MemoryStore();
-    for (const [key, row] of this.#rows) frozen.#rows.set(key, row);
+  snapshot(): MemorySnapshot {
+    const rows = new MemoryStore();
+    for (const [key, row] of this.#rows) rows.#rows.set(key, row);
     return {
       meta: this.#meta,
-      page: (start, limit) => frozen.range(start, '', limit),
+      rows,
+      page: (start, limit) => rows.range(start, '', limit),
       release: () => undefined,
     };
   }

@@ -276,7 +276,7 @@ export class State implements StateView {
 
   /** Where a transaction stands; `undefined` when it is unknown or long ago. */
   transaction(txId: TxId): TransactionStatus | undefined {
-    return this.#transactions.find(Buffer.from(txId, 'hex'));
+    return this.#transactions.find(txId);
   }
 
   /** True when a transaction took effect. Exact for timestamps at or above the horizon. */

@@ -17,6 +17,7 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 const id = (number: number): Buffer => sha256(Buffer.from(String(number)));
+const txId = (number: number): string => id(number).toString('hex');
 const add = (
   index: TransactionIndex,
   number: number,
@@ -48,13 +49,13 @@ describe('transaction index', () => {
       }
     }
     for (let number = 0; number < 20_000; number++) {
-      const found = index.find(id(number));
+      const found = index.find(txId(number));
       if (number >= 17_000) {
         expect(found).toEqual({ position: number, verdict: number % 10 === 3 ? 11 : 0 });
       } else if (number < 14_000) expect(found).toBeUndefined();
       if (number >= 19_000) expect(index.isCommitted(id(number))).toBe(number % 10 !== 3);
     }
-    expect(index.find(id(20_000))).toBeUndefined();
+    expect(index.find(txId(20_000))).toBeUndefined();
     const names = await disk.list(directory);
     expect(names.length).toBeLessThan(8);
     await index.close();
@@ -68,10 +69,10 @@ describe('transaction index', () => {
     await flush(index, 0, 0);
     add(index, 1, 0, 200);
     add(index, 2, 4, 201);
-    expect(index.find(id(1))).toEqual({ position: 200, verdict: 0 });
-    expect(index.find(id(2))).toEqual({ position: 101, verdict: 0 });
+    expect(index.find(txId(1))).toEqual({ position: 200, verdict: 0 });
+    expect(index.find(txId(2))).toEqual({ position: 101, verdict: 0 });
     add(index, 1, 4, 300);
-    expect(index.find(id(1))).toEqual({ position: 200, verdict: 0 });
+    expect(index.find(txId(1))).toEqual({ position: 200, verdict: 0 });
     await index.close();
   });
 
@@ -87,9 +88,28 @@ describe('transaction index', () => {
     add(index, 13);
     const again = await TransactionIndex.open(disk, directory, first, 0, options);
     for (let number = 0; number < 12; number++) expect(again.isCommitted(id(number))).toBe(true);
-    expect(again.find(id(12))).toBeUndefined();
-    expect(again.find(id(13))).toBeUndefined();
+    expect(again.find(txId(12))).toBeUndefined();
+    expect(again.find(txId(13))).toBeUndefined();
     await again.close();
+    await index.close();
+  });
+
+  it('keeps position and verdict of every id while its table grows', async () => {
+    const index = await TransactionIndex.open(disk, directory, undefined, 0, { salt: 0x9e3779b1 });
+    const ids = Array.from({ length: 20_000 }, (_, number) => id(number));
+    const positions = ids.map((_, number) => Number.MAX_SAFE_INTEGER - 1 - number * 0x1_8000_0001);
+    const verdictOf = (number: number): VerdictCode => (number % 7 === 0 ? 255 : 0) as VerdictCode;
+    ids.forEach((txId, number) => {
+      index.add(txId, number, asPosition(positions[number] as number), verdictOf(number));
+    });
+    for (const upper of [false, true]) {
+      ids.forEach((txId, number) => {
+        const digits = txId.toString('hex');
+        const found = index.find(upper ? digits.toUpperCase() : digits);
+        expect(found).toEqual({ position: positions[number], verdict: verdictOf(number) });
+      });
+    }
+    expect(index.find(txId(20_000))).toBeUndefined();
     await index.close();
   });
 });

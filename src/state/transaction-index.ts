@@ -1,14 +1,16 @@
 import { asBuffer, assert, ByteWriter, DaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile, Randomness } from '../io/index.ts';
-import { type Position, type VerdictCode, verdicts } from '../model/index.ts';
+import { type Position, type TxId, type VerdictCode, verdicts } from '../model/index.ts';
 import type { TransactionStatus } from './state.ts';
 import type { TransactionFiles } from './store.ts';
 import {
   type IdWords,
   idBytes,
   idWords,
+  idWordsOfHex,
   type SegmentSource,
   TransactionSegment,
+  wordOf,
 } from './transaction-segment.ts';
 
 const tailRowBytes = 16 + 8 + 8 + 1;
@@ -51,6 +53,8 @@ export class TransactionIndex {
   /** A tail whose ids went into a segment. */
   #oldTail: number | undefined;
   readonly #pending = new ByteWriter(64 * 1024);
+  /** Of the id that is being looked up. */
+  readonly #id: IdWords = new Uint32Array(4);
   #horizonMs = 0;
   #salt: number;
 
@@ -103,18 +107,22 @@ export class TransactionIndex {
 
   /** Notes a transaction; a valid one stays valid whatever comes later under the same id. */
   add(txId: Uint8Array, timestampMs: number, position: Position, verdict: VerdictCode): void {
-    this.#table.add(idWords(txId, this.#salt), timestampMs, position, verdict);
-    this.#pending.raw(txId.subarray(0, 16)).u64(position).u64(timestampMs).u8(verdict);
+    const id = idWords(this.#id, txId, this.#salt);
+    this.#table.add(id, timestampMs, position, verdict);
+    const pending = this.#pending.u32(wordOf(txId, 0));
+    for (let at = 1; at < 4; at++) pending.u32(id[at] as number);
+    pending.u64(position).u64(timestampMs).u8(verdict);
   }
 
   /** True when a transaction at or above the horizon took effect. */
   isCommitted(txId: Uint8Array): boolean {
-    return this.#find(idWords(txId, this.#salt), false)?.verdict === verdicts.valid;
+    const id = idWords(this.#id, txId, this.#salt);
+    return this.#find(id, false)?.verdict === verdicts.valid;
   }
 
   /** Where a transaction stands; a valid occurrence goes before others, then the newest. */
-  find(txId: Uint8Array): TransactionStatus | undefined {
-    return this.#find(idWords(txId, this.#salt), true);
+  find(txId: TxId): TransactionStatus | undefined {
+    return this.#find(idWordsOfHex(this.#id, txId, this.#salt), true);
   }
 
   /**
@@ -247,7 +255,8 @@ export class TransactionIndex {
     for (let at = 0; at < bytes; at += tailRowBytes) {
       const position = readU64(target, at + 16) as Position;
       const verdict = target[at + 32] as VerdictCode;
-      this.#table.add(idWords(target, this.#salt, at), readU64(target, at + 24), position, verdict);
+      const id = idWords(this.#id, target, this.#salt, at);
+      this.#table.add(id, readU64(target, at + 24), position, verdict);
     }
     this.#tailBytes = bytes;
   }
@@ -272,124 +281,139 @@ export interface FlushedTransactions {
   readonly expired: () => Promise<void>;
 }
 
+/** Words of a table's row: four of the id, then what {@link IdTable} makes of position and verdict. */
+const rowWords = 6;
+const slotsMin = 8192;
+
 /**
  * Open addressing by the first bits of the id, without wrapping around, so that walking the table
- * meets the ids almost in order.
+ * meets the ids almost in order. All of a row lies together: a look-up costs one cache miss.
  */
 class IdTable {
   /** Ids that fit. */
   readonly countMax: number;
   count = 0;
   greatestTimestampMs = 0;
-  readonly #slots: number;
-  readonly #scale: number;
-  readonly #words: readonly [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
-  /** Position + 1; 0: free. */
-  readonly #positions: Float64Array;
-  readonly #verdicts: Uint8Array;
+  #slots = 0;
+  #scale = 0;
+  /**
+   * Per slot the id's words, then position + 1 (0: free) in 64 bits, the verdict in the topmost
+   * eight of them.
+   */
+  #rows = new Uint32Array(0);
 
   constructor(segmentIdsMax: number) {
     // Flushes come late; there must be room for what arrives until then.
     this.countMax =
       segmentIdsMax + 2 * limits.stateFlushTransactionsMax + 2 * limits.recordsPerEntryMax;
-    const main = Math.ceil(this.countMax * 1.5);
-    this.#scale = main / 2 ** 32;
-    // Room behind the last regular slot for ids that were pushed on.
-    this.#slots = main + 8192;
-    const column = (): Uint32Array => new Uint32Array(this.#slots);
-    this.#words = [column(), column(), column(), column()];
-    this.#positions = new Float64Array(this.#slots);
-    this.#verdicts = new Uint8Array(this.#slots);
+    this.#clear(slotsMin);
   }
 
   add(id: IdWords, timestampMs: number, position: Position, verdict: VerdictCode): void {
-    const slot = this.#slot(id);
     if (timestampMs > this.greatestTimestampMs) this.greatestTimestampMs = timestampMs;
-    if (this.#positions[slot] === 0) {
+    let row = this.#row(id);
+    if (isFree(this.#rows, row)) {
       assert(this.count < this.countMax, 'the transaction table overflows');
-      this.count++;
-      for (let at = 0; at < 4; at++) (this.#words[at] as Uint32Array)[slot] = id[at] as number;
-    } else if (this.#verdicts[slot] === verdicts.valid) {
+      if (++this.count * 1.5 > this.#slots) {
+        this.#grow();
+        row = this.#row(id);
+      }
+      for (let at = 0; at < 4; at++) this.#rows[row + at] = id[at] as number;
+    } else if (verdictIn(this.#rows, row) === verdicts.valid) {
       return;
     }
-    this.#positions[slot] = position + 1;
-    this.#verdicts[slot] = verdict;
+    const stored = position + 1;
+    this.#rows[row + 4] = (verdict << 24) | (stored / 0x1_0000_0000);
+    this.#rows[row + 5] = stored;
   }
 
   find(id: IdWords): TransactionStatus | undefined {
-    const slot = this.#slot(id);
-    const stored = this.#positions[slot] as number;
-    if (stored === 0) return undefined;
-    return {
-      position: (stored - 1) as Position,
-      verdict: this.#verdicts[slot] as VerdictCode,
-    };
+    const row = this.#row(id);
+    const rows = this.#rows;
+    if (isFree(rows, row)) return undefined;
+    return { position: positionIn(rows, row), verdict: verdictIn(rows, row) };
   }
 
   *valid(): Generator<{ id: IdWords; position: Position }> {
-    for (let slot = 0; slot < this.#slots; slot++) {
-      const stored = this.#positions[slot] as number;
-      if (stored === 0 || this.#verdicts[slot] !== verdicts.valid) continue;
-      const id = this.#words.map((column) => column[slot] as number) as unknown as IdWords;
-      yield { id, position: (stored - 1) as Position };
+    const rows = this.#rows;
+    for (let row = 0; row < rows.length; row += rowWords) {
+      if (isFree(rows, row) || verdictIn(rows, row) !== verdicts.valid) continue;
+      yield { id: rows.slice(row, row + 4), position: positionIn(rows, row) };
     }
   }
 
   /** The ids in order; the table must not change any more. */
   sorted(): SegmentSource {
     const { count, greatestTimestampMs } = this;
-    const [firsts] = this.#words;
-    const slots = new Uint32Array(count);
+    const rows = this.#rows;
+    const order = new Uint32Array(count);
     let filled = 0;
-    for (let slot = 0; slot < this.#slots; slot++) {
-      if (this.#positions[slot] === 0) continue;
-      const first = firsts[slot] as number;
+    for (let row = 0; row < rows.length; row += rowWords) {
+      if (isFree(rows, row)) continue;
+      const first = rows[row] as number;
       let at = filled++;
-      while (at > 0 && (firsts[slots[at - 1] as number] as number) > first) {
-        slots[at] = slots[at - 1] as number;
+      while (at > 0 && (rows[order[at - 1] as number] as number) > first) {
+        order[at] = order[at - 1] as number;
         at--;
       }
-      slots[at] = slot;
+      order[at] = row;
     }
     return {
       count,
       greatestTimestampMs,
-      words: (column) => picked(this.#words[column], new Uint32Array(count), slots),
-      positions: () => {
-        const positions = picked(this.#positions, new Float64Array(count), slots);
-        for (let at = 0; at < count; at++) positions[at] = (positions[at] as number) - 1;
-        return positions;
-      },
-      verdicts: () => picked(this.#verdicts, new Uint8Array(count), slots),
+      words: (column) => order.map((row) => rows[row + column] as number),
+      positions: () => Float64Array.from(order, (row) => positionIn(rows, row)),
+      verdicts: () => Uint8Array.from(order, (row) => verdictIn(rows, row)),
     };
   }
 
-  /** Where the id is, or would go. */
-  #slot(id: IdWords): number {
-    const [firsts, seconds, thirds, fourths] = this.#words;
-    let slot = Math.floor(id[0] * this.#scale);
-    while (slot < this.#slots) {
-      if (this.#positions[slot] === 0) return slot;
+  /** Twice the room. Rows are met and put almost in order, so this goes through memory once. */
+  #grow(): void {
+    const old = this.#rows;
+    this.#clear(this.#slots * 2);
+    for (let from = 0; from < old.length; from += rowWords) {
+      if (isFree(old, from)) continue;
+      const row = this.#row(old, from);
+      for (let at = 0; at < rowWords; at++) this.#rows[row + at] = old[from + at] as number;
+    }
+  }
+
+  #clear(slots: number): void {
+    this.#slots = slots;
+    this.#scale = slots / 2 ** 32;
+    // Room behind the last regular slot for ids that were pushed on.
+    this.#rows = new Uint32Array((slots + 8192) * rowWords);
+  }
+
+  /** Where the row is, or would go, of the id that stands at `start`. */
+  #row(id: Uint32Array, start = 0): number {
+    const rows = this.#rows;
+    let row = Math.floor((id[start] as number) * this.#scale) * rowWords;
+    for (; row < rows.length; row += rowWords) {
+      if (isFree(rows, row)) return row;
       const same =
-        firsts[slot] === id[0] &&
-        seconds[slot] === id[1] &&
-        thirds[slot] === id[2] &&
-        fourths[slot] === id[3];
-      if (same) return slot;
-      slot++;
+        rows[row] === id[start] &&
+        rows[row + 1] === id[start + 1] &&
+        rows[row + 2] === id[start + 2] &&
+        rows[row + 3] === id[start + 3];
+      if (same) return row;
     }
     // Thousands of ids in a row do not happen by chance, nor on purpose without knowing the salt.
     assert(false, 'the transaction table is clustered');
   }
 }
 
-function picked<T extends Uint32Array | Float64Array | Uint8Array>(
-  column: T,
-  target: T,
-  slots: Uint32Array,
-): T {
-  for (let at = 0; at < slots.length; at++) target[at] = column[slots[at] as number] as number;
-  return target;
+function isFree(rows: Uint32Array, row: number): boolean {
+  return rows[row + 5] === 0 && rows[row + 4] === 0;
+}
+
+function positionIn(rows: Uint32Array, row: number): Position {
+  const high = (rows[row + 4] as number) & 0xff_ffff;
+  return (high * 0x1_0000_0000 + (rows[row + 5] as number) - 1) as Position;
+}
+
+function verdictIn(rows: Uint32Array, row: number): VerdictCode {
+  return ((rows[row + 4] as number) >>> 24) as VerdictCode;
 }
 
 function segmentName(number: number): string {

@@ -1,25 +1,35 @@
 import { DaybookError } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
-import type { Position, VerdictCode } from '../model/index.ts';
+import type { Position, TxId, VerdictCode } from '../model/index.ts';
 import type { TransactionStatus } from './state.ts';
 
 /**
  * The first 128 bits of a transaction id, as four words. Ids are SHA-256 values, so 128 bits tell
- * them apart, and they spread evenly.
+ * them apart, and they spread evenly. The first word is multiplied by an odd secret of this node:
+ * else a client could make ids, by trying nonces, that all fall into the same place of the table.
  */
-export type IdWords = readonly [number, number, number, number];
+export type IdWords = Uint32Array;
 
-/**
- * The words of an id's bytes, the first one multiplied by an odd secret of this node: else a client
- * could make ids, by trying nonces, that all fall into the same place of the table.
- */
-export function idWords(txId: Uint8Array, salt: number, at = 0): IdWords {
-  return [
-    Math.imul(word(txId, at), salt) >>> 0,
-    word(txId, at + 4),
-    word(txId, at + 8),
-    word(txId, at + 12),
-  ];
+/** Fills in the words of an id's bytes. @returns `target` */
+export function idWords(target: IdWords, txId: Uint8Array, salt: number, start = 0): IdWords {
+  for (let at = 0; at < 4; at++) target[at] = wordOf(txId, start + at * 4);
+  target[0] = Math.imul(target[0] as number, salt);
+  return target;
+}
+
+/** {@link idWords} of an id in hexadecimal digits. */
+export function idWordsOfHex(target: IdWords, txId: TxId, salt: number): IdWords {
+  for (let at = 0; at < 4; at++) {
+    let word = 0;
+    for (let digit = at * 8; digit < at * 8 + 8; digit++) {
+      const code = txId.charCodeAt(digit);
+      // '0'…'9' end in their value; in 'A' and 'a' that is 1, and bit 6 is set.
+      word = (word << 4) | ((code & 15) + 9 * (code >> 6));
+    }
+    target[at] = word;
+  }
+  target[0] = Math.imul(target[0] as number, salt);
+  return target;
 }
 
 /** The first 16 bytes of the id that {@link idWords} was given. */
@@ -30,14 +40,20 @@ export function idBytes(id: IdWords, salt: number): Buffer {
     inverse = Math.imul(inverse, 2 - Math.imul(salt, inverse));
   }
   const bytes = Buffer.alloc(16);
-  bytes.writeUInt32BE(Math.imul(id[0], inverse) >>> 0, 0);
+  bytes.writeUInt32BE(Math.imul(id[0] as number, inverse) >>> 0, 0);
   for (let at = 1; at < 4; at++) bytes.writeUInt32BE(id[at] as number, at * 4);
   return bytes;
 }
 
-function word(bytes: Uint8Array, at: number): number {
-  const [a = 0, b = 0, c = 0, d = 0] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-  return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+/** Four bytes as a number. */
+export function wordOf(bytes: Uint8Array, at: number): number {
+  return (
+    (((bytes[at] as number) << 24) |
+      ((bytes[at + 1] as number) << 16) |
+      ((bytes[at + 2] as number) << 8) |
+      (bytes[at + 3] as number)) >>>
+    0
+  );
 }
 
 /** What a segment is made of: ids ascending by their first word, then in no particular order. */
@@ -170,7 +186,7 @@ export class TransactionSegment {
   }
 
   find(id: IdWords): TransactionStatus | undefined {
-    const bucket = id[0] >>> (32 - bucketBits);
+    const bucket = (id[0] as number) >>> (32 - bucketBits);
     const starts = this.#starts;
     const seconds = this.#seconds;
     if (starts === undefined || seconds === undefined) return this.#findInFile(id, bucket);
@@ -199,7 +215,7 @@ export class TransactionSegment {
       this.#readInto(verdicts, startsBytes + this.count * 24 + start);
       for (let at = 0; at < size; at++) {
         if (verdicts[at] !== 0) continue;
-        const id = columns.map((column) => column[at] as number) as unknown as IdWords;
+        const id = Uint32Array.from(columns, (column) => column[at] as number);
         yield { id, position: positions[at] as Position };
       }
     }

@@ -1,4 +1,4 @@
-import { type Bytestring, isDaybookError } from '../../base/index.ts';
+import { isDaybookError } from '../../base/index.ts';
 import type {
   CallOutcome,
   ContractCall,
@@ -7,7 +7,7 @@ import type {
 } from '../../contract/index.ts';
 import type { Child, Connection, Io, Processes } from '../../io/index.ts';
 import { asAddress } from '../../model/index.ts';
-import type { MemoryStore, Row, StateReader, StoreSnapshot } from '../../state/index.ts';
+import type { MemoryStore, StateReader } from '../../state/index.ts';
 import { serveContracts } from '../contract-process.ts';
 
 /** Contracts as plain functions: `contract:function`. */
@@ -106,18 +106,11 @@ function connectionPair(io: Io): [Connection, Connection] {
 
 /** Shows the store as it was at the last refresh, as LMDB does. */
 function frozenReader(store: MemoryStore): StateReader {
-  let view: StoreSnapshot = store.snapshot();
-  const get = (key: Bytestring): Row | undefined => {
-    const [row] = view.page(key, 1);
-    return row?.key === key ? row : undefined;
-  };
+  let view = store.snapshot();
   return {
-    get,
-    version: (key) => get(key)?.version,
-    range: (start, end, limit = Number.POSITIVE_INFINITY) =>
-      view
-        .page(start, limit === Number.POSITIVE_INFINITY ? 1_000_000 : limit)
-        .filter((row) => end === '' || row.key < end),
+    get: (key) => view.rows.get(key),
+    version: (key) => view.rows.version(key),
+    range: (start, end, limit) => view.rows.range(start, end, limit),
     nextAddress: () => view.meta?.nextAddress ?? asAddress(0),
     refresh: () => {
       view = store.snapshot();
