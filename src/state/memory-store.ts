@@ -1,7 +1,7 @@
 import type { Bytestring } from '../base/index.ts';
 import type { Address, Position } from '../model/index.ts';
 import { compareBytestrings } from './overlay.ts';
-import type { EntrySummary, Row, StateView } from './state.ts';
+import type { EntrySummary, Row } from './state.ts';
 import type {
   HistoryHead,
   RowHeader,
@@ -11,11 +11,6 @@ import type {
   StoreMeta,
   StoreSnapshot,
 } from './store.ts';
-
-/** A frozen view that is read as one likes. */
-export interface MemorySnapshot extends StoreSnapshot {
-  readonly rows: Required<StateView>;
-}
 
 /**
  * A store in memory for tests and the simulator. It stands for the disk: hand the same object to
@@ -76,15 +71,21 @@ export class MemoryStore implements StateStore {
     this.#keys = undefined;
   }
 
-  snapshot(): MemorySnapshot {
-    const rows = new MemoryStore();
-    for (const [key, row] of this.#rows) rows.#rows.set(key, row);
+  snapshot(): StoreSnapshot {
+    const frozen = this.frozen();
     return {
       meta: this.#meta,
-      rows,
-      page: (start, limit) => rows.range(start, '', limit),
+      page: (start, limit) => frozen.range(start, '', limit),
       release: () => undefined,
     };
+  }
+
+  /** The rows and the progress as they are now. */
+  frozen(): MemoryStore {
+    const copy = new MemoryStore();
+    for (const [key, row] of this.#rows) copy.#rows.set(key, row);
+    copy.#meta = this.#meta;
+    return copy;
   }
 
   close(): Promise<void> {

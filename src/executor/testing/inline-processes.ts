@@ -106,14 +106,14 @@ function connectionPair(io: Io): [Connection, Connection] {
 
 /** Shows the store as it was at the last refresh, as LMDB does. */
 function frozenReader(store: MemoryStore): StateReader {
-  let view = store.snapshot();
+  let view = store.frozen();
   return {
-    get: (key) => view.rows.get(key),
-    version: (key) => view.rows.version(key),
-    range: (start, end, limit) => view.rows.range(start, end, limit),
+    get: (key) => view.get(key),
+    version: (key) => view.version(key),
+    range: (start, end, limit) => view.range(start, end, limit),
     nextAddress: () => view.meta?.nextAddress ?? asAddress(0),
     refresh: () => {
-      view = store.snapshot();
+      view = store.frozen();
     },
     close: () => undefined,
   };
