@@ -17,14 +17,15 @@ export function simIo(
   };
   const timers: Timers = {
     after: (delayMs, callback) => {
-      let cancelled = false;
+      // What a cancelled timer would have called is let go of at once, with all that hangs on it.
+      let pending: (() => void) | undefined = callback;
       // As in Node, at least a millisecond.
-      world.after(process, Math.max(1, delayMs) * (1000 / process.clockRate), 'timer', () => {
-        if (!cancelled) callback();
-      });
+      world.after(process, Math.max(1, delayMs) * (1000 / process.clockRate), 'timer', () =>
+        pending?.(),
+      );
       return {
         cancel: () => {
-          cancelled = true;
+          pending = undefined;
         },
       };
     },
