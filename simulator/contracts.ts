@@ -48,53 +48,63 @@ export function bulkRowUnits(value: string): number {
   return Number(value.slice(5, -1));
 }
 
-/**
- * A call as it goes on: hands out what it waits for, gets what came of it. Async functions would do
- * as well, and cost several turns of the microtask queue per call where nothing waits.
- */
-type Steps = Generator<MaybePromise<unknown>, string, unknown>;
-
-type Value = string | undefined;
 type Rows = readonly { readonly key: string; readonly value: string }[];
+
+/** Goes on with what was read: at once where nothing waits, as under load. */
+function read<T>(
+  found: MaybePromise<T>,
+  next: (found: T) => MaybePromise<string>,
+): MaybePromise<string> {
+  return found instanceof Promise ? found.then(next) : next(found);
+}
 
 /** Functions of the workload's contract; see {@link runNow} and {@link simulatedRuntime}. */
 const contractFunctions: Readonly<
-  Record<string, (access: Access, args: readonly string[]) => Steps | string>
+  Record<string, (access: Access, args: readonly string[]) => MaybePromise<string>>
 > = {
   /** Moves units between two accounts; refuses what is not there. */
-  *move(access, [from = '', to = '', units = '0']) {
-    const payer = Number(((yield access.get(from)) as Value) ?? 0);
-    const payee = Number(((yield access.get(to)) as Value) ?? 0);
-    if (payer < Number(units)) throw new Error(`${from} has only ${payer}`);
-    if (from === to) return `${payer}`;
-    access.put(from, String(payer - Number(units)));
-    access.put(to, String(payee + Number(units)));
-    return `${payer - Number(units)},${payee + Number(units)}`;
+  move(access, [from = '', to = '', units = '0']) {
+    return read(access.get(from), (payerHas) =>
+      read(access.get(to), (payeeHas) => {
+        const payer = Number(payerHas ?? 0);
+        const payee = Number(payeeHas ?? 0);
+        if (payer < Number(units)) throw new Error(`${from} has only ${payer}`);
+        if (from === to) return `${payer}`;
+        access.put(from, String(payer - Number(units)));
+        access.put(to, String(payee + Number(units)));
+        return `${payer - Number(units)},${payee + Number(units)}`;
+      }),
+    );
   },
   /** Reads an interval and notes what it saw; phantoms would show. */
-  *sum(access, [start = '', end = '', into = '']) {
-    const rows = (yield access.range(start, end)) as Rows;
-    const text = rows.map(({ key, value }) => `${key}=${value}`).join(';');
-    access.put(into, text);
-    return text;
+  sum(access, [start = '', end = '', into = '']) {
+    return read(access.range(start, end), (rows) => {
+      const text = rows.map(({ key, value }) => `${key}=${value}`).join(';');
+      access.put(into, text);
+      return text;
+    });
   },
   /** Opens the next free account of an interval, or closes it: writers that range readers must see. */
-  *toggle(access, [key = '']) {
-    const before = (yield access.get(key)) as Value;
-    if (before === undefined) access.put(key, '0');
-    else if (before === '0') access.delete(key);
-    return before ?? '';
+  toggle(access, [key = '']) {
+    return read(access.get(key), (before) => {
+      if (before === undefined) access.put(key, '0');
+      else if (before === '0') access.delete(key);
+      return before ?? '';
+    });
   },
-  *remove(access, [key = '']) {
-    const before = (yield access.get(key)) as Value;
-    access.delete(key);
-    return before ?? '';
+  remove(access, [key = '']) {
+    return read(access.get(key), (before) => {
+      access.delete(key);
+      return before ?? '';
+    });
   },
   /** Counts up: a lost or repeated update shows. */
-  *count(access, [key = '']) {
-    const next = String(Number(((yield access.get(key)) as Value) ?? 0) + 1);
-    access.put(key, next);
-    return next;
+  count(access, [key = '']) {
+    return read(access.get(key), (before) => {
+      const next = String(Number(before ?? 0) + 1);
+      access.put(key, next);
+      return next;
+    });
   },
   /** Writes without reading. */
   put(access, [key = '', value = '']) {
@@ -107,21 +117,24 @@ const contractFunctions: Readonly<
     return '';
   },
   /** A bulk update: as data when the interval has many rows, row by row when it has few. */
-  *raise(access, [start = '', end = '', by = '1']) {
-    yield access.raiseRange(start, end, Number(by));
-    return by;
+  raise(access, [start = '', end = '', by = '1']) {
+    return read(access.raiseRange(start, end, Number(by)), () => by);
   },
   /** Reads one row that bulk updates go over, and adds to it. */
-  *raiseOne(access, [key = '']) {
-    const units = bulkRowUnits(((yield access.get(key)) as Value) ?? bulkRow(0)) + 1;
-    access.put(key, bulkRow(units));
-    return String(units);
+  raiseOne(access, [key = '']) {
+    return read(access.get(key), (before) => {
+      const units = bulkRowUnits(before ?? bulkRow(0)) + 1;
+      access.put(key, bulkRow(units));
+      return String(units);
+    });
   },
   /** Sums the rows up: a bulk update that is half done, or done twice, shows. */
-  *sumRows(access, [start = '', end = '']) {
-    let units = 0;
-    for (const { value } of (yield access.range(start, end)) as Rows) units += bulkRowUnits(value);
-    return String(units);
+  sumRows(access, [start = '', end = '']) {
+    return read(access.range(start, end), (rows) => {
+      let units = 0;
+      for (const { value } of rows) units += bulkRowUnits(value);
+      return String(units);
+    });
   },
   /** Says which version ran: an upgrade has one place in the log, for everybody. */
   stamp(access, [key = '']) {
@@ -136,27 +149,7 @@ export function runNow(
   access: Access,
   args: readonly string[],
 ): string | undefined {
-  const steps = contractFunctions[functionName]?.(access, args);
-  if (typeof steps !== 'object') return steps;
-  let step = steps.next();
-  while (step.done !== true) step = steps.next(step.value);
-  return step.value;
-}
-
-/** Runs a function; a promise when it had to wait for the state. */
-function run(steps: Steps, first: ReturnType<Steps['next']>): MaybePromise<string> {
-  let step = first;
-  while (step.done !== true) {
-    const { value } = step;
-    if (value instanceof Promise) {
-      return value.then(
-        (found) => run(steps, steps.next(found)),
-        (error: unknown) => run(steps, steps.throw(error)),
-      );
-    }
-    step = steps.next(value);
-  }
-  return step.value;
+  return contractFunctions[functionName]?.(access, args) as string | undefined;
 }
 
 /** The functions as the executor's engine calls them; installing a bundle changes the version. */
@@ -175,8 +168,7 @@ export function simulatedRuntime(): ContractRuntime {
       const args: string[] = [];
       for (const arg of call.args) args.push((arg as Buffer).latin1Slice());
       try {
-        const steps = called(new EngineAccess(version, state), args);
-        const result = typeof steps === 'object' ? run(steps, steps.next()) : steps;
+        const result = called(new EngineAccess(version, state), args);
         return result instanceof Promise ? result.then(ended, failed) : ended(result);
       } catch (error) {
         return failed(error);

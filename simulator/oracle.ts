@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { isDaybookError } from '../src/base/index.ts';
 import type { LogEntry, SharedLog } from '../src/log/index.ts';
 import {
@@ -199,8 +199,7 @@ export class Oracle {
 
 /** Says what stands at an address. */
 export function digestOf({ kind, epoch, bytes }: LogEntry): string {
-  const hash = createHash('sha1').update(bytes).digest('base64');
-  return kind === 'fill' ? kind : `${epoch} ${hash}`;
+  return kind === 'fill' ? kind : `${epoch} ${hash('sha1', bytes, 'base64')}`;
 }
 
 /** What nodes must agree on about an entry. */

@@ -1,5 +1,7 @@
 /** Slots a table begins with; a power of two. */
 const firstSlots = 1024;
+/** A full table becomes so many times as large: few copies, and slots that nobody uses cost little. */
+const growth = 4;
 
 /**
  * A number for each of very many transaction ids: an open hash table of plain numbers, since a map
@@ -17,15 +19,15 @@ export class TxTable {
     return this.#size;
   }
 
-  /** The value of an id. */
-  get(txId: Uint8Array): number | undefined {
-    const stored = this.#values[this.#slot(txId)] as number;
+  /** The value of an id. @param at - where in `bytes` it begins. */
+  get(bytes: Uint8Array, at = 0): number | undefined {
+    const stored = this.#values[this.#slot(bytes, at)] as number;
     return stored === 0 ? undefined : stored - 1;
   }
 
   /** Puts an id in that is not there yet. @returns the value it has already, if it has one. */
   add(txId: Uint8Array, value: number): number | undefined {
-    const slot = this.#slot(txId);
+    const slot = this.#slot(txId, 0);
     const stored = this.#values[slot] as number;
     if (stored !== 0) return stored - 1;
     for (let word = 0; word < 4; word++) this.#words[slot * 4 + word] = wordOf(txId, word * 4);
@@ -36,24 +38,29 @@ export class TxTable {
   }
 
   /** Where an id is, or would go. */
-  #slot(txId: Uint8Array): number {
-    return slotOf(this.#words, this.#values, [
-      wordOf(txId, 0),
-      wordOf(txId, 4),
-      wordOf(txId, 8),
-      wordOf(txId, 12),
-    ]);
+  #slot(bytes: Uint8Array, at: number): number {
+    const first = wordOf(bytes, at);
+    const second = wordOf(bytes, at + 4);
+    const third = wordOf(bytes, at + 8);
+    const fourth = wordOf(bytes, at + 12);
+    return slotOf(this.#words, this.#values, first, second, third, fourth);
   }
 
   #grow(): void {
     const [words, values] = [this.#words, this.#values];
-    this.#words = new Int32Array(words.length * 2);
-    this.#values = new Float64Array(values.length * 2);
+    this.#words = new Int32Array(words.length * growth);
+    this.#values = new Float64Array(values.length * growth);
     for (let from = 0; from < values.length; from++) {
       if (values[from] === 0) continue;
-      const id = words.subarray(from * 4, from * 4 + 4);
-      const slot = slotOf(this.#words, this.#values, id);
-      this.#words.set(id, slot * 4);
+      const first = words[from * 4] as number;
+      const second = words[from * 4 + 1] as number;
+      const third = words[from * 4 + 2] as number;
+      const fourth = words[from * 4 + 3] as number;
+      const slot = slotOf(this.#words, this.#values, first, second, third, fourth);
+      this.#words[slot * 4] = first;
+      this.#words[slot * 4 + 1] = second;
+      this.#words[slot * 4 + 2] = third;
+      this.#words[slot * 4 + 3] = fourth;
       this.#values[slot] = values[from] as number;
     }
   }
@@ -68,18 +75,23 @@ function wordOf(bytes: Uint8Array, at: number): number {
   );
 }
 
-function slotOf(words: Int32Array, values: Float64Array, id: ArrayLike<number>): number {
+function slotOf(
+  words: Int32Array,
+  values: Float64Array,
+  first: number,
+  second: number,
+  third: number,
+  fourth: number,
+): number {
   const mask = values.length - 1;
-  let slot = (id[0] as number) & mask;
-  for (;;) {
+  for (let slot = first & mask; ; slot = (slot + 1) & mask) {
     if (values[slot] === 0) return slot;
     const at = slot * 4;
     const same =
-      words[at] === id[0] &&
-      words[at + 1] === id[1] &&
-      words[at + 2] === id[2] &&
-      words[at + 3] === id[3];
+      words[at] === first &&
+      words[at + 1] === second &&
+      words[at + 2] === third &&
+      words[at + 3] === fourth;
     if (same) return slot;
-    slot = (slot + 1) & mask;
   }
 }
