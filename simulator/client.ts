@@ -24,10 +24,17 @@ export interface CallHistory {
   readonly txId: string;
   readonly functionName: string;
   readonly submittedUs: number;
-  answeredUs: number | undefined;
-  outcome: WireOutcome | undefined;
+  readonly outcome: WireOutcome | undefined;
   /** Sent more than once, or an answer was lost: what it says about failure is not the last word. */
-  attempts: number;
+  readonly attempts: number;
+}
+
+/** A batch with what became of its calls, in columns: there are very many of them. */
+interface SentBatch extends SignedCalls {
+  readonly submittedUs: number;
+  readonly outcomes: (WireOutcome | undefined)[];
+  readonly answeredUs: number[];
+  readonly attempts: number[];
 }
 
 const retryMs = 20;
@@ -77,74 +84,73 @@ export class SimClient {
         ...(orderingKey === undefined ? {} : { orderingKey }),
       })),
     );
-    return await this.send(
+    const sent = await this.send(
       { ...signed, functionNames: calls.map(({ functionName }) => functionName) },
       options,
     );
+    return calls.map((_, index) => historyOf(sent, index));
   }
 
   /** As {@link SimClient.submit}, what is signed already. */
   async send(
-    { bytes, txIds, functionNames }: SignedCalls,
+    signed: SignedCalls,
     options: { readonly node?: number; readonly deadlineMs: number },
-  ): Promise<readonly CallHistory[]> {
+  ): Promise<SentBatch> {
     const { world } = this.#cluster;
-    const histories: CallHistory[] = [];
-    for (let index = 0; index < txIds.length; index++) {
-      const call: CallHistory = {
-        txId: txIds[index] as string,
-        functionName: functionNames[index] ?? '',
-        submittedUs: world.nowUs,
-        answeredUs: undefined,
-        outcome: undefined,
-        attempts: 0,
-      };
-      histories.push(call);
-    }
+    const count = signed.txIds.length;
+    const sent: SentBatch = {
+      ...signed,
+      submittedUs: world.nowUs,
+      outcomes: new Array<WireOutcome | undefined>(count).fill(undefined),
+      answeredUs: new Array<number>(count).fill(0),
+      attempts: new Array<number>(count).fill(0),
+    };
     this.outstanding++;
     const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
     let node = options.node ?? world.chance.below(this.#cluster.nodes.length);
     const repeated = world.chance.happens(repeatedShare);
-    if (repeated) for (const call of histories) call.attempts++;
+    if (repeated) sent.attempts.fill(1);
     const other = world.chance.below(this.#cluster.nodes.length);
     const second = repeated
-      ? this.#attempt(other, bytes, options.deadlineMs, histories)
+      ? this.#attempt(other, options.deadlineMs, sent)
       : Promise.resolve(false);
     for (;;) {
       const leftMs = deadlineMs - this.#io.clock.monotonicMs();
       if (leftMs <= 0) break;
-      for (const call of histories) if (call.outcome === undefined) call.attempts++;
-      const retry = await this.#attempt(node, bytes, leftMs, histories);
+      for (let index = 0; index < count; index++) {
+        if (sent.outcomes[index] === undefined) (sent.attempts[index] as number)++;
+      }
+      const retry = await this.#attempt(node, leftMs, sent);
       if (!retry) break;
       await pause(this.#io, retryMs);
       node = (node + 1) % this.#cluster.nodes.length;
     }
     await second;
     this.outstanding--;
-    for (const call of histories) this.#keep(call);
-    return histories;
+    this.#keep(sent);
+    return sent;
   }
 
-  #keep(call: CallHistory): void {
-    const { txId, outcome, submittedUs, answeredUs } = call;
-    if (outcome?.status === 'committed' && answeredUs !== undefined) {
-      this.committed.add(txId, outcome.position, outcome.result, submittedUs, answeredUs);
-    } else this.failed.push(call);
+  #keep(sent: SentBatch): void {
+    const { txIds, outcomes, submittedUs, answeredUs } = sent;
+    for (let index = 0; index < outcomes.length; index++) {
+      const outcome = outcomes[index];
+      if (outcome?.status === 'committed') {
+        const { position, result } = outcome;
+        const answered = answeredUs[index] as number;
+        this.committed.add(txIds[index] as string, position, result, submittedUs, answered);
+      } else this.failed.push(historyOf(sent, index));
+    }
   }
 
   /** @returns whether another attempt is worth it. */
-  async #attempt(
-    node: number,
-    batch: Uint8Array,
-    leftMs: number,
-    histories: readonly CallHistory[],
-  ): Promise<boolean> {
+  async #attempt(node: number, leftMs: number, sent: SentBatch): Promise<boolean> {
     const address = this.#cluster.nodes[node]?.address ?? '';
     let answer: Buffer;
     try {
       const peer = await this.#peer(address);
       const header = new ByteWriter(4).u32(Math.ceil(leftMs)).view();
-      const call = peer.call(submitMethod, [header, batch]);
+      const call = peer.call(submitMethod, [header, sent.bytes]);
       const timer = this.#io.timers.after(leftMs + 500, () => {
         this.#peers.delete(address);
         peer.close();
@@ -160,15 +166,15 @@ export class SimClient {
       return error.retry !== 'never';
     }
     let retry = false;
-    new OutcomeReader(histories.length, (index, outcome) => {
-      const history = histories[index];
-      if (history === undefined) return;
+    const { outcomes, answeredUs } = sent;
+    new OutcomeReader(outcomes.length, (index, outcome) => {
+      const known = outcomes[index];
       if (outcome.status === 'committed') {
-        history.outcome = outcome;
-        history.answeredUs ??= this.#cluster.world.nowUs;
-      } else if (history.outcome === undefined) {
+        if (known?.status !== 'committed') answeredUs[index] = this.#cluster.world.nowUs;
+        outcomes[index] = outcome;
+      } else if (known === undefined) {
         checkRefusal(this.#cluster.world, address, DaybookError.fromJSON(outcome.error));
-        if (outcome.error.retry === 'never') history.outcome = outcome;
+        if (outcome.error.retry === 'never') outcomes[index] = outcome;
         else retry = true;
       }
     }).push(answer);
@@ -185,4 +191,14 @@ export class SimClient {
     this.#peers.set(address, peer);
     return peer;
   }
+}
+
+function historyOf(sent: SentBatch, index: number): CallHistory {
+  return {
+    txId: sent.txIds[index] as string,
+    functionName: sent.functionNames[index] as string,
+    submittedUs: sent.submittedUs,
+    outcome: sent.outcomes[index],
+    attempts: sent.attempts[index] as number,
+  };
 }

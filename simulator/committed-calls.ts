@@ -33,9 +33,13 @@ export class CommittedCalls {
     this.#columns[row * 4 + 3] = answeredUs;
   }
 
-  /** The first bytes of a call's transaction id. */
-  id(row: number): Uint8Array {
-    return this.#ids.subarray(row * idBytes, (row + 1) * idBytes);
+  /** The first bytes of all transaction ids; a call's begin at {@link CommittedCalls.idAt}. */
+  get ids(): Uint8Array {
+    return this.#ids;
+  }
+
+  idAt(row: number): number {
+    return row * idBytes;
   }
 
   position(row: number): number {

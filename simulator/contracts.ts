@@ -53,9 +53,9 @@ type Rows = readonly { readonly key: string; readonly value: string }[];
 /** Goes on with what was read: at once where nothing waits, as under load. */
 function read<T>(
   found: MaybePromise<T>,
-  next: (found: T) => MaybePromise<string>,
+  work: (found: T) => MaybePromise<string>,
 ): MaybePromise<string> {
-  return found instanceof Promise ? found.then(next) : next(found);
+  return found instanceof Promise ? found.then(work) : work(found);
 }
 
 /** Functions of the workload's contract; see {@link runNow} and {@link simulatedRuntime}. */

@@ -20,8 +20,11 @@ type WorkerMessage =
 const livesMs = 10_000;
 /** A worker that says nothing for so long is in a loop that never ends. */
 const stuckMs = 5 * 60_000;
-/** Worlds make much that dies young. */
-const execArgv = ['--max-semi-space-size=64'];
+/**
+ * Worlds make much that dies young; and threads that collect it would take the core of another
+ * worker. As `npm run sim` starts this process.
+ */
+const execArgv = ['--max-semi-space-size=64', '--single-threaded-gc'];
 
 /** Fresh seeds, each twice, until the time is up or one fails. @returns the exit code. */
 export async function explore({ run, minutes, json }: ExploreOptions): Promise<number> {

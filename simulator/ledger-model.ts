@@ -15,12 +15,6 @@ const doings: Readonly<Record<string, Happening>> = {
   raise: 'workload: a bulk update row by row',
 };
 
-/** Where a valid record stands, and the `resultHash` of what it returned. */
-export interface ModelRecord {
-  readonly position: number;
-  readonly result: number;
-}
-
 /** What the system of a follower held at its cursor. */
 export interface NamedCheckpoint extends SinkCheckpoint {
   readonly name: string;
@@ -78,11 +72,18 @@ export class LedgerModel {
     return this.#valid.size;
   }
 
-  /** The valid record of a transaction. @param txId - at least its first 16 bytes. */
-  find(txId: Uint8Array): ModelRecord | undefined {
-    const number = this.#valid.get(txId);
-    if (number === undefined) return undefined;
-    return { position: this.#positions[number] as number, result: this.#results[number] as number };
+  /** Number of a transaction's valid record. @param at - where in `bytes` its id begins. */
+  find(bytes: Uint8Array, at = 0): number | undefined {
+    return this.#valid.get(bytes, at);
+  }
+
+  position(number: number): number {
+    return this.#positions[number] as number;
+  }
+
+  /** The `resultHash` of what it returned. */
+  result(number: number): number {
+    return this.#results[number] as number;
   }
 
   /** Executes the next entry. @throws {SimulationFailure} */
@@ -108,9 +109,9 @@ export class LedgerModel {
       return;
     }
     const { functionName } = transaction;
-    const what = (): string => `${functionName} at ${position}`;
+    const wrongHere = (how: string): never => wrong('I5', `${functionName} at ${position} ${how}`);
     if (record.contractVersion !== this.#version) {
-      wrong('I5', `${what()} ran ${record.contractVersion}; in log order ${this.#version}`);
+      wrongHere(`ran ${record.contractVersion}; in log order ${this.#version}`);
     }
     const access = this.#access;
     const isBulk = record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
@@ -121,21 +122,21 @@ export class LedgerModel {
     for (const arg of transaction.args) args.push((arg as Buffer).latin1Slice());
     const result = runNow(functionName, access, args);
     if (result !== record.result) {
-      wrong('I5', `${what()} returned ${record.result}; executed in log order ${result}`);
+      wrongHere(`returned ${record.result}; executed in log order ${result}`);
     }
     const { writes, raised } = access;
     let count = 0;
     for (const set of record.sets) {
       for (const { key, value } of set.writes) {
-        if (!writes.has(key) || writes.get(key) !== value) {
-          wrong('I5', `${what()} wrote something else to ${key}`);
-        }
+        const write = writes.find((own) => own.key === key);
+        if (write === undefined || write.value !== value)
+          wrongHere(`wrote something else to ${key}`);
         count++;
       }
     }
-    if (count !== writes.size) wrong('I5', `${what()} has other writes`);
+    if (count !== writes.length) wrongHere('has other writes');
     for (const { key, value } of raised) this.#set(key, value);
-    for (const [key, value] of writes) this.#set(key, value);
+    for (const { key, value } of writes) this.#set(key, value);
   }
 
   /** Rows of an interval, in key order; `end` empty: no bound. */
@@ -154,15 +155,17 @@ export class LedgerModel {
       if (this.rows.delete(key)) this.#keys.splice(placeOf(this.#keys, key), 1);
       return;
     }
-    if (!this.rows.has(key)) this.#keys.splice(placeOf(this.#keys, key), 0, key);
+    const before = this.rows.size;
     this.rows.set(key, value);
+    if (this.rows.size > before) this.#keys.splice(placeOf(this.#keys, key), 0, key);
   }
 }
 
 /** The model as one call sees it: own writes show when it has ended. */
 class ModelAccess implements Access {
   version = '';
-  readonly writes = new Map<string, string | undefined>();
+  /** Each key once; few. */
+  writes: { readonly key: string; value: string | undefined }[] = [];
   /** What the call's bulk update, carried as data, makes of the rows; its writes come after it. */
   raised: { key: string; value: string }[] = [];
   readonly #model: Pick<LedgerModel, 'rows' | 'range'>;
@@ -175,7 +178,7 @@ class ModelAccess implements Access {
   begin(version: string, isBulk: boolean): void {
     this.version = version;
     this.#isBulk = isBulk;
-    this.writes.clear();
+    this.writes = [];
     if (this.raised.length > 0) this.raised = [];
   }
 
@@ -184,11 +187,11 @@ class ModelAccess implements Access {
   }
 
   put(key: string, value: string): void {
-    this.writes.set(key, value);
+    this.#write(key, value);
   }
 
   delete(key: string): void {
-    this.writes.set(key, undefined);
+    this.#write(key, undefined);
   }
 
   range(start: string, end: string): { key: string; value: string }[] {
@@ -200,7 +203,13 @@ class ModelAccess implements Access {
       .range(start, end)
       .map(({ key, value }) => ({ key, value: bulkRow(bulkRowUnits(value) + by) }));
     if (this.#isBulk) this.raised = rows;
-    else for (const { key, value } of rows) this.writes.set(key, value);
+    else for (const { key, value } of rows) this.#write(key, value);
+  }
+
+  #write(key: string, value: string | undefined): void {
+    const before = this.writes.find((write) => write.key === key);
+    if (before === undefined) this.writes.push({ key, value });
+    else before.value = value;
   }
 }
 
