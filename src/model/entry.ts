@@ -74,6 +74,8 @@ export interface ConfigEntry extends EntryHeader {
 }
 
 const entryVersion = 1;
+/** Entries are put together here, one after the other; grows to the largest one. */
+const scratch = new ByteWriter(64 * 1024);
 const kinds = ['records', 'tick', 'config'] as const;
 const signatureBytesMax = 128;
 const identityBytesMax = limits.certificateBytesMax + limits.nameBytesMax + 16;
@@ -90,7 +92,8 @@ export function configSigningBytes(config: string): Buffer {
  * @throws {DaybookError} `LIMIT_EXCEEDED`
  */
 export function encodeEntry(entry: Entry): Buffer {
-  const writer = new ByteWriter(entry.kind === 'records' ? 64 * 1024 : 4096);
+  scratch.reset();
+  const writer = scratch;
   writer.u8(entryVersion).u8(kinds.indexOf(entry.kind)).text(entry.writer).u64(entry.timestampMs);
   if (entry.kind === 'config') {
     writer.text(entry.config).bytes(entry.creator).bytes(entry.signature);

@@ -13,22 +13,16 @@ const pair = Buffer.alloc(1 + 2 * hashBytes, 1);
 /** A tree of at least one leaf, hashed once: then root and proofs are only looked up. */
 export class MerkleTree {
   readonly size: number;
-  readonly #nodes: Buffer;
-  /** Where each level begins, in nodes; the leaves are level 0, the root stands last. */
-  readonly #levels: number[];
-  #hashed = false;
+  /** The leaves; once anything was asked for, the levels above them too, up to the root. */
+  #nodes: Buffer;
+  /** Where each level begins, in nodes. */
+  readonly #levels = [0];
 
   /** All leaves are to be set before anything is asked for. */
   constructor(size: number) {
     assert(size > 0, 'a tree has a leaf');
     this.size = size;
-    this.#levels = [0];
-    let nodes = size;
-    for (let count = size; count > 1; nodes += count) {
-      this.#levels.push(nodes);
-      count = (count + 1) >>> 1;
-    }
-    this.#nodes = Buffer.allocUnsafe(hashBytes * nodes);
+    this.#nodes = Buffer.allocUnsafe(hashBytes * size);
   }
 
   setLeaf(index: number, leafHash: Uint8Array): void {
@@ -86,13 +80,21 @@ export class MerkleTree {
     return this.#nodes.subarray(hashBytes * node, hashBytes * (node + 1));
   }
 
+  /** Makes all levels above the leaves, unless that was done. */
   #hash(): void {
-    if (this.#hashed) return;
-    this.#hashed = true;
-    const nodes = this.#nodes;
-    for (let level = 1; level < this.#levels.length; level++) {
-      let from = hashBytes * (this.#levels[level - 1] as number);
-      const end = hashBytes * (this.#levels[level] as number);
+    const levels = this.#levels;
+    if (this.size === 1 || levels.length > 1) return;
+    let count = this.size;
+    for (let end = count; count > 1; end += count) {
+      levels.push(end);
+      count = (count + 1) >>> 1;
+    }
+    const nodes = Buffer.allocUnsafe(hashBytes * ((levels.at(-1) as number) + 1));
+    this.#nodes.copy(nodes);
+    this.#nodes = nodes;
+    let from = 0;
+    for (const level of levels.slice(1)) {
+      const end = hashBytes * level;
       let to = end;
       for (; from + hashBytes < end; from += 2 * hashBytes) {
         nodes.copy(pair, 1, from, from + 2 * hashBytes);
@@ -100,6 +102,7 @@ export class MerkleTree {
         to += hashBytes;
       }
       if (from < end) nodes.copy(nodes, to, from, end);
+      from = end;
     }
   }
 }

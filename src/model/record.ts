@@ -7,7 +7,7 @@ import {
   limits,
   textOf,
 } from '../base/index.ts';
-import { asPosition, type Position } from './position.ts';
+import type { Position } from './position.ts';
 
 /**
  * `call`: a contract call. `deploy`: installs or upgrades a contract; its writes go to the
@@ -103,9 +103,10 @@ export interface CommitRecord {
 }
 
 const recordVersion = 1;
-const absent = 0;
 const localFlag = 0x8000_0000;
 const batchOffset = 2 + 32;
+/** Room that is made for a list because of its length alone, which may be a lie. */
+const listRoomMax = 64;
 
 /**
  * Where in a record's bytes a version must be filled in that was not known at execution: eight
@@ -132,17 +133,11 @@ export function encodeRecord(
   writer.u16(record.batch).u16(record.leaf);
   writer.bytes(record.transactionBytes).text(record.contractVersion);
   writer.u16(record.sets.length);
-  const read = (row: KeyRead): void => {
-    key(writer, row.key);
-    slots?.push({ offset: writer.length - start, read: row });
-    version(writer, row.version);
-  };
   for (const set of record.sets) {
     checkLimit('readsPerRecordMax', set.reads.length);
     checkLimit('writesPerRecordMax', set.writes.length);
     writer.text(set.namespace);
-    writer.u32(set.reads.length);
-    for (const row of set.reads) read(row);
+    writeReads(writer, set.reads, start, slots);
     writer.u32(set.ranges.length);
     for (const range of set.ranges) {
       checkLimit('readsPerRecordMax', range.rows.length);
@@ -150,15 +145,15 @@ export function encodeRecord(
         .bytestring(range.start)
         .bytestring(range.end)
         .u8(range.exhausted ? 1 : 0);
-      writer.u32(range.rows.length);
-      for (const row of range.rows) read(row);
+      writeReads(writer, range.rows, start, slots);
     }
     writer.u32(set.writes.length);
     for (const write of set.writes) {
       key(writer, write.key);
       if (write.value === undefined) writer.u8(0);
       else {
-        checkLimit('valueBytesMax', write.value.length);
+        const { length } = write.value;
+        if (length > limits.valueBytesMax) checkLimit('valueBytesMax', length);
         writer.u8(1).bytestring(write.value);
       }
     }
@@ -180,9 +175,8 @@ export function encodeRecord(
 
 /** Fills in a version at an offset that {@link encodeRecord} reported. */
 export function patchVersion(recordBytes: Buffer, offset: number, value: ReadVersion): void {
-  const [high, low] = versionWords(value);
-  recordBytes.writeUInt32BE(high, offset);
-  recordBytes.writeUInt32BE(low, offset + 4);
+  recordBytes.writeUInt32BE(highWord(value), offset);
+  recordBytes.writeUInt32BE(lowWord(value), offset + 4);
 }
 
 /** Fills in the record's batch (index in the entry's table), which only the entry's writer knows. */
@@ -205,8 +199,7 @@ export function decodeRecord(bytes: Uint8Array): CommitRecord {
   const leaf = reader.u16();
   const transactionBytes = reader.bytes(limits.batchBytesMax);
   const contractVersion = reader.text(limits.nameBytesMax);
-  const sets: NamespaceSet[] = [];
-  for (let count = reader.u16(); count > 0; count--) sets.push(readSet(reader));
+  const sets = readList(reader, reader.u16(), readSet);
   const result = reader.bytestring(limits.valueBytesMax);
   const event =
     reader.u8() === 0
@@ -230,60 +223,91 @@ export function decodeRecord(bytes: Uint8Array): CommitRecord {
 }
 
 function readSet(reader: ByteReader): NamespaceSet {
-  const namespace = reader.text(limits.nameBytesMax);
-  const reads = readReads(reader);
-  const ranges: RangeRead[] = [];
-  for (let count = reader.length(limits.readsPerRecordMax); count > 0; count--) {
-    const start = reader.bytestring(limits.keyBytesMax);
-    const end = reader.bytestring(limits.keyBytesMax);
-    const exhausted = reader.u8() === 1;
-    ranges.push({ start, end, exhausted, rows: readReads(reader) });
-  }
-  const writes: KeyWrite[] = [];
-  for (let count = reader.length(limits.writesPerRecordMax); count > 0; count--) {
-    const writeKey = reader.bytestring(limits.keyBytesMax);
-    const value = reader.u8() === 0 ? undefined : reader.bytestring(limits.valueBytesMax);
-    writes.push({ key: writeKey, value });
-  }
-  const bulkUpdates: BulkUpdate[] = [];
-  for (let count = reader.length(limits.writesPerRecordMax); count > 0; count--) {
-    bulkUpdates.push({
-      start: reader.bytestring(limits.keyBytesMax),
-      end: reader.bytestring(limits.keyBytesMax),
-      query: reader.text(limits.valueBytesMax),
-      update: reader.text(limits.valueBytesMax),
-      rows: reader.u32(),
-    });
-  }
-  return { namespace, reads, ranges, writes, bulkUpdates };
+  return {
+    namespace: reader.text(limits.nameBytesMax),
+    reads: readList(reader, reader.length(limits.readsPerRecordMax), readRead),
+    ranges: readList(reader, reader.length(limits.readsPerRecordMax), readRange),
+    writes: readList(reader, reader.length(limits.writesPerRecordMax), readWrite),
+    bulkUpdates: readList(reader, reader.length(limits.writesPerRecordMax), readBulkUpdate),
+  };
 }
 
-function readReads(reader: ByteReader): KeyRead[] {
-  const reads: KeyRead[] = [];
-  for (let count = reader.length(limits.readsPerRecordMax); count > 0; count--) {
-    const readKey = reader.bytestring(limits.keyBytesMax);
-    reads.push({ key: readKey, version: readVersion(reader) });
+const none: readonly never[] = [];
+
+/** Most lists are empty, the others short: an array that is only pushed to has room for 17. */
+function readList<T>(
+  reader: ByteReader,
+  count: number,
+  readOne: (reader: ByteReader) => T,
+): readonly T[] {
+  if (count === 0) return none;
+  const list = new Array<T>(Math.min(count, listRoomMax));
+  for (let at = 0; at < count; at++) list[at] = readOne(reader);
+  return list;
+}
+
+function readRead(reader: ByteReader): KeyRead {
+  const readKey = reader.bytestring(limits.keyBytesMax);
+  return { key: readKey, version: readVersion(reader) };
+}
+
+function readRange(reader: ByteReader): RangeRead {
+  const start = reader.bytestring(limits.keyBytesMax);
+  const end = reader.bytestring(limits.keyBytesMax);
+  const exhausted = reader.u8() === 1;
+  return {
+    start,
+    end,
+    exhausted,
+    rows: readList(reader, reader.length(limits.readsPerRecordMax), readRead),
+  };
+}
+
+function readWrite(reader: ByteReader): KeyWrite {
+  const writeKey = reader.bytestring(limits.keyBytesMax);
+  const value = reader.u8() === 0 ? undefined : reader.bytestring(limits.valueBytesMax);
+  return { key: writeKey, value };
+}
+
+function readBulkUpdate(reader: ByteReader): BulkUpdate {
+  return {
+    start: reader.bytestring(limits.keyBytesMax),
+    end: reader.bytestring(limits.keyBytesMax),
+    query: reader.text(limits.valueBytesMax),
+    update: reader.text(limits.valueBytesMax),
+    rows: reader.u32(),
+  };
+}
+
+function writeReads(
+  writer: ByteWriter,
+  reads: readonly KeyRead[],
+  start: number,
+  slots: VersionSlot[] | undefined,
+): void {
+  writer.u32(reads.length);
+  for (const read of reads) {
+    key(writer, read.key);
+    slots?.push({ offset: writer.length - start, read });
+    writer.u32(highWord(read.version)).u32(lowWord(read.version));
   }
-  return reads;
 }
 
 function key(writer: ByteWriter, value: Bytestring): void {
-  checkLimit('keyBytesMax', value.length);
+  if (value.length > limits.keyBytesMax) checkLimit('keyBytesMax', value.length);
   writer.bytestring(value);
 }
 
 /* A version in eight bytes: 0 absent; position + 1; or, with the top bit set, an index. */
 
-function version(writer: ByteWriter, value: ReadVersion): void {
-  const [high, low] = versionWords(value);
-  writer.u32(high).u32(low);
+function highWord(version: ReadVersion): number {
+  if (version === undefined) return 0;
+  return typeof version === 'object' ? localFlag : Math.floor((version + 1) / 0x1_0000_0000);
 }
 
-function versionWords(value: ReadVersion): [number, number] {
-  if (value === undefined) return [absent, absent];
-  if (typeof value === 'object') return [localFlag, value.index];
-  const stored = value + 1;
-  return [Math.floor(stored / 0x1_0000_0000), stored % 0x1_0000_0000];
+function lowWord(version: ReadVersion): number {
+  if (version === undefined) return 0;
+  return typeof version === 'object' ? version.index : (version + 1) % 0x1_0000_0000;
 }
 
 function readVersion(reader: ByteReader): ReadVersion {
@@ -295,7 +319,7 @@ function readVersion(reader: ByteReader): ReadVersion {
   }
   if (high >= 0x20_0000) reader.fail('version over 2^53');
   const stored = high * 0x1_0000_0000 + low;
-  return stored === 0 ? undefined : asPosition(stored - 1);
+  return stored === 0 ? undefined : ((stored - 1) as Position);
 }
 
 /**
