@@ -50,7 +50,9 @@ function signingAnew(transport: Transport): Transport {
       const calls = items.map(({ transaction, orderingKey }) => {
         const nonce = Buffer.from(transaction.nonce);
         nonce[0] = (nonce[0] as number) ^ 1;
-        return { transaction: { ...transaction, nonce }, orderingKey };
+        // Of a received transaction these are no fields, but views made on demand.
+        const { args } = transaction;
+        return { transaction: { ...transaction, args, nonce }, orderingKey };
       });
       const { bytes } = signBatch(simulatedSigner, channel, batchId, calls);
       return transport.send(gateway, { ...attempt, bytes });
