@@ -40,6 +40,8 @@ interface SentBatch extends SignedCalls {
 const retryMs = 20;
 /** Share of batches that go to two nodes at once, as when a network repeats them. */
 const repeatedShare = 0.03;
+/** Batches that a client remembers. */
+const committedMax = 20;
 
 /** A client: signs batches and sends the same bytes again, to another node, until a deadline. */
 export class SimClient {
@@ -53,6 +55,8 @@ export class SimClient {
   readonly failed: CallHistory[] = [];
   /** Batches without final outcomes. */
   outstanding = 0;
+  /** What took effect a while ago, oldest first; kept where it is sent again. */
+  readonly #committed: SentBatch[] = [];
 
   constructor(cluster: Cluster, number: number) {
     this.#cluster = cluster;
@@ -98,13 +102,7 @@ export class SimClient {
   ): Promise<SentBatch> {
     const { world } = this.#cluster;
     const count = signed.txIds.length;
-    const sent: SentBatch = {
-      ...signed,
-      submittedUs: world.nowUs,
-      outcomes: new Array<WireOutcome | undefined>(count).fill(undefined),
-      answeredUs: new Array<number>(count).fill(0),
-      attempts: new Array<number>(count).fill(0),
-    };
+    const sent = begun(signed, world.nowUs);
     this.outstanding++;
     const deadlineMs = this.#io.clock.monotonicMs() + options.deadlineMs;
     let node = options.node ?? world.chance.below(this.#cluster.nodes.length);
@@ -131,6 +129,18 @@ export class SimClient {
     return sent;
   }
 
+  /**
+   * Sends a batch that took effect once more, as somebody would who has recorded it: it must not do so
+   * again, wherever its entry is now. The oracle judges the answer.
+   */
+  async sendAgain(deadlineMs: number): Promise<void> {
+    const { world, nodes } = this.#cluster;
+    if (this.#committed.length === 0) return;
+    world.happened('network: a batch comes again much later');
+    const again = begun(world.chance.pick(this.#committed), world.nowUs);
+    await this.#attempt(world.chance.below(nodes.length), deadlineMs, again);
+  }
+
   #keep(sent: SentBatch): void {
     const { txIds, outcomes, submittedUs, answeredUs } = sent;
     for (let index = 0; index < outcomes.length; index++) {
@@ -141,6 +151,9 @@ export class SimClient {
         this.committed.add(txIds[index] as string, position, result, submittedUs, answered);
       } else this.failed.push(historyOf(sent, index));
     }
+    const isWhole = outcomes.every((outcome) => outcome?.status === 'committed');
+    if (this.#cluster.retention === undefined || !isWhole) return;
+    if (this.#committed.push(sent) > committedMax) this.#committed.shift();
   }
 
   /** @returns whether another attempt is worth it. */
@@ -191,6 +204,17 @@ export class SimClient {
     this.#peers.set(address, peer);
     return peer;
   }
+}
+
+function begun(signed: SignedCalls, submittedUs: number): SentBatch {
+  const count = signed.txIds.length;
+  return {
+    ...signed,
+    submittedUs,
+    outcomes: new Array<WireOutcome | undefined>(count).fill(undefined),
+    answeredUs: new Array<number>(count).fill(0),
+    attempts: new Array<number>(count).fill(0),
+  };
 }
 
 function historyOf(sent: SentBatch, index: number): CallHistory {

@@ -10,6 +10,7 @@ import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
+import { type Retention, SimMembers } from './retention.ts';
 import { SdkClient } from './sdk-client.ts';
 import { SimNetwork } from './sim-network.ts';
 import type { Workload } from './workload.ts';
@@ -33,6 +34,10 @@ export interface Cluster {
   readonly followers: readonly FollowerMachine[];
   readonly workload: Workload;
   readonly bounds: Bounds;
+  /** How the log is kept short; `undefined`: it is kept whole. */
+  readonly retention: Retention | undefined;
+  /** The nodes as they know one another. */
+  readonly members: SimMembers;
   /** Units of money that the workload began with. */
   money: number;
   /** When everything healed. */
@@ -50,6 +55,7 @@ export interface ClusterSize {
   readonly workload: Workload;
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
   readonly units: number;
+  readonly retention: Retention | undefined;
 }
 
 /** Builds a cluster; nothing runs yet. */
@@ -79,13 +85,14 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
       heavyRowsMin: chance.pick([bulkRowCount - 2, 10_000]),
       switchAfterBlocks: chance.between(1, 5),
     },
+    ...(size.retention === undefined ? {} : { retention: size.retention.log }),
   };
   world.happened(`workload: mode ${config.exclusiveControl}`);
   if (size.workload.kind === 'load') world.happened('workload: full load');
   const base = {
     world,
     network: new SimNetwork(world),
-    oracle: new Oracle(world),
+    oracle: new Oracle(world, size.retention !== undefined),
     config,
     mutant,
     nodes,
@@ -94,6 +101,8 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     followers,
     workload: size.workload,
     bounds: drawBounds(world, size.workload.kind === 'mixed'),
+    retention: size.retention,
+    members: new SimMembers(world),
     healedUs: Number.POSITIVE_INFINITY,
     money: 0,
     afterGrant: undefined,

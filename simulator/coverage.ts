@@ -10,6 +10,7 @@ export const happenings = [
   'network: a connection is reset',
   'network: a frame overtakes an older one',
   'network: a batch arrives twice',
+  'network: a batch comes again much later',
   'network: a one-way partition',
   'network: a two-way partition',
   'network: a frame waits for a partition to end',
@@ -50,6 +51,16 @@ export const happenings = [
   'sequencer: an old one is asked',
   'sequencer: a node without one commits',
   'sequencer: a conflict is refused',
+  // A log that is kept short.
+  'log: trimmed',
+  'snapshot: written',
+  'snapshot: fetched from another node',
+  'snapshot: a node goes on from one',
+  'snapshot: a damaged one is refused',
+  'snapshot: a node loses its disk',
+  'snapshot: a node was away for longer than the log is kept',
+  'snapshot: a node joins late',
+  'snapshot: an outcome without its result',
   // What clients do.
   'workload: mode transaction',
   'workload: mode batch',
@@ -76,6 +87,7 @@ export const happenings = [
   // Posted from the log.
   'follower: a page is applied',
   'follower: filled anew',
+  'follower: what it lacks is trimmed',
   'follower: its transaction fails',
   'follower: its transaction succeeds without an answer',
   'federation: a change takes effect',

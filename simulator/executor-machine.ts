@@ -12,6 +12,7 @@ import {
   encodeOutcome,
   verifyBatch,
 } from '../src/model/index.ts';
+import type { Member } from '../src/node/members.ts';
 import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
 import { remoteSequencer, type Sequencer } from '../src/sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../src/state/index.ts';
@@ -28,6 +29,7 @@ import {
 } from './gateway-model.ts';
 import { verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
+import { comeBack, keepHouse, snapshotFiles } from './retention.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
@@ -45,7 +47,6 @@ export class ExecutorMachine {
   readonly address: string;
   readonly disk: SimDisk;
   readonly #cluster: Cluster;
-  #store = new MemoryStore();
   #process: SimProcess | undefined;
   #starts = 0;
   /** Of the running process. */
@@ -55,12 +56,19 @@ export class ExecutorMachine {
   #children: readonly Child[] = [];
   #withoutSequencer = false;
   #nodeLog: NodeLog | undefined;
+  /** It does not start before. */
+  #awayUntilUs = 0;
 
   constructor(cluster: Cluster, number: number) {
     this.#cluster = cluster;
     this.name = `node${number}`;
     this.address = `${this.name}:1`;
     this.disk = new SimDisk(cluster.world);
+  }
+
+  /** It has been started once. */
+  get hasJoined(): boolean {
+    return this.#starts > 0;
   }
 
   get process(): SimProcess | undefined {
@@ -70,7 +78,8 @@ export class ExecutorMachine {
   /** Starts the process; `withoutSequencer`: it appends at the log's tail by itself. */
   start(): void {
     if (this.#process?.alive === true) return;
-    const { world } = this.#cluster;
+    const { world, members } = this.#cluster;
+    if (world.nowUs < this.#awayUntilUs) return;
     const process = world.spawn(this.name, `${this.name}.${this.#starts++}`);
     process.clockOffsetMs = world.chance.between(-400, 400);
     this.#process = process;
@@ -80,6 +89,7 @@ export class ExecutorMachine {
       this.executor = undefined;
       this.#nodeLog = undefined;
       this.#children = [];
+      members.lost(this.name);
     });
     this.#cluster.oracle.started(this.name);
     this.#boot(process).catch((error: unknown) => {
@@ -102,11 +112,33 @@ export class ExecutorMachine {
     if (power) {
       world.happened('process: power failure');
       this.disk.powerFailure();
-      // A state that was open is not trusted after that: production code discards it.
-      this.disk.wipe(stateDirectory);
-      this.#store = new MemoryStore();
     }
     world.after(undefined, restartMs * 1000, 'restart', () => this.start());
+  }
+
+  /** Is away for a while. @param ms - from now on. */
+  stayAway(ms: number): void {
+    const { world } = this.#cluster;
+    world.note(`${this.name} is away for ${ms} ms`);
+    if (this.#process?.alive === true) this.crash(false);
+    this.#awayUntilUs = world.nowUs + ms * 1000;
+    world.after(undefined, ms * 1000, 'return', () => this.start());
+  }
+
+  /** Another machine takes its place: with nothing on its disk. */
+  loseDisk(): void {
+    this.#cluster.world.happened('snapshot: a node loses its disk');
+    this.#cluster.world.note(`${this.name} loses its disk`);
+    this.crash(true);
+    this.disk.wipe('');
+  }
+
+  /** A bit rots in a snapshot file, and the state is gone. */
+  rotSnapshot(): void {
+    const path = this.disk.rot(snapshotFiles);
+    if (path === undefined) return;
+    this.#cluster.world.note(`a bit of ${path} of ${this.name} rots`);
+    this.crash(true);
   }
 
   /** Kills the contract process; the executor starts another. */
@@ -125,6 +157,10 @@ export class ExecutorMachine {
 
   /** Works as it should again; a stretch without the sequencer ends. */
   heal(): void {
+    if (this.#awayUntilUs > this.#cluster.world.nowUs) {
+      this.#awayUntilUs = 0;
+      this.start();
+    }
     if (!this.#withoutSequencer) return;
     this.#withoutSequencer = false;
     if (this.#process?.alive === true) this.crash(false);
@@ -137,29 +173,48 @@ export class ExecutorMachine {
     const watched = oracle.watch(this.name, whole);
     const sleep = (us: number): Promise<void> => world.sleep(process, us);
     const log = mutant.nodeLog?.(watched, sleep) ?? watched;
+    const openStore = (directory: string): MemoryStore =>
+      this.disk.object(`${directory}/rows/store`, () => new MemoryStore());
+    const stateSettings = {
+      openStore,
+      // Small enough to be sealed now and then.
+      transactionSegmentIdsMax: this.#cluster.workload.kind === 'load' ? 32_768 : 1024,
+    };
+    const { name } = this;
+    const parts = {
+      cluster: this.#cluster,
+      name,
+      id: process.name,
+      io,
+      log,
+      stateDirectory,
+      stateSettings,
+    };
+    const { retention } = this.#cluster;
+    const snapshots = retention === undefined ? undefined : await comeBack(parts);
     const state = await openState({
       io,
       directory: stateDirectory,
-      store: this.#store,
+      ...stateSettings,
       flushIntervalMs: 200,
-      // Small enough to be sealed now and then.
-      transactionSegmentIdsMax: this.#cluster.workload.kind === 'load' ? 32_768 : 1024,
     });
     mutant.state?.(state, this.name);
     const replica = openReplica({ io, log, state, holeTimeoutMs: 500 });
-    replica.onAlarm((alarm) =>
-      world.fail(
-        new SimulationFailure(
-          'correctness',
-          `${process.name}: the replica stopped: ${alarm.message}`,
-          alarm,
-        ),
-      ),
-    );
+    replica.onAlarm((alarm) => {
+      const message = `${process.name}: the replica stopped: ${alarm.message}`;
+      if (retention === undefined || !isDaybookError(alarm, 'LOG_TRIMMED')) {
+        world.fail(new SimulationFailure('correctness', message, alarm));
+        return;
+      }
+      // As in production: the process ends, and the next one begins with a snapshot.
+      world.note(message);
+      world.happened('snapshot: a node was away for longer than the log is kept');
+      world.after(process, 0, 'too old', () => this.crash(false));
+    });
     replica.onApplied((entries) => oracle.applied(this.name, entries));
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
-    const inline = inlineProcesses(io, this.#store, simulatedRuntime);
+    const inline = inlineProcesses(io, openStore(stateDirectory), simulatedRuntime);
     const created = await createExecutor({
       io: { ...io, processes: inline },
       name: this.name,
@@ -186,14 +241,22 @@ export class ExecutorMachine {
       io,
       refusal: () => this.#nodeLog?.refusal(),
     };
-    const serveFollowers =
+    const followers =
       this.#cluster.followers.length === 0
         ? undefined
-        : await openFollowers(this.#cluster, io, replica);
+        : await openFollowers(
+            this.#cluster,
+            io,
+            mutant.followersReplica?.(replica, log) ?? replica,
+          );
+    if (retention !== undefined && snapshots !== undefined) {
+      const holds = (): Member['followers'] => followers?.service.holds();
+      await keepHouse(parts, retention, snapshots, { state, replica }, holds);
+    }
     await io.network.listen(this.address, (connection) => {
       const client = rpcPeer(connection);
       this.#serve(client, served);
-      serveFollowers?.(client);
+      followers?.serve(client);
     });
     if (this.#cluster.sdkClients.length > 0) {
       await io.network.listen(gatewayAddress(this.name), (connection) =>

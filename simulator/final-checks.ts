@@ -1,11 +1,11 @@
 import { type ChainPoint, openBlockGenerator } from '../src/blocks/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import { asAddress, positionOf, stateKey } from '../src/model/index.ts';
-import type { AppliedEntry } from '../src/replica/index.ts';
+import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { MemoryBucketStore } from '../src/state/index.ts';
 import type { CallHistory } from './client.ts';
 import { type Cluster, readLog } from './cluster.ts';
-import type { CommittedCalls } from './committed-calls.ts';
+import { type CommittedCalls, resultHash } from './committed-calls.ts';
 import { contractName } from './contracts.ts';
 import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
@@ -32,6 +32,7 @@ export interface FinalCounts {
 const blockRecordsMax: Readonly<Record<Workload['kind'], number>> = { mixed: 2_000, load: 1_000 };
 const blocksDirectory = '/blocks';
 const rowsDirectory = '/rows-for-blocks';
+const noResult = resultHash('');
 const bulkPollUs = 50_000;
 
 /**
@@ -49,17 +50,19 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
     ),
     (what) => cluster.world.happened(what),
   );
-  const heads: AppliedEntry[][] = [];
+  const heads: (AppliedEntry[] | undefined)[] = [];
   let known: readonly number[] | undefined;
   for (const node of cluster.nodes) {
     const first = known === undefined;
     const { fingerprints, head } = await readBack(
+      cluster,
+      await log.start(),
       node,
       first ? model : undefined,
       blockRecordsMax[cluster.workload.kind],
     );
     known ??= fingerprints;
-    heads.push(head);
+    heads.push(hasUpdatedRows(node, head) ? head : undefined);
     const other = fingerprints.findIndex(
       (fingerprint, address) => known?.[address] !== fingerprint,
     );
@@ -70,15 +73,15 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   model.reach(Number.MAX_SAFE_INTEGER);
   checkMoney(cluster, model.rows);
   for (const node of cluster.nodes) checkState(node, model.rows);
-  for (const client of cluster.clients) {
-    checkCommitted(client.committed, model);
-    checkFailed(client.failed, model);
+  const trimmed = positionOf(await log.start(), 0);
+  const committed = [...cluster.clients, ...cluster.sdkClients].map((client) => client.committed);
+  for (const calls of committed) {
+    const bare = checkCommitted(calls, model, trimmed);
+    if (bare > 0) cluster.world.happened('snapshot: an outcome without its result');
   }
-  for (const client of cluster.sdkClients) {
-    checkCommitted(client.committed, model);
-    checkSdk(client, model);
-  }
-  checkRealTime([...cluster.clients, ...cluster.sdkClients].map(({ committed }) => committed));
+  for (const client of cluster.clients) checkFailed(client.failed, model);
+  for (const client of cluster.sdkClients) checkSdk(client, model);
+  checkRealTime(committed);
   const blocks = await checkBlocks(cluster, heads);
   let unknown = 0;
   for (const { failed } of cluster.clients) {
@@ -95,13 +98,18 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   return { addresses, valid: size, invalid, fills, blocks, unknown, posted, fillsOfSinks };
 }
 
-/** I1: what anybody ever read still stands there; epochs never go down (what a seal promises). */
+/**
+ * I1: what anybody ever read still stands there, unless it is trimmed; epochs never go down (what a
+ * seal promises).
+ */
 async function checkLog(cluster: Cluster, log: SharedLog): Promise<number> {
-  const tail = await log.tail();
+  const [start, tail] = [await log.start(), await log.tail()];
   let epoch = 0;
   let fills = 0;
   for (let address = 0; address < tail; address++) {
-    const entry = await log.read(asAddress(address));
+    const entry =
+      address < start ? cluster.oracle.archived(address) : await log.read(asAddress(address));
+    if (entry === undefined) wrong('I2', `${address} was trimmed before anybody read it`);
     const known = cluster.oracle.entries.get(address);
     if (known !== undefined && known !== digestOf(entry)) {
       wrong('I1', `address ${address} holds another entry than a node read there`);
@@ -120,6 +128,8 @@ async function checkLog(cluster: Cluster, log: SharedLog): Promise<number> {
 
 /** What a node gives to those who read its stream, from the beginning. */
 async function readBack(
+  { oracle }: Cluster,
+  logStart: number,
   node: ExecutorMachine,
   model: LedgerModel | undefined,
   headRecordsMax: number,
@@ -129,14 +139,19 @@ async function readBack(
   const fingerprints: number[] = [];
   const head: AppliedEntry[] = [];
   let headRecords = 0;
+  const take = (entry: AppliedEntry): void => {
+    fingerprints.push(knownEntry(entry).fingerprint);
+    if (headRecords < headRecordsMax) head.push(entry);
+    headRecords += entry.records.length;
+    model?.take(entry);
+  };
+  // What it cannot tell of any more, it has agreed on with the others when it applied it.
+  const start = asAddress(Math.max(replica.state.startAddress, logStart));
+  for (let address = 0; address < start; address++) take(oracle.appliedAt(address));
+  if (start >= replica.nextAddress) return { fingerprints, head };
   const abort = new AbortController();
-  for await (const page of replica.readApplied(positionOf(asAddress(0), 0), abort.signal)) {
-    for (const entry of page) {
-      fingerprints.push(knownEntry(entry).fingerprint);
-      if (headRecords < headRecordsMax) head.push(entry);
-      headRecords += entry.records.length;
-      model?.take(entry);
-    }
+  for await (const page of replica.readApplied(positionOf(start, 0), abort.signal)) {
+    for (const entry of page) take(entry);
     if (fingerprints.length >= replica.nextAddress) abort.abort();
   }
   return { fingerprints, head };
@@ -163,8 +178,21 @@ function checkState(node: ExecutorMachine, state: ReadonlyMap<string, string>): 
   }
 }
 
-/** I4: what was answered is what the log holds, after all crashes. */
-function checkCommitted(calls: CommittedCalls, model: LedgerModel): void {
+/** Blocks need the rows that bulk updates changed; a node that began with a snapshot lacks them. */
+function hasUpdatedRows({ state }: ExecutorMachine, head: readonly AppliedEntry[]): boolean {
+  const updates = ({ record }: AppliedRecord): boolean =>
+    record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
+  return state?.startAddress === 0 || !head.some(({ records }) => records.some(updates));
+}
+
+/**
+ * I4: what was answered is what the log holds, after all crashes. The result of what is trimmed may
+ * be missing in an answer.
+ *
+ * @returns how many answers had no result for that.
+ */
+function checkCommitted(calls: CommittedCalls, model: LedgerModel, trimmed: number): number {
+  let bare = 0;
   const { ids } = calls;
   for (let row = 0; row < calls.count; row++) {
     const at = calls.idAt(row);
@@ -176,10 +204,13 @@ function checkCommitted(calls: CommittedCalls, model: LedgerModel): void {
     if (number === undefined) {
       wrong('I4', `${what()} was answered as committed and is not in the log`);
     }
-    const same =
-      model.position(number) === calls.position(row) && model.result(number) === calls.result(row);
-    if (!same) wrong('I4', `${what()} was answered differently from what the log holds`);
+    const position = calls.position(row);
+    const isThere = model.position(number) === position;
+    if (isThere && model.result(number) === calls.result(row)) continue;
+    if (isThere && calls.result(row) === noResult && position < trimmed) bare++;
+    else wrong('I4', `${what()} was answered differently from what the log holds`);
   }
+  return bare;
 }
 
 /** I4: what was refused for good has not taken effect. */
@@ -241,15 +272,17 @@ function answeredTogether(calls: CommittedCalls): Answered[] {
  */
 async function checkBlocks(
   cluster: Cluster,
-  heads: readonly (readonly AppliedEntry[])[],
+  heads: readonly (readonly AppliedEntry[] | undefined)[],
 ): Promise<number> {
   const ends: string[] = [];
   let height = 0;
   for (const [number, node] of cluster.nodes.entries()) {
+    const head = heads[number];
+    if (head === undefined) continue;
     // The first stream goes through without a crash too.
     const crashes = cluster.world.chance.between(1, 3);
     for (const most of number === 0 ? [0, crashes] : [crashes]) {
-      const { point, stateRoot } = await generate(cluster, node, heads[number] ?? [], most);
+      const { point, stateRoot } = await generate(cluster, node, head, most);
       ({ height } = point);
       const parts = [point.hash, point.commitHash, stateRoot];
       ends.push([height, ...parts.map((part) => Buffer.from(part).toString('hex'))].join(' '));

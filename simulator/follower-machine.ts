@@ -31,22 +31,30 @@ export async function openFollowers(
   cluster: Cluster,
   io: Io,
   replica: Replica,
-): Promise<(peer: RpcPeer) => void> {
+): Promise<{ readonly service: FollowerService; serve(peer: RpcPeer): void }> {
   const service = await openFollowerService({
     io,
     source: sourceOf(cluster, io, replica),
     directory: '/followers',
     cursorKey,
   });
-  return (peer) => {
+  const serve = (peer: RpcPeer): void => {
     for (const [name, method] of Object.entries(methods)) {
       peer.handle(method, async (payload) => {
         const request = JSON.parse(payload.toString()) as WireRequest;
         checkApplied(cluster, request);
-        return [Buffer.from(JSON.stringify(await ask(service, name, request)))];
+        try {
+          return [Buffer.from(JSON.stringify(await ask(service, name, request)))];
+        } catch (error) {
+          const { reason } = toDaybookError(error).details;
+          if (reason === 'log-trimmed')
+            cluster.world.happened('follower: what it lacks is trimmed');
+          throw error;
+        }
       });
     }
   };
+  return { service, serve };
 }
 
 interface WireRequest {

@@ -6,6 +6,7 @@ import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { exitCodes, explain, explainUnequal, printRun } from './report.ts';
+import { retentionMutants } from './retention-mutants.ts';
 import { type RunOptions, runSeed } from './run.ts';
 import { wrongWorlds } from './wrong-worlds.ts';
 
@@ -14,16 +15,24 @@ import { wrongWorlds } from './wrong-worlds.ts';
  * npm run sim -- --minutes=10 [--ticks=5000] [--workers=2]     fresh seeds, each twice
  */
 
-const bugs = [...mutants, ...edgeMutants, ...overloadMutants, ...registryMutants, ...wrongWorlds];
+const bugs = [
+  ...mutants,
+  ...edgeMutants,
+  ...overloadMutants,
+  ...registryMutants,
+  ...retentionMutants,
+  ...wrongWorlds,
+];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
-                    [--log=embedded|etcd] [--workload=mixed|load] [--federation] [--json]
+                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--federation] [--json]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
   --workers  processes that try seeds (default 2)
   --log      where the log lies, and
   --workload what clients do, instead of what the seed draws
+  --retention   the log is trimmed behind snapshots, instead of what the seed draws
   --federation  registries under several administrations instead of a ledger
   --json     a line of JSON for each seed, and what all of them showed
   --mutant   switch a deliberate bug on: ${bugs.map(({ name }) => name).join(', ')}
@@ -48,6 +57,7 @@ async function main(): Promise<number> {
       log: { type: 'string' },
       workload: { type: 'string' },
       federation: { type: 'boolean' },
+      retention: { type: 'boolean' },
       json: { type: 'boolean', default: false },
     },
   });
@@ -74,6 +84,7 @@ async function main(): Promise<number> {
     ticks,
     ...(mutant === noMutant ? {} : { mutant }),
     ...(values.federation === undefined ? {} : { federation: values.federation }),
+    ...(values.retention === undefined ? {} : { retention: values.retention }),
     ...(values.log === undefined ? {} : { log: values.log as 'embedded' | 'etcd' }),
     ...(values.workload === undefined ? {} : { workload: values.workload as 'mixed' | 'load' }),
   };

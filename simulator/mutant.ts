@@ -19,7 +19,7 @@ export interface Mutant {
   /** How it shows; default: in any way but a crash. */
   readonly shows?: FailureKind;
   /** The worlds that it is in; default: those of a ledger whose log is embedded. */
-  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation'>;
+  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation' | 'retention'>;
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
@@ -52,6 +52,8 @@ export interface Mutant {
     /** The store that a node's process finds after it was killed; `saved`: as it was a while ago. */
     restart?(store: MemoryStore, saved: MemoryStore): MemoryStore;
   };
+  /** Comes between a node's replica and those who post from it. */
+  followersReplica?(replica: Replica, log: SharedLog): Replica;
   /** Comes between executor and replica. */
   executorReplica?(replica: Replica, log: SharedLog): Replica;
 }

@@ -133,7 +133,23 @@ export class Nemesis {
       );
     }
     if (etcd !== undefined) strikes.push(...this.#etcdStrikes(etcd));
+    strikes.push(...this.#absences());
     if (strikes.length > 0) chance.pick(strikes)();
+  }
+
+  /** Where the log is kept short: what only a snapshot helps against. */
+  #absences(): (() => void)[] {
+    const { world, nodes, retention } = this.#cluster;
+    const last = nodes.at(-1);
+    if (retention === undefined || last === undefined) return [];
+    const strikes: (() => void)[] = [];
+    if (this.#faults.crashes) {
+      strikes.push(() => world.chance.pick(nodes).stayAway(world.chance.between(300, 1_500)));
+    }
+    // Only of one node: what it held must lie elsewhere.
+    if (retention.losses === 'disk') strikes.push(() => last.loseDisk());
+    if (retention.losses === 'rot') strikes.push(() => last.rotSnapshot());
+    return strikes;
   }
 
   #etcdStrikes(etcd: EtcdSide): (() => void)[] {

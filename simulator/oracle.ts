@@ -9,7 +9,12 @@ import {
   verdictName,
   verdicts,
 } from '../src/model/index.ts';
-import type { AppliedEntry, AppliedRecord, Replica } from '../src/replica/index.ts';
+import {
+  type AppliedEntry,
+  type AppliedRecord,
+  type Replica,
+  replayedBefore,
+} from '../src/replica/index.ts';
 import type { Happening } from './coverage.ts';
 import { plain } from './mutant.ts';
 import { TxTable } from './tx-table.ts';
@@ -27,6 +32,9 @@ export interface KnownEntry {
   readonly fingerprint: number;
   /** Place and verdict of those that are not valid. */
   readonly invalid: string;
+  /** Verdicts of all records, where one is not valid; of a configuration. */
+  readonly codes: readonly VerdictCode[] | undefined;
+  readonly logTimeMs: number;
 }
 
 /**
@@ -37,6 +45,8 @@ export class Oracle {
   readonly #world: World;
   /** I1: what anyone ever read at an address. */
   readonly #entries = new Map<number, string>();
+  /** Where the log is trimmed: all that anyone ever read. */
+  readonly #archive: Map<number, LogEntry> | undefined;
   /** I3, I7: what anyone found at an address. */
   readonly #verdicts = new Map<number, KnownEntry>();
   /** Positions of valid records by transaction id. */
@@ -48,8 +58,10 @@ export class Oracle {
   #lastValid = -1;
   #answers = 0;
 
-  constructor(world: World) {
+  /** @param keeps - whether it keeps what it sees: the log may lose it. */
+  constructor(world: World, keeps: boolean) {
     this.#world = world;
+    this.#archive = keeps ? new Map() : undefined;
   }
 
   /** Records applied, by all nodes together. */
@@ -69,6 +81,21 @@ export class Oracle {
   /** Digests of all that nodes read, by address. */
   get entries(): ReadonlyMap<number, string> {
     return this.#entries;
+  }
+
+  /** What was applied at an address, whether or not the log still has it. */
+  appliedAt(address: number): AppliedEntry {
+    const entry = this.#archive?.get(address);
+    const known = this.#verdicts.get(address);
+    if (entry === undefined || known === undefined) {
+      this.#wrong('I2', `the log has lost ${address}, which nobody applied`);
+    }
+    return replayedBefore(entry, known.logTimeMs, known.codes);
+  }
+
+  /** What stands at an address, whether or not the log still has it. */
+  archived(address: number): LogEntry | undefined {
+    return this.#archive?.get(address);
   }
 
   /** The same log; what passes is compared with what others saw there. */
@@ -184,13 +211,15 @@ export class Oracle {
   #look(node: string, entry: LogEntry): void {
     const digest = digestOf(entry);
     const known = this.#entries.get(entry.address);
-    if (known === undefined) this.#entries.set(entry.address, digest);
-    else if (known !== digest) {
+    if (known === undefined) {
+      this.#entries.set(entry.address, digest);
+      this.#archive?.set(entry.address, entry);
+    } else if (known !== digest) {
       this.#wrong('I1', `${node} reads another entry at ${entry.address} than was read before`);
     }
   }
 
-  #wrong(invariant: string, what: string): void {
+  #wrong(invariant: string, what: string): never {
     const failure = new SimulationFailure('correctness', `${invariant}: ${what}`);
     this.#world.fail(failure);
     throw failure;
@@ -203,7 +232,7 @@ export function digestOf({ kind, epoch, bytes }: LogEntry): string {
 }
 
 /** What nodes must agree on about an entry. */
-export function knownEntry({ records, configVerdict }: AppliedEntry): KnownEntry {
+export function knownEntry({ records, configVerdict, logTimeMs }: AppliedEntry): KnownEntry {
   let low = 0x811c_9dc5 ^ (configVerdict ?? 0xff);
   let high = records.length;
   let invalid = '';
@@ -214,5 +243,12 @@ export function knownEntry({ records, configVerdict }: AppliedEntry): KnownEntry
     high = Math.imul(high ^ indexOf(position) ^ (txId[3] ?? 0), 0x85eb_ca6b) ^ (high >>> 13);
     if (verdict !== verdicts.valid) invalid += ` ${indexOf(position)}:${verdictName(verdict)}`;
   }
-  return { fingerprint: (low >>> 0) + (high & 0xf_ffff) * 2 ** 32, invalid };
+  const codes =
+    configVerdict === undefined
+      ? invalid === ''
+        ? undefined
+        : records.map(({ verdict }) => verdict)
+      : [configVerdict];
+  const fingerprint = (low >>> 0) + (high & 0xf_ffff) * 2 ** 32;
+  return { fingerprint, invalid, codes, logTimeMs };
 }

@@ -6,6 +6,8 @@ import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { finish } from './finish.ts';
 import { type Mutant, noMutant } from './mutant.ts';
 import { Nemesis } from './nemesis.ts';
+import { chanceOf } from './random.ts';
+import { drawRetention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
 import { workThroughSdk } from './sdk-workload.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
@@ -23,6 +25,8 @@ export interface RunOptions {
   readonly log?: 'embedded' | 'etcd';
   /** Registries under several administrations, instead of what the seed draws. */
   readonly federation?: boolean;
+  /** Whether the log is trimmed, instead of what the seed draws. */
+  readonly retention?: boolean;
 }
 
 /** How a run ended. */
@@ -54,6 +58,8 @@ const loadShare = 0.05;
 const federationShare = 0.1;
 /** Share of seeds whose log lies on etcd. */
 const etcdShare = 0.35;
+/** Share of seeds whose log is trimmed. */
+const retentionShare = 0.35;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
@@ -111,9 +117,9 @@ function cpuMsSince(before: NodeJS.CpuUsage): number {
 }
 
 function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {
-  const { federation, log, workload, mutant } = options;
+  const { federation, log, workload, mutant, retention } = options;
   if (federation !== undefined) return federation ? 'federation' : 'ledger';
-  const isChosen = log !== undefined || workload !== undefined || mutant !== undefined;
+  const isChosen = [log, workload, mutant, retention].some((one) => one !== undefined);
   return !isChosen && chance.happens(federationShare) ? 'federation' : 'ledger';
 }
 
@@ -125,10 +131,17 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   const log = chance.happens(etcdShare) ? 'etcd' : 'embedded';
   const units = chance.between(1, 3);
   const loaded = workload.kind === 'load';
+  const nodes = loaded ? chance.between(1, 2) : chance.between(1, 3);
+  // Numbers of their own: worlds that keep the whole log stay what they are.
+  const own = chanceOf(options.seed ^ 0x5eed);
+  const trims = options.retention ?? own.happens(retentionShare);
   const size = {
     units: (options.log ?? log) === 'etcd' ? units : 0,
-    nodes: loaded ? chance.between(1, 2) : chance.between(1, 3),
-    followers: loaded ? 0 : Math.max(chance.below(3), mutant.feed ? 1 : 0),
+    nodes,
+    retention: trims ? drawRetention(own, nodes, loaded) : undefined,
+    followers: loaded
+      ? 0
+      : Math.max(chance.below(3), mutant.feed || mutant.followersReplica ? 1 : 0),
     clients: loaded ? 4 : chance.between(1, 3),
     sdkClients: loaded ? 0 : chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2),
     workload,
@@ -138,10 +151,15 @@ function drawCluster(world: World, options: RunOptions): Cluster {
 
 async function phases(world: World, cluster: Cluster, ticks: number): Promise<FinalCounts> {
   if (cluster.etcd === undefined) cluster.logMachine.start();
-  for (const node of cluster.nodes) node.start();
+  const late = cluster.retention?.joinsLate === true ? cluster.nodes.at(-1) : undefined;
+  for (const node of cluster.nodes) if (node !== late) node.start();
   const prepared = prepareWorkload(cluster, () => settled(world, cluster));
   await finish(world, prepared, setupBoundMs, 'the network does not start');
 
+  if (late !== undefined) {
+    world.happened('snapshot: a node joins late');
+    late.stayAway(world.chance.between(200, ticks));
+  }
   for (const follower of cluster.followers) follower.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
@@ -167,7 +185,9 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   await finish(world, settled(world, cluster), settleBoundMs, 'the nodes do not catch up');
   // What survives a power failure is what is durable.
   if (cluster.etcd === undefined) cluster.logMachine.crash(true);
-  else for (const node of cluster.nodes) node.crash(true);
+  if (cluster.etcd !== undefined || cluster.retention?.endsInTheDark === true) {
+    for (const node of cluster.nodes) node.crash(true);
+  }
   await finish(world, probe(cluster, progressBoundMs), settleBoundMs, 'no progress at the end');
   await finish(
     world,
@@ -208,7 +228,7 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
     const now = (await tailOf(cluster)) ?? -1;
     const posted = cluster.oracle.lastValid;
     const caught =
-      cluster.nodes.every(({ replica }) => replica?.nextAddress === now) &&
+      cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
       cluster.followers.every(
         ({ isStarted, sink }) => !isStarted || (sink.position ?? -1) > posted,
       );

@@ -42,6 +42,8 @@ export class SimDisk {
   };
   readonly #world: World;
   readonly #inodes = new Map<string, Inode>();
+  /** Stores of a library whose files are not simulated, by path: they move and go with directories. */
+  readonly #objects = new Map<string, unknown>();
   readonly #locks = new Map<string, SimProcess>();
   #boots = 1;
 
@@ -115,11 +117,35 @@ export class SimDisk {
     }
   }
 
-  /** Removes a directory at once. */
+  /** Removes a directory at once; `''`: all that the disk holds. */
   wipe(directory: string): void {
-    for (const path of [...this.#inodes.keys()]) {
-      if (path.startsWith(`${directory}/`)) this.#inodes.delete(path);
+    for (const files of [this.#inodes, this.#objects]) {
+      for (const path of [...files.keys()]) {
+        if (path.startsWith(`${directory}/`)) files.delete(path);
+      }
     }
+  }
+
+  /** What stands for the files of a library at a path; made when nothing is there. */
+  object<T>(path: string, make: () => T): T {
+    const found = this.#objects.get(path) as T | undefined;
+    if (found !== undefined) return found;
+    const made = make();
+    this.#objects.set(path, made);
+    return made;
+  }
+
+  #rename(from: string, to: string): void {
+    let found = false;
+    for (const files of [this.#inodes, this.#objects] as Map<string, unknown>[]) {
+      for (const [path, file] of [...files]) {
+        if (path !== from && !path.startsWith(`${from}/`)) continue;
+        found = true;
+        files.delete(path);
+        files.set(to + path.slice(from.length), file);
+      }
+    }
+    if (!found) throw new DaybookError('IO_FAILED', `no ${from}`);
   }
 
   /** The disk as one process of the machine sees it. */
@@ -170,13 +196,7 @@ export class SimDisk {
           });
         });
       },
-      rename: (from, to) =>
-        turn(this.#syncUs(), () => {
-          const inode = this.#inodes.get(from);
-          if (inode === undefined) throw new DaybookError('IO_FAILED', `no ${from}`);
-          this.#inodes.delete(from);
-          this.#inodes.set(to, inode);
-        }),
+      rename: (from, to) => turn(this.#syncUs(), () => this.#rename(from, to)),
       remove: (path) =>
         turn(this.#syncUs(), () => {
           this.#inodes.delete(path);

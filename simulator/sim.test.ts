@@ -6,6 +6,7 @@ import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
+import { retentionMutants } from './retention-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 
 const ticks = 1000;
@@ -91,7 +92,15 @@ it('fresh seeds pass, each twice with the same trace', { timeout: 300_000 }, asy
   } while ((process.cpuUsage().user - start) / 1000 < exploreMs);
 });
 
-for (const mutant of [...mutants, ...edgeMutants, ...overloadMutants, ...registryMutants]) {
+const allMutants: readonly Mutant[] = [
+  ...mutants,
+  ...edgeMutants,
+  ...overloadMutants,
+  ...registryMutants,
+  ...retentionMutants,
+];
+
+for (const mutant of allMutants) {
   const { name, seedsMax, needs = [] } = mutant;
   it(`finds the bug “${name}” within ${seedsMax} seeds`, { timeout: 300_000 }, async () => {
     const world = { ticks, ...(mutant.world ?? { log: 'embedded', workload: 'mixed' }) };

@@ -25,6 +25,8 @@ const callDeadlineMs = 12_000;
 const burstShare = 0.06;
 const burstBatches = 4;
 const burstCalls = 20;
+/** How often a client whose log is trimmed sends something old again. */
+const sentAgainShare = 0.15;
 const probedAccounts = 12;
 /** A client begins with one of so many batches. */
 const firstLoadBatches = 32;
@@ -90,6 +92,9 @@ export async function work(
         client.submit(randomCalls(cluster, burstCalls), options),
       );
       await Promise.all([one(), ...more]);
+      if (cluster.retention !== undefined && chance.happens(sentAgainShare)) {
+        await client.sendAgain(callDeadlineMs);
+      }
       await cluster.world.sleep(undefined, (1 + chance.below(pauseMsMax + 1)) * 1000);
     }
   };

@@ -3,7 +3,7 @@ import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
-import { checkSnapshot, type OpenStore, openState, restoreSnapshot } from '../state/index.ts';
+import { checkSnapshot, openState, restoreSnapshot, type StateSettings } from '../state/index.ts';
 import { downloadSnapshot } from './download.ts';
 import type { Member } from './members.ts';
 import { remoteOrders } from './private-service.ts';
@@ -89,8 +89,8 @@ export interface CatchUpOptions {
   readonly members: () => Promise<readonly Member[]>;
   /** See `limits.joinReplayEntriesMax`, the default. */
   readonly replayEntriesMax?: number;
-  /** Opens another store than LMDB, for the simulator. */
-  readonly openStore?: OpenStore;
+  /** As the state will be opened with. */
+  readonly stateSettings?: StateSettings;
   readonly onEvent: (text: string) => void;
 }
 
@@ -111,7 +111,7 @@ interface Wanted {
  * @throws {DaybookError} `LOG_TRIMMED` when nobody has a snapshot that reaches the log.
  */
 export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> {
-  const { io, channel, stateDirectory, snapshots, openStore, onEvent } = options;
+  const { io, channel, stateDirectory, snapshots, stateSettings, onEvent } = options;
   const wanted = await wantedSnapshot(options);
   if (wanted === undefined) return;
   const { least, needed } = wanted;
@@ -127,7 +127,7 @@ export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> 
     const { newest } = snapshots;
     const path = snapshots.path(newest);
     try {
-      await restoreSnapshot(io, path, stateDirectory, channel, openStore);
+      await restoreSnapshot(io, path, stateDirectory, channel, stateSettings);
       onEvent(`the state was restored from a snapshot; it goes on at ${newest}`);
       return;
     } catch (error) {
@@ -140,13 +140,12 @@ export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> 
 
 /** `undefined`: the state goes on without a snapshot. */
 async function wantedSnapshot(options: CatchUpOptions): Promise<Wanted | undefined> {
-  const { io, log, stateDirectory, openStore, onEvent } = options;
+  const { io, log, stateDirectory, stateSettings, onEvent } = options;
   const { replayEntriesMax = limits.joinReplayEntriesMax } = options;
   const [start, tail] = [await log.start(), await log.tail()];
   const isLong = tail > replayEntriesMax;
   if (start === 0 && !isLong) return undefined;
-  const store = openStore === undefined ? {} : { openStore };
-  const state = await openState({ io, directory: stateDirectory, ...store });
+  const state = await openState({ io, directory: stateDirectory, ...stateSettings });
   const { nextAddress } = state;
   await state.close();
   if (nextAddress < start) {

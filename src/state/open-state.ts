@@ -60,6 +60,9 @@ export interface StateOptions {
   readonly transactionSegmentIdsMax?: number;
 }
 
+/** Settings that change what a state's directory holds. */
+export type StateSettings = Pick<StateOptions, 'openStore' | 'transactionSegmentIdsMax'>;
+
 /** See {@link State.viewAtBlockEnd}. */
 export interface BlockEndView {
   readonly store: StoreSnapshot;

@@ -10,9 +10,9 @@ import {
 import type { Disk, DiskFile, Io } from '../io/index.ts';
 import { asAddress, asPosition, sha256 } from '../model/index.ts';
 import { openLmdbStore } from './lmdb-store.ts';
-import type { BlockEndView, State } from './open-state.ts';
+import type { BlockEndView, State, StateSettings } from './open-state.ts';
 import type { Row } from './state.ts';
-import type { OpenStore, StoredWrite, StoreMeta } from './store.ts';
+import type { StoredWrite, StoreMeta } from './store.ts';
 import { newSalt, TransactionIndex } from './transaction-index.ts';
 
 /*
@@ -190,7 +190,7 @@ export async function checkSnapshot(disk: Disk, path: string): Promise<SnapshotH
  * Makes a state directory out of a snapshot; `openState` then goes on from its address. The file is
  * checked as a whole first; the directory is replaced only when all is done.
  *
- * @param openStore - another store than LMDB, for the simulator.
+ * @param settings - as the state will be opened with.
  * @throws {DaybookError} `SNAPSHOT_INVALID` when the file is damaged or of another channel.
  */
 export async function restoreSnapshot(
@@ -198,9 +198,10 @@ export async function restoreSnapshot(
   path: string,
   directory: string,
   channel: string,
-  openStore: OpenStore = openLmdbStore,
+  settings: StateSettings = {},
 ): Promise<SnapshotHead & SnapshotEnd> {
   const { disk } = io;
+  const { openStore = openLmdbStore, transactionSegmentIdsMax: segmentIdsMax } = settings;
   const checked = await checkSnapshot(disk, path);
   if (checked.channel !== channel) {
     throw new DaybookError('SNAPSHOT_INVALID', `the snapshot is of channel ${checked.channel}`, {
@@ -214,6 +215,7 @@ export async function restoreSnapshot(
   const target = openStore(fresh);
   const index = await TransactionIndex.open(disk, `${fresh}/transactions`, undefined, 0, {
     salt: newSalt(io.random),
+    ...(segmentIdsMax === undefined ? {} : { segmentIdsMax }),
   });
   const { logTimeMs, horizonMs, greatestTimestampMs } = checked;
   let meta: StoreMeta = {

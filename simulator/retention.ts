@@ -1,0 +1,186 @@
+import { DaybookError } from '../src/base/index.ts';
+import { packBlocks } from '../src/blocks/index.ts';
+import { type Io, rpcPeer } from '../src/io/index.ts';
+import type { SharedLog } from '../src/log/index.ts';
+import { asAddress, type LogRetention } from '../src/model/index.ts';
+import { Housekeeping } from '../src/node/housekeeping.ts';
+import type { Member } from '../src/node/members.ts';
+import { type NodeOrders, servePrivately } from '../src/node/private-service.ts';
+import { catchUpBySnapshot, SnapshotFiles } from '../src/node/snapshots.ts';
+import type { Replica } from '../src/replica/index.ts';
+import { type State, type StateSettings, writeSnapshot } from '../src/state/index.ts';
+import type { Cluster } from './cluster.ts';
+import type { Happening } from './coverage.ts';
+import { plain } from './mutant.ts';
+import type { Chance } from './random.ts';
+import type { World } from './world.ts';
+
+/** How a world's log is kept short, and what its nodes survive by it. */
+export interface Retention {
+  readonly log: LogRetention;
+  /** Pause between two rounds of housekeeping. */
+  readonly everyMs: number;
+  readonly replayEntriesMax: number;
+  /** What may happen to the last node's copies: where others hold as much, it may lose its own. */
+  readonly losses: 'none' | 'disk' | 'rot';
+  /** The last node joins when others have worked for a while. */
+  readonly joinsLate: boolean;
+  /** The log ends with a power failure of all nodes, so that all come back from snapshots. */
+  readonly endsInTheDark: boolean;
+}
+
+/** Draws how the log is kept. @param nodes - how many there are. */
+export function drawRetention(chance: Chance, nodes: number, load: boolean): Retention {
+  const holders = chance.between(1, Math.min(2, nodes));
+  const entries = load ? chance.between(60, 200) : chance.between(4, 60);
+  const followerEntries = chance.pick([entries, 10 * entries]);
+  return {
+    log: { entries, holders, followerEntries },
+    everyMs: load ? 500 : chance.between(40, 300),
+    replayEntriesMax: chance.pick([entries, 10_000]),
+    losses: holders > 1 ? chance.pick(['none', 'disk', 'rot'] as const) : 'none',
+    joinsLate: nodes > 1 && chance.happens(0.3),
+    endsInTheDark: chance.happens(0.5),
+  };
+}
+
+const snapshotDirectory = '/snapshots';
+/** A member that died is forgotten after so long, as with its lease. */
+const leaseUs = 2_000_000;
+/** Snapshot files, as they lie on a node's disk. */
+export const snapshotFiles: RegExp = /^\/snapshots\/snapshot-\d+$/;
+
+const told: readonly (readonly [RegExp, Happening])[] = [
+  [/^fetched the snapshot/, 'snapshot: fetched from another node'],
+  [/^the state was restored/, 'snapshot: a node goes on from one'],
+  [/^the snapshot at \d+ is refused/, 'snapshot: a damaged one is refused'],
+];
+
+/** The nodes of a world as they know one another. */
+export class SimMembers {
+  readonly #world: World;
+  readonly #members = new Map<string, Member>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  get all(): readonly Member[] {
+    return [...this.#members.values()];
+  }
+
+  tell(member: Member): void {
+    this.#members.set(member.name, member);
+  }
+
+  /** Its process has died. */
+  lost(name: string): void {
+    const { id } = this.#members.get(name) ?? {};
+    this.#world.after(undefined, leaseUs, 'lease', () => {
+      if (this.#members.get(name)?.id === id) this.#members.delete(name);
+    });
+  }
+}
+
+/** What a node has open to keep the log short. */
+export interface RetentionParts {
+  readonly cluster: Cluster;
+  readonly name: string;
+  /** Differs from start to start. */
+  readonly id: string;
+  readonly io: Io;
+  readonly log: SharedLog;
+  readonly stateDirectory: string;
+  readonly stateSettings: StateSettings;
+}
+
+/** Lets a node whose state is too old, or gone, begin with a snapshot. */
+export async function comeBack(parts: RetentionParts): Promise<SnapshotFiles> {
+  const { cluster, name, io, log, stateDirectory, stateSettings } = parts;
+  const { world, members, retention, config } = cluster;
+  const snapshots = await SnapshotFiles.open(io, snapshotDirectory);
+  await catchUpBySnapshot({
+    io,
+    log,
+    channel: config.channel,
+    stateDirectory,
+    snapshots,
+    chain: false,
+    members: () => Promise.resolve(members.all.filter((member) => member.name !== name)),
+    ...(retention === undefined ? {} : { replayEntriesMax: retention.replayEntriesMax }),
+    stateSettings,
+    onEvent: (text) => {
+      world.note(`${name}: ${text}`);
+      for (const [pattern, what] of told) if (pattern.test(text)) world.happened(what);
+    },
+  });
+  return snapshots;
+}
+
+/** Writes snapshots, gives them to others, and trims what enough nodes hold. */
+export async function keepHouse(
+  parts: RetentionParts,
+  { everyMs, replayEntriesMax }: Retention,
+  snapshots: SnapshotFiles,
+  { state, replica }: { readonly state: State; readonly replica: Replica },
+  followers: () => Member['followers'],
+): Promise<void> {
+  const { cluster, name, id, io, log } = parts;
+  const { world, members, config } = cluster;
+  const address = `${name}:9`;
+  const info = (): Member => ({
+    name,
+    channel: config.channel,
+    gateway: name,
+    address,
+    roles: ['executor'],
+    draining: false,
+    id,
+    snapshot: snapshots.newest,
+    held: housekeeping.held,
+    followers: followers() ?? [],
+  });
+  const housekeeping = new Housekeeping({
+    io,
+    log: {
+      ...plain(log),
+      trim: async (before) => {
+        world.note(`${name} trims before ${before}`);
+        await log.trim(before);
+        world.happened('log: trimmed');
+      },
+    },
+    name,
+    snapshots,
+    everyMs,
+    joinReplayEntriesMax: replayEntriesMax,
+    retention: () => replica.config?.retention,
+    nextAddress: () => replica.nextAddress,
+    writeSnapshot: async (path) => {
+      const head = await writeSnapshot(state, io.disk, path, config.channel);
+      world.happened('snapshot: written');
+      return asAddress(head.nextAddress);
+    },
+    info,
+    tell: async (member) => members.tell(member),
+    members: () => members.all,
+    leavesTrimming: () => false,
+    onEvent: (text) => world.note(`${name}: ${text}`),
+  });
+  const refuse = async (): Promise<never> => {
+    throw new DaybookError('NOT_FOUND', 'not on this node');
+  };
+  const orders: NodeOrders = {
+    handOver: refuse,
+    drain: refuse,
+    offerSnapshot: () => housekeeping.offer(),
+    snapshotPiece: (at, offset) => snapshots.piece(at, offset),
+    blocks: async () => packBlocks([]),
+    held: async () => housekeeping.held,
+  };
+  await io.network.listen(address, (connection) =>
+    servePrivately(rpcPeer(connection), orders, undefined),
+  );
+  members.tell(info());
+  housekeeping.start();
+}
