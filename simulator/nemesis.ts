@@ -143,6 +143,12 @@ export class Nemesis {
     const last = nodes.at(-1);
     if (retention === undefined || last === undefined) return [];
     const strikes: (() => void)[] = [];
+    if (this.#faults.network) {
+      strikes.push(() => {
+        const { name } = world.chance.pick(nodes);
+        this.#cutOff(name, world.nowUs + world.chance.between(300_000, 1_500_000));
+      });
+    }
     if (this.#faults.crashes) {
       strikes.push(() => world.chance.pick(nodes).stayAway(world.chance.between(300, 1_500)));
     }
@@ -199,9 +205,7 @@ export class Nemesis {
   }
 
   #machineNames(): string[] {
-    const { etcd, nodes } = this.#cluster;
-    const logs = etcd?.clusters.flatMap(({ machines }) => machines) ?? ['log'];
-    return [...logs, ...nodes.map(({ name }) => name)];
+    return [...this.#logNames(), ...this.#cluster.nodes.map(({ name }) => name)];
   }
 
   #machines(): { readonly from: string; readonly to: string } {
@@ -229,7 +233,7 @@ export class Nemesis {
 
   /** The next who gets a token dies with it, or cannot write for a while: a hole, or a late write. */
   #loseToken(how: 'kill' | 'cut off'): void {
-    const { world, network, nodes, etcd } = this.#cluster;
+    const { world, network, nodes } = this.#cluster;
     this.#cluster.afterGrant = (requester) => {
       if (this.#healed) return;
       world.note(`${requester} gets a token: ${how}`);
@@ -243,9 +247,22 @@ export class Nemesis {
         return;
       }
       const untilUs = world.nowUs + world.chance.between(300_000, 1_500_000);
-      const logs = etcd?.clusters.flatMap(({ machines }) => machines) ?? ['log'];
-      for (const log of logs) network.link(requester, log).blockedUntilUs = untilUs;
+      for (const log of this.#logNames()) network.link(requester, log).blockedUntilUs = untilUs;
     };
+  }
+
+  #logNames(): string[] {
+    return this.#cluster.etcd?.clusters.flatMap(({ machines }) => machines) ?? ['log'];
+  }
+
+  /** Nothing passes between a node and the log. */
+  #cutOff(name: string, untilUs: number): void {
+    const { world, network } = this.#cluster;
+    world.note(`${name} is cut off for ${(untilUs - world.nowUs) / 1000} ms`);
+    for (const log of this.#logNames()) {
+      network.link(name, log).blockedUntilUs = untilUs;
+      network.link(log, name).blockedUntilUs = untilUs;
+    }
   }
 
   /** Everything that goes to one machine, or comes from it, waits for a moment, then comes at once. */

@@ -56,9 +56,11 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     { seed: 4, ticks: 50, log: 'embedded', workload: 'load' },
     ...[3, 5, 8, 11].map((seed) => ({ seed, ...embedded })),
     ...[3, 4, 6, 9, 11].map((seed) => ({ seed, ...etcd })),
+    ...[13, 22, 23].map((seed) => ({ seed, ...embedded, retention: true })),
+    { seed: 8, ...etcd, retention: true },
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
-    worlds.push({ seed, ...embedded }, { seed, ...etcd });
+    worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
   }
   for (const world of worlds) {
     const report = await runSeed(world);
