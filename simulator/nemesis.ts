@@ -146,7 +146,7 @@ export class Nemesis {
     if (this.#faults.network) {
       strikes.push(() => {
         const { name } = world.chance.pick(nodes);
-        this.#cutOff(name, world.nowUs + world.chance.between(300_000, 1_500_000));
+        this.#cutOff(name, world.nowUs + world.chance.between(300_000, 2_500_000));
       });
     }
     if (this.#faults.crashes) {

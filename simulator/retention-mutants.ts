@@ -54,11 +54,11 @@ export const retentionMutants: readonly Mutant[] = [
     world,
     needs: ['power'],
     state: (state) => {
-      changeViews(state, ({ meta, page, release }) => ({
-        meta,
+      changeViews(state, (view) => ({
+        meta: view.meta,
         // A row of every page; the last one says where the next page begins.
-        page: (start, limit) => page(start, limit).filter((_, at) => at !== 7),
-        release,
+        page: (start, limit) => view.page(start, limit).filter((_, at) => at !== 7),
+        release: () => view.release(),
       }));
     },
   },

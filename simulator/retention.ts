@@ -51,6 +51,7 @@ const leaseUs = 2_000_000;
 export const snapshotFiles: RegExp = /^\/snapshots\/snapshot-\d+$/;
 
 const told: readonly (readonly [RegExp, Happening])[] = [
+  [/this state ends at [1-9]/, 'snapshot: a node was away for longer than the log is kept'],
   [/^fetched the snapshot/, 'snapshot: fetched from another node'],
   [/^the state was restored/, 'snapshot: a node goes on from one'],
   [/^the snapshot at \d+ is refused/, 'snapshot: a damaged one is refused'],
