@@ -55,7 +55,7 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[3, 4].map((seed) => ({ seed, ticks: 2000, federation: true })),
     { seed: 4, ticks: 50, log: 'embedded', workload: 'load' },
     ...[3, 5, 8, 11].map((seed) => ({ seed, ...embedded })),
-    ...[3, 4, 6, 9, 11].map((seed) => ({ seed, ...etcd })),
+    ...[3, 4, 6, 9, 11, 13, 18].map((seed) => ({ seed, ...etcd })),
     ...[13, 22, 23].map((seed) => ({ seed, ...embedded, retention: true })),
     { seed: 8, ...etcd, retention: true },
   ];
