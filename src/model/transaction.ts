@@ -55,7 +55,8 @@ export function writeTransaction(transaction: Transaction, writer: ByteWriter): 
 
 /**
  * Reads {@link encodeTransaction}'s bytes. Byte fields are views of `bytes`, made when they are
- * asked for: most of those who decode a transaction want its names and time only.
+ * asked for: most of those who decode a transaction want its names and time only. So a copy made by
+ * spreading lacks `args` and `nonce`.
  *
  * @throws {DaybookError} `MALFORMED`
  */
