@@ -55,8 +55,11 @@ export function loadBatch(of: LoadBatchOf): SignedCalls {
     seed = Math.imul(seed ^ name.charCodeAt(at), 0x0100_0193);
   }
   const chance = chanceOf(seed);
-  const bytesOf = (count: number): Buffer =>
-    Buffer.from(Array.from({ length: count }, () => chance.below(256)));
+  const bytesOf = (count: number): Buffer => {
+    const bytes = Buffer.allocUnsafe(count);
+    for (let at = 0; at < count; at++) bytes[at] = chance.below(256);
+    return bytes;
+  };
   const timestampMs = startOfTimeMs + (age + 1) * loadBatchAgeMs;
   const drawn = Array.from({ length: calls }, () => loadCall(chance, of));
   const batchId = bytesOf(16);
