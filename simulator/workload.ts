@@ -28,6 +28,8 @@ const burstCalls = 20;
 /** How often a client whose log is trimmed sends something old again. */
 const sentAgainShare = 0.15;
 const probedAccounts = 12;
+/** Under load a client has so many calls under way, in one batch or in several. */
+const loadCallsInFlight = 400;
 /** A client begins with one of so many batches. */
 const firstLoadBatches = 32;
 
@@ -37,7 +39,8 @@ export function drawWorkload(chance: Chance, kind: Workload['kind']): Workload {
     return { kind, accounts: 12, batchesInFlight: 1, batchMax: 20, pauseMsMax: 100 };
   }
   const batchMax = chance.pick([100, 200, 400]);
-  return { kind, accounts: 600, batchesInFlight: 2, batchMax, pauseMsMax: 2 };
+  const batchesInFlight = loadCallsInFlight / batchMax;
+  return { kind, accounts: 600, batchesInFlight, batchMax, pauseMsMax: 2 };
 }
 
 /** Deploys the contract and opens the accounts; nothing is broken yet. */
