@@ -30,7 +30,8 @@ interface Unsealed {
   readonly identity: SegmentIdentity;
   readonly scan: SegmentScan;
   readonly file: DiskFile;
-  readonly sizeBytes: number;
+  /** All that is in the file. */
+  readonly bytes: Buffer;
 }
 
 /**
@@ -68,13 +69,13 @@ export async function recover(io: LogIo, directory: string): Promise<Recovered> 
       ...unsealed.filter(({ scan }) => scan.used).map(({ identity }) => identity.generation),
     );
     for (const found of unsealed) {
-      const { identity, scan, file, sizeBytes } = found;
+      const { identity, scan, file, bytes } = found;
       // A segment is begun only after the one before was ended and synced.
       const mustHaveEnded = identity.generation < lastUsed;
       if (scan.damagedAt !== undefined) throw damaged(identity.generation, scan.damagedAt);
       if (mustHaveEnded && !scan.ended) throw damaged(identity.generation, scan.endOffset);
       if (!scan.used && empty.length < 2) {
-        empty.push({ identity, file, sizeBytes });
+        empty.push({ identity, file, sizeBytes: bytes.length });
       } else if (scan.frames.length === 0) {
         await file.close();
         await disk.remove(join(directory, segmentFileName(identity.generation)));
@@ -102,7 +103,7 @@ async function scanFile(io: LogIo, directory: string, generation: number): Promi
     await file.close();
     throw damaged(generation, 0);
   }
-  return { identity, scan: scanSegment(bytes, identity), file, sizeBytes };
+  return { identity, scan: scanSegment(bytes, identity), file, bytes };
 }
 
 /** Which addresses the full segments hold: reads the few indexes that reach beyond the last mark. */
@@ -131,11 +132,15 @@ async function writtenIn(
   return written;
 }
 
-/** Ends a segment where its last intact frame ends, and gives it an index. */
+/**
+ * Ends a segment where its last intact frame ends, and gives it an index. All of it is written again:
+ * a system whose sync failed has forgotten what it did not save, and shows it to readers all the
+ * same, so that the next sync alone would make nothing of it durable.
+ */
 async function seal(
   io: LogIo,
   directory: string,
-  { identity, scan, file }: Unsealed,
+  { identity, scan, file, bytes }: Unsealed,
   written: WrittenAddresses,
 ): Promise<Segment> {
   const index = new GrowingIndex();
@@ -147,18 +152,21 @@ async function seal(
     index.add(frame.address, frame);
     written.add(frame.address);
   }
+  const endBytes = scan.endOffset + headerBytes;
+  const whole = Buffer.alloc(endBytes);
+  bytes.copy(whole, 0, 0, endBytes);
   if (!scan.ended) {
-    const end = Buffer.alloc(headerBytes);
     const content = {
       kind: 'end',
       address: 0 as Address,
       epoch: 0,
       bytes: Buffer.alloc(0),
     } as const;
+    const end = whole.subarray(scan.endOffset);
     encodeGroup(end, [content], identity, scan.lastGroup + 1, 0);
-    await file.write([end], scan.endOffset);
-    await file.sync();
   }
+  await file.write([whole], 0);
+  await file.sync();
   const segment = {
     generation: identity.generation,
     first: index.first,
@@ -166,7 +174,7 @@ async function seal(
     unsaved: { identity, index },
   };
   await saveIndex(io, directory, segment, written.contiguous);
-  await file.truncate(scan.endOffset + headerBytes);
+  await file.truncate(endBytes);
   const { generation, first, last } = segment;
   return { generation, first, last };
 }
