@@ -16,6 +16,7 @@ export * from './sinks/postgres.ts';
 export type { Sink } from './sinks/sink.ts';
 export * from './sinks/sqlite.ts';
 export * from './sinks/webhook.ts';
+export * from './sources/capture.ts';
 export * from './sources/postgres-source.ts';
 export { type FollowerStatus, type FollowersStatus, mergeStatus } from './status.ts';
 export type { Selection, Subscription } from './subscription.ts';

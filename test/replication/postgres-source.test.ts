@@ -77,8 +77,10 @@ describe.skipIf(missing !== undefined)('PostgreSQL source', () => {
 
   const install = () =>
     installSource({ connection: url, source: 'shop', tables: [{ table: 'item', key: ['id'] }] });
-  const capture = (ledger: SourceLedger) =>
-    startCapture({ io, connection: url, source: 'shop', ledger, contract: 'capture', pollMs: 10 });
+  const capture = (ledger: SourceLedger, rowsMax = 2_000) => {
+    const outbox = { io, connection: url, source: 'shop', contract: 'capture', pollMs: 10 };
+    return startCapture({ ...outbox, ledger, rowsMax });
+  };
   const drained = async (): Promise<void> => {
     const one = await client();
     for (let tries = 0; tries < 400; tries++) {
@@ -131,6 +133,23 @@ describe.skipIf(missing !== undefined)('PostgreSQL source', () => {
       ['item/X'],
       ['item/Z', 'item/X'],
       ['item/Y'],
+    ]);
+  }, 30_000);
+
+  it('takes no transaction before one that it came after, however few rows it reads', async () => {
+    await install();
+    const ledger = new LossyLedger();
+    const [a, b] = [await client(), await client()];
+    // Begins first, and comes to X only after the other: its first row is the outbox's first.
+    await b.query("BEGIN; INSERT INTO item VALUES ('Y', 1)");
+    await a.query("INSERT INTO item VALUES ('X', 100)");
+    await b.query("UPDATE item SET value = 200 WHERE id = 'X'; COMMIT");
+    const running = capture(ledger, 1);
+    await drained();
+    await running.stop();
+    expect(ledger.transactions.map((changes) => changes.map(({ entity }) => entity))).toEqual([
+      ['item/X'],
+      ['item/Y', 'item/X'],
     ]);
   }, 30_000);
 

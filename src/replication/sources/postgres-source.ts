@@ -1,6 +1,12 @@
 import pg from 'pg';
-import { DaybookError, limits, toDaybookError } from '../../base/index.ts';
-import type { Io } from '../../io/index.ts';
+import { DaybookError, toDaybookError } from '../../base/index.ts';
+import {
+  type Capture,
+  captureOutbox,
+  type Outbox,
+  type OutboxCaptureOptions,
+  type OutboxRow,
+} from './capture.ts';
 import { outboxSql, type SourceTable, takeoverSql, triggersSql } from './outbox-sql.ts';
 
 export type { SourceTable } from './outbox-sql.ts';
@@ -49,188 +55,48 @@ export function removeSource(options: InstallSourceOptions): Promise<void> {
   });
 }
 
-/** The ledger as a source needs it; `daybook/client`'s `Client` is one. */
-export interface SourceLedger {
-  submit(
-    contract: string,
-    functionName: string,
-    args: readonly string[],
-    options: { readonly orderingKey?: string },
-  ): Promise<unknown>;
-}
-
 /** Settings of {@link startCapture}. */
-export interface CaptureOptions {
-  readonly io: Pick<Io, 'clock' | 'timers'>;
+export interface CaptureOptions extends Omit<OutboxCaptureOptions, 'open'> {
   readonly connection: string | pg.ClientConfig;
-  readonly source: string;
-  readonly ledger: SourceLedger;
-  /** The contract that takes the changes: `examples/contracts/capture` or one like it. */
-  readonly contract: string;
-  /** Pause at an empty outbox, milliseconds. Default 50. */
-  readonly pollMs?: number;
-  /** Most rows at once. Default `limits.outboxRowsMax`. */
-  readonly rowsMax?: number;
-  readonly onEvent?: (text: string) => void;
 }
 
-/** A capture that runs. */
-export interface Capture {
-  /** Changes that the ledger has confirmed since the start. */
-  readonly captured: number;
-  /** Resolves after `stop`; rejects with what the ledger refused. */
-  readonly ended: Promise<void>;
-  stop(): Promise<void>;
+/** {@link captureOutbox} for the outbox that {@link installSource} makes. */
+export function startCapture({ connection, ...options }: CaptureOptions): Capture {
+  return captureOutbox({ ...options, open: async () => postgresOutbox(await connect(connection)) });
 }
 
-interface OutboxRow {
-  readonly seq: string;
-  readonly txid: string;
-  readonly entity: string;
-  readonly revision: string;
-  readonly content: string | null;
-}
+const columns = 'seq, txid::text AS txid, entity, revision, content';
 
-/** A transaction's argument may have 1 MiB. */
-const argumentCharactersMax = 300_000;
-const pauseMaxMs = 5_000;
+/** Transactions without a row behind the first `$2` rows. */
+const completeSql = `
+  WITH bound AS MATERIALIZED (
+    SELECT max(seq) AS last FROM (
+      SELECT seq FROM daybook.outbox WHERE source = $1 ORDER BY seq LIMIT $2) AS first)
+  SELECT ${columns} FROM daybook.outbox AS o
+  WHERE source = $1 AND seq <= (SELECT last FROM bound) AND NOT EXISTS (
+    SELECT FROM daybook.outbox AS later
+    WHERE later.source = $1 AND later.txid = o.txid AND later.seq > (SELECT last FROM bound))
+  ORDER BY seq`;
 
-/**
- * Brings the changes of an outbox into the ledger, in order, one ledger transaction for each
- * transaction of the source. A row leaves the outbox when the ledger has confirmed it; what is sent
- * twice for that reason, the contract recognises by its revision.
- */
-export function startCapture(options: CaptureOptions): Capture {
-  const capture = new RunningCapture(options);
-  return capture;
-}
+/** The transaction whose last row comes first. */
+const firstEndedSql = `
+  SELECT ${columns} FROM daybook.outbox
+  WHERE source = $1 AND txid = (
+    SELECT txid FROM daybook.outbox WHERE source = $1 GROUP BY txid ORDER BY max(seq) LIMIT 1)
+  ORDER BY seq`;
 
-class RunningCapture implements Capture {
-  captured = 0;
-  readonly ended: Promise<void>;
-  readonly #options: CaptureOptions;
-  #stopping = false;
-  #wake: () => void = () => undefined;
-
-  constructor(options: CaptureOptions) {
-    this.#options = options;
-    this.ended = this.#run();
-    this.ended.catch(() => undefined);
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    this.#wake();
-    await this.ended.catch(() => undefined);
-  }
-
-  async #run(): Promise<void> {
-    const { pollMs = 50, onEvent } = this.#options;
-    let pauseMs = 100;
-    let client: pg.Client | undefined;
-    while (!this.#stopping) {
-      try {
-        client ??= await connect(this.#options.connection);
-        const count = await this.#round(client);
-        pauseMs = 100;
-        if (count === 0) await this.#pause(pollMs);
-      } catch (thrown) {
-        const error = toDaybookError(thrown, 'SOURCE_UNAVAILABLE');
-        await client?.end().catch(() => undefined);
-        client = undefined;
-        // A refused transaction would be refused again; anything else passes.
-        if (error.retry === 'never') throw error;
-        onEvent?.(`capture: ${error.code} ${error.message}`);
-        await this.#pause(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, pauseMaxMs);
-      }
-    }
-    await client?.end().catch(() => undefined);
-  }
-
-  /** Captures what is in the outbox now, up to a limit. */
-  async #round(client: pg.Client): Promise<number> {
-    const { source, contract, ledger, rowsMax = limits.outboxRowsMax } = this.#options;
-    const { rows } = await client.query<OutboxRow>(
-      `SELECT seq, txid::text AS txid, entity, revision, content FROM daybook.outbox
-       WHERE source = $1 AND txid IN (
-         SELECT txid FROM daybook.outbox WHERE source = $1 ORDER BY seq LIMIT $2)
-       ORDER BY seq`,
-      [source, rowsMax],
-    );
-    if (rows.length === 0) return 0;
-    const parts = groupBySourceTransaction(rows).flatMap(splitLarge);
-    const outcomes = await Promise.allSettled(
-      parts.map((part) =>
-        ledger.submit(contract, 'apply', [source, JSON.stringify(part.map(changeOf))], {
-          orderingKey: `source/${source}`,
-        }),
-      ),
-    );
-    const done = parts.filter((_part, at) => outcomes[at]?.status === 'fulfilled').flat();
-    if (done.length > 0) {
-      await client.query('DELETE FROM daybook.outbox WHERE seq = ANY($1::bigint[])', [
-        done.map(({ seq }) => seq),
-      ]);
-      this.captured += done.length;
-    }
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-    return rows.length;
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const end = (): void => {
-        timer.cancel();
-        resolve();
-      };
-      const timer = this.#options.io.timers.after(ms, end, { keepAlive: true });
-      this.#wake = end;
-      if (this.#stopping) end();
-    });
-  }
-}
-
-/**
- * Rows by the transaction of the source that wrote them, transactions by their last row: a
- * transaction that came after another at some entity has a later row, so it comes after it here.
- */
-function groupBySourceTransaction(rows: readonly OutboxRow[]): OutboxRow[][] {
-  const groups = new Map<string, OutboxRow[]>();
-  for (const row of rows) {
-    const group = groups.get(row.txid);
-    // Entered again at the end, for the order of last rows.
-    if (group === undefined) groups.set(row.txid, [row]);
-    else {
-      groups.delete(row.txid);
-      group.push(row);
-      groups.set(row.txid, group);
-    }
-  }
-  return [...groups.values()];
-}
-
-function splitLarge(rows: OutboxRow[]): OutboxRow[][] {
-  const parts: OutboxRow[][] = [];
-  let part: OutboxRow[] = [];
-  let characters = 0;
-  for (const row of rows) {
-    const length = (row.content?.length ?? 0) + row.entity.length + 64;
-    if (part.length > 0 && characters + length > argumentCharactersMax) {
-      parts.push(part);
-      part = [];
-      characters = 0;
-    }
-    part.push(row);
-    characters += length;
-  }
-  if (part.length > 0) parts.push(part);
-  return parts;
-}
-
-function changeOf({ entity, revision, content }: OutboxRow): object {
-  return { entity, revision: Number(revision), content };
+function postgresOutbox(client: pg.Client): Outbox {
+  return {
+    read: async (source, rowsMax) => {
+      const { rows } = await client.query<OutboxRow>(completeSql, [source, rowsMax]);
+      if (rows.length > 0) return rows;
+      return (await client.query<OutboxRow>(firstEndedSql, [source])).rows;
+    },
+    remove: async (seqs) => {
+      await client.query('DELETE FROM daybook.outbox WHERE seq = ANY($1::bigint[])', [seqs]);
+    },
+    close: () => client.end(),
+  };
 }
 
 async function connect(connection: string | pg.ClientConfig): Promise<pg.Client> {
