@@ -13,6 +13,7 @@ import { Oracle } from './oracle.ts';
 import { type Retention, SimMembers } from './retention.ts';
 import { SdkClient } from './sdk-client.ts';
 import { SimNetwork } from './sim-network.ts';
+import { SourceMachine } from './source-machine.ts';
 import type { Workload } from './workload.ts';
 import type { World } from './world.ts';
 
@@ -32,6 +33,7 @@ export interface Cluster {
   /** Programs that use the client library. */
   readonly sdkClients: readonly SdkClient[];
   readonly followers: readonly FollowerMachine[];
+  readonly sources: readonly SourceMachine[];
   readonly workload: Workload;
   readonly bounds: Bounds;
   /** How the log is kept short; `undefined`: it is kept whole. */
@@ -52,6 +54,7 @@ export interface ClusterSize {
   readonly clients: number;
   readonly sdkClients: number;
   readonly followers: number;
+  readonly sources: number;
   readonly workload: Workload;
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
   readonly units: number;
@@ -65,6 +68,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const clients: SimClient[] = [];
   const sdkClients: SdkClient[] = [];
   const followers: FollowerMachine[] = [];
+  const sources: SourceMachine[] = [];
   const names = [simulatedMsp.mspId];
   const config: ChannelConfig = {
     ...channelConfigDefaults,
@@ -99,6 +103,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     clients,
     sdkClients,
     followers,
+    sources,
     workload: size.workload,
     bounds: drawBounds(world, size.workload.kind === 'mixed'),
     retention: size.retention,
@@ -125,6 +130,9 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   }
   for (let number = 0; number < size.followers; number++) {
     followers.push(new FollowerMachine(cluster, number));
+  }
+  for (let number = 0; number < size.sources; number++) {
+    sources.push(new SourceMachine(cluster, number));
   }
   mutant.prepare?.(cluster);
   return cluster;

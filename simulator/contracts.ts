@@ -6,6 +6,8 @@ import type {
   MaybePromise,
   StateAccess,
 } from '../src/contract/index.ts';
+import { entityKey, revisionKey } from './source-checks.ts';
+import type { SourceChange } from './source-model.ts';
 
 /** What a contract of the workload does, over any state: the checker runs it again on a plain map. */
 export interface Access {
@@ -135,6 +137,27 @@ const contractFunctions: Readonly<
       for (const { value } of rows) units += bulkRowUnits(value);
       return String(units);
     });
+  },
+  /** Takes what an outside database changed: each change once, and never after a newer one. */
+  apply(access, [source = '', text = '[]']) {
+    const changes = JSON.parse(text) as SourceChange[];
+    // Own writes do not show before the call has ended.
+    const own = new Map<string, string>();
+    const from = (at: number, applied: number): MaybePromise<string> => {
+      const change = changes[at];
+      if (change === undefined) return String(applied);
+      const { entity, revision, content } = change;
+      const key = revisionKey(source, entity);
+      return read(own.get(key) ?? access.get(key), (known) => {
+        if (Number(known ?? -1) >= revision) return from(at + 1, applied);
+        own.set(key, String(revision));
+        access.put(key, String(revision));
+        if (content === null) access.delete(entityKey(source, entity));
+        else access.put(entityKey(source, entity), content);
+        return from(at + 1, applied + 1);
+      });
+    };
+    return from(0, 0);
   },
   /** Says which version ran: an upgrade has one place in the log, for everybody. */
   stamp(access, [key = '']) {

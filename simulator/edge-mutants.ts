@@ -1,10 +1,16 @@
 import { isDaybookError } from '../src/base/index.ts';
+import type { BlockBackend } from '../src/blocks/index.ts';
 import type { CallOptions, Client, Transport } from '../src/client/index.ts';
-import { decodeBatch, signBatch } from '../src/model/index.ts';
+import { asAddress, decodeBatch, signBatch } from '../src/model/index.ts';
+import type { Outbox, SourceLedger } from '../src/replication/index.ts';
+import type { Cluster } from './cluster.ts';
 import { simulatedSigner } from './identity.ts';
 import type { Mutant } from './mutant.ts';
+import type { SourceChange } from './source-model.ts';
 
-/** Bugs at the edges of a ledger: in the library that clients use. */
+const impatientMs = 250;
+
+/** Bugs at the edges of a ledger: in the library that clients use, in what makes blocks, in sources. */
 export const edgeMutants: readonly Mutant[] = [
   {
     name: 'sign-anew-on-retry',
@@ -14,15 +20,16 @@ export const edgeMutants: readonly Mutant[] = [
   },
   {
     name: 'submit-again-what-stays-unknown',
-    seedsMax: 40,
+    seedsMax: 20,
     needs: ['network', 'pauses'],
     sdk: (client) =>
-      withSubmit(client, async (...call) => {
+      withSubmit(client, async (contract, functionName, args = [], options = {}) => {
         try {
-          return await client.submit(...call);
+          const impatient = { ...options, deadlineMs: impatientMs };
+          return await client.submit(contract, functionName, args, impatient);
         } catch (error) {
           if (!isDaybookError(error, 'OUTCOME_UNKNOWN')) throw error;
-          return await client.submit(...call);
+          return await client.submit(contract, functionName, args, options);
         }
       }),
   },
@@ -35,7 +42,84 @@ export const edgeMutants: readonly Mutant[] = [
         client.submit(contract, functionName, args, { ...options, orderingKey: '' }),
       ),
   },
+  {
+    name: 'go-on-behind-a-torn-block',
+    seedsMax: 20,
+    needs: ['crashes', 'power'],
+    blocks: goingOn,
+  },
+  {
+    // As one does who takes the numbers of rows for the order of commits.
+    name: 'read-an-outbox-by-number',
+    seedsMax: 10,
+    source: { outbox: byNumber },
+  },
+  {
+    name: 'forget-a-row-before-it-is-confirmed',
+    seedsMax: 20,
+    needs: ['network', 'crashes'],
+    source: {
+      ledger: (ledger) => ({
+        submit: (...call) => ledger.submit(...call).catch(() => undefined),
+      }),
+    },
+  },
+  {
+    name: 'number-a-row-anew-after-a-lost-answer',
+    seedsMax: 20,
+    needs: ['network', 'pauses'],
+    source: { ledger: numberingAnew },
+  },
 ];
+
+/** The greatest number of an outbox that was read. */
+const readTo = new WeakMap<Cluster, number>();
+
+function byNumber(outbox: Outbox, cluster: Cluster): Outbox {
+  return {
+    read: async (...query) => {
+      const last = readTo.get(cluster) ?? 0;
+      const rows = (await outbox.read(...query)).filter(({ seq }) => Number(seq) > last);
+      readTo.set(cluster, Math.max(last, ...rows.map(({ seq }) => Number(seq))));
+      return rows;
+    },
+    remove: (seqs) => outbox.remove(seqs),
+    close: () => outbox.close(),
+  };
+}
+
+/** What may have taken effect is sent again as if it were another change. */
+function numberingAnew(ledger: SourceLedger): SourceLedger {
+  return {
+    submit: async (contract, functionName, [source = '', changes = '[]'], options) => {
+      try {
+        return await ledger.submit(contract, functionName, [source, changes], options);
+      } catch {
+        const anew = (JSON.parse(changes) as SourceChange[]).map((change) => ({
+          ...change,
+          revision: change.revision + 0.5,
+        }));
+        return await ledger.submit(contract, functionName, [source, JSON.stringify(anew)], options);
+      }
+    },
+  };
+}
+
+/** The entry that each node's generator was handed last. */
+const handedIn = new WeakMap<Cluster, Map<string, number>>();
+
+/** After a restart it begins where it was, though the block that it was at is not on the disk. */
+function goingOn(backend: BlockBackend, node: string, cluster: Cluster): BlockBackend {
+  const last = handedIn.get(cluster) ?? new Map<string, number>();
+  handedIn.set(cluster, last);
+  const push: BlockBackend['push'] = (entries) => {
+    const address = entries.at(-1)?.address;
+    if (address !== undefined) last.set(node, address);
+    return backend.push(entries);
+  };
+  const next = Math.max((last.get(node) ?? -1) + 1, backend.nextAddress);
+  return { ...backend, nextAddress: asAddress(next), push };
+}
 
 /** What was sent before is sent as other transactions. */
 function signingAnew(transport: Transport): Transport {

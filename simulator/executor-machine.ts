@@ -16,6 +16,7 @@ import type { Member } from '../src/node/members.ts';
 import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
 import { remoteSequencer, type Sequencer } from '../src/sequencer/index.ts';
 import { MemoryStore, openState, type State } from '../src/state/index.ts';
+import { BlockMachine, chainDirectory } from './block-machine.ts';
 import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
 import type { NodeLog } from './etcd-side.ts';
@@ -46,6 +47,8 @@ export class ExecutorMachine {
   readonly name: string;
   readonly address: string;
   readonly disk: SimDisk;
+  /** What makes blocks beside it. */
+  readonly blocks: BlockMachine | undefined;
   readonly #cluster: Cluster;
   #process: SimProcess | undefined;
   #starts = 0;
@@ -64,6 +67,10 @@ export class ExecutorMachine {
     this.name = `node${number}`;
     this.address = `${this.name}:1`;
     this.disk = new SimDisk(cluster.world);
+    // Under full load they cost more than commits do; the last check makes blocks there.
+    if (cluster.workload.kind === 'mixed' && cluster.retention === undefined) {
+      this.blocks = new BlockMachine(cluster, this.name, this.disk);
+    }
   }
 
   /** It has been started once. */
@@ -110,8 +117,12 @@ export class ExecutorMachine {
       world.kill(process);
     }
     if (power) {
+      this.blocks?.losePower();
       world.happened('process: power failure');
-      this.disk.powerFailure();
+      const torn = this.disk.powerFailure();
+      if (torn.some((path) => path.startsWith(chainDirectory))) {
+        world.happened('blocks: files are torn by a power failure');
+      }
     }
     world.after(undefined, restartMs * 1000, 'restart', () => this.start());
   }
@@ -258,7 +269,9 @@ export class ExecutorMachine {
       this.#serve(client, served);
       followers?.serve(client);
     });
-    if (this.#cluster.sdkClients.length > 0) {
+    await this.blocks?.start(process, io, replica);
+    const { sdkClients, sources } = this.#cluster;
+    if (sdkClients.length + sources.length > 0) {
       await io.network.listen(gatewayAddress(this.name), (connection) =>
         serveClients(this.#cluster, served, connection),
       );

@@ -1,8 +1,7 @@
-import { type ChainPoint, openBlockGenerator } from '../src/blocks/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import { asAddress, positionOf, stateKey } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
-import { MemoryBucketStore } from '../src/state/index.ts';
+import { checkBlocks } from './block-checks.ts';
 import type { CallHistory } from './client.ts';
 import { type Cluster, readLog } from './cluster.ts';
 import { type CommittedCalls, resultHash } from './committed-calls.ts';
@@ -11,7 +10,6 @@ import type { ExecutorMachine } from './executor-machine.ts';
 import { LedgerModel } from './ledger-model.ts';
 import { digestOf, knownEntry } from './oracle.ts';
 import { checkSdk } from './sdk-checks.ts';
-import { simIo } from './sim-io.ts';
 import type { Workload } from './workload.ts';
 import { SimulationFailure } from './world.ts';
 
@@ -30,10 +28,7 @@ export interface FinalCounts {
 
 /** Entries of so many records are made into blocks; making them costs more than committing them. */
 const blockRecordsMax: Readonly<Record<Workload['kind'], number>> = { mixed: 2_000, load: 1_000 };
-const blocksDirectory = '/blocks';
-const rowsDirectory = '/rows-for-blocks';
 const noResult = resultHash('');
-const bulkPollUs = 50_000;
 
 /**
  * Checks a settled cluster against its whole log: every node caught up, nobody writes any more.
@@ -81,6 +76,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
   }
   for (const client of cluster.clients) checkFailed(client.failed, model);
   for (const client of cluster.sdkClients) checkSdk(client, model);
+  for (const source of cluster.sources) model.captured.check(source, model.rows);
   checkRealTime(committed);
   const blocks = await checkBlocks(cluster, heads);
   let unknown = 0;
@@ -264,76 +260,6 @@ function answeredTogether(calls: CommittedCalls): Answered[] {
     } else groups.push({ submittedUs, answeredUs, least: position, greatest: position });
   }
   return groups;
-}
-
-/**
- * I7: every node's stream gives the same blocks and state roots, however often the generator is
- * killed and started again on the way.
- */
-async function checkBlocks(
-  cluster: Cluster,
-  heads: readonly (readonly AppliedEntry[] | undefined)[],
-): Promise<number> {
-  const ends: string[] = [];
-  let height = 0;
-  for (const [number, node] of cluster.nodes.entries()) {
-    const head = heads[number];
-    if (head === undefined) continue;
-    // The first stream goes through without a crash too.
-    const crashes = cluster.world.chance.between(1, 3);
-    for (const most of number === 0 ? [0, crashes] : [crashes]) {
-      const { point, stateRoot } = await generate(cluster, node, head, most);
-      ({ height } = point);
-      const parts = [point.hash, point.commitHash, stateRoot];
-      ends.push([height, ...parts.map((part) => Buffer.from(part).toString('hex'))].join(' '));
-    }
-  }
-  for (const end of ends) if (end !== ends[0]) wrong('I7', `other blocks: ${ends.join(' / ')}`);
-  return height;
-}
-
-async function generate(
-  cluster: Cluster,
-  node: ExecutorMachine,
-  entries: readonly AppliedEntry[],
-  crashes: number,
-): Promise<{ readonly point: ChainPoint; readonly stateRoot: Uint8Array }> {
-  const { world, network } = cluster;
-  node.disk.wipe(blocksDirectory);
-  // Of its own: a generator removes what it does not need any more, and others come after it.
-  const copyRows = (): void => {
-    if (node.state !== undefined) node.disk.copy(node.state.bulkDirectory, rowsDirectory);
-  };
-  copyRows();
-  const buckets = new MemoryBucketStore();
-  for (let left = crashes; ; left--) {
-    const process = world.spawn(node.name, `${node.name}.blocks`);
-    const io = simIo(world, process, node.disk, network);
-    const generator = await openBlockGenerator({
-      io,
-      directory: blocksDirectory,
-      buckets,
-      bucketBits: 4,
-      checkpointBlocks: 7,
-    });
-    generator.useBulkDirectory(rowsDirectory);
-    const rest = entries.filter(({ address }) => address >= generator.nextAddress);
-    if (left > 0) {
-      await generator.push(rest.slice(0, world.chance.below(rest.length + 1)));
-      world.kill(process);
-      continue;
-    }
-    await generator.push(rest);
-    while (generator.waitingFor !== undefined) {
-      await world.sleep(undefined, bulkPollUs);
-      copyRows();
-      await generator.push([]);
-    }
-    const { point } = generator;
-    const last = point.height === 0 ? undefined : await generator.describe(point.height - 1);
-    await generator.close();
-    return { point, stateRoot: last?.proof.stateRoot ?? Buffer.alloc(0) };
-  }
 }
 
 function wrong(invariant: string, what: string): never {

@@ -5,6 +5,7 @@ import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
 import type { Happening } from './coverage.ts';
 import { placeOf } from './place-of.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
+import { CapturedChanges, captureFunction } from './source-checks.ts';
 import { TxTable } from './tx-table.ts';
 import { SimulationFailure } from './world.ts';
 
@@ -40,6 +41,8 @@ export class LedgerModel {
   readonly #access = new ModelAccess(this);
 
   readonly #happened: (what: Happening) => void;
+  /** What came from sources. */
+  readonly captured = new CapturedChanges();
 
   /** @param happened - told what the valid records did. */
   constructor(
@@ -124,6 +127,7 @@ export class LedgerModel {
     if (result !== record.result) {
       wrongHere(`returned ${record.result}; executed in log order ${result}`);
     }
+    if (functionName === captureFunction) this.captured.take(args);
     const { writes, raised } = access;
     let count = 0;
     for (const set of record.sets) {

@@ -1,9 +1,10 @@
+import type { BlockBackend } from '../src/blocks/index.ts';
 import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
-import type { Feed } from '../src/replication/index.ts';
+import type { Feed, Outbox, SourceLedger } from '../src/replication/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
 import type { State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
@@ -37,6 +38,13 @@ export interface Mutant {
   readonly admitsAll?: boolean;
   /** Comes between node and executor. */
   executor?(executor: RunningExecutor): RunningExecutor;
+  /** Comes between an outside database and what captures its changes, or behind that. */
+  readonly source?: {
+    outbox?(outbox: Outbox, cluster: Cluster): Outbox;
+    ledger?(ledger: SourceLedger): SourceLedger;
+  };
+  /** Comes between a node and the generator of its blocks. */
+  blocks?(backend: BlockBackend, node: string, cluster: Cluster): BlockBackend;
   /** Comes between a follower and the ledger. */
   feed?(feed: Feed): Feed;
   /** Comes between the client library and the network. */

@@ -62,7 +62,7 @@ export class Nemesis {
   /** Mends all that is broken; what is dead starts again by itself. */
   heal(): void {
     this.#healed = true;
-    const { network, logMachine, nodes, followers, world } = this.#cluster;
+    const { network, logMachine, nodes, followers, sources, world } = this.#cluster;
     world.note('everything heals');
     network.heal();
     for (const machine of [logMachine, ...nodes]) {
@@ -80,6 +80,7 @@ export class Nemesis {
     logMachine.heal();
     for (const node of nodes) node.heal();
     for (const follower of followers) follower.heal();
+    for (const source of sources) source.heal();
   }
 
   #next(): void {
@@ -92,7 +93,7 @@ export class Nemesis {
   }
 
   #strike(): void {
-    const { world, logMachine, nodes, followers, etcd } = this.#cluster;
+    const { world, logMachine, nodes, followers, sources, etcd } = this.#cluster;
     const { chance } = world;
     const node = chance.pick(nodes);
     const strikes: (() => void)[] = [];
@@ -104,6 +105,9 @@ export class Nemesis {
         () => this.#loseToken('kill'),
       );
       if (followers.length > 0) strikes.push(() => chance.pick(followers).crash());
+      if (sources.length > 0) strikes.push(() => chance.pick(sources).crash());
+      const { blocks } = node;
+      if (blocks !== undefined) strikes.push(() => blocks.kill());
       if (etcd === undefined) strikes.push(() => logMachine.crash(false));
     }
     if (this.#faults.power) {
@@ -184,12 +188,13 @@ export class Nemesis {
   }
 
   #breakDisks(): void {
-    const { world, logMachine, nodes, followers } = this.#cluster;
+    const { world, logMachine, nodes, followers, sources } = this.#cluster;
     const { chance } = world;
     for (const { disk } of [logMachine, ...nodes]) {
       if (chance.happens(0.5)) disk.faults.slow = 0.02;
     }
     for (const { sink } of followers) sink.failures = chance.pick([0, 0.05, 0.2]);
+    for (const { model } of sources) model.failures = chance.pick([0, 0.05, 0.2]);
     if (chance.happens(0.5)) logMachine.disk.faults.syncFails = 0.01;
     if (chance.happens(0.3)) {
       const full = (): void => {
@@ -212,8 +217,8 @@ export class Nemesis {
     const { chance } = this.#cluster.world;
     const names = this.#machineNames();
     const clients = this.#cluster.clients.map((_, number) => `client${number}`);
-    const { followers, sdkClients } = this.#cluster;
-    for (const { name } of [...followers, ...sdkClients]) clients.push(name);
+    const { followers, sdkClients, sources } = this.#cluster;
+    for (const { name } of [...followers, ...sdkClients, ...sources]) clients.push(name);
     const from = chance.pick([...names, ...clients]);
     const to = chance.pick(names);
     return chance.happens(0.5) ? { from, to } : { from: to, to: from };

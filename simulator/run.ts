@@ -142,6 +142,7 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     followers: loaded
       ? 0
       : Math.max(chance.below(3), mutant.feed || mutant.followersReplica ? 1 : 0),
+    sources: loaded ? 0 : chance.between(mutant.source ? 1 : 0, 1),
     clients: loaded ? 4 : chance.between(1, 3),
     sdkClients: loaded ? 0 : chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2),
     workload,
@@ -161,6 +162,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
     late.stayAway(world.chance.between(200, ticks));
   }
   for (const follower of cluster.followers) follower.start();
+  for (const source of cluster.sources) source.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
   watchBounds(cluster);
@@ -171,6 +173,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   for (const client of cluster.sdkClients) {
     workers.push(workThroughSdk(cluster, client, () => stopping));
   }
+  for (const { model } of cluster.sources) workers.push(model.work(() => stopping));
   for (const worker of workers) worker.catch((error: unknown) => world.fail(error));
   await world.run(() => false, world.nowUs + ticks * 1000);
 
@@ -228,6 +231,7 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
     const now = (await tailOf(cluster)) ?? -1;
     const posted = cluster.oracle.lastValid;
     const caught =
+      cluster.sources.every(({ model }) => model.isDrained) &&
       cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
       cluster.followers.every(
         ({ isStarted, sink }) => !isStarted || (sink.position ?? -1) > posted,

@@ -15,6 +15,8 @@ interface Inode {
   durableSize: number;
   /** Written, but not yet on the medium. */
   dirty: { readonly offset: number; readonly bytes: Buffer }[];
+  /** A sync failed: the cache shows what the medium does not hold, and nobody will save it. */
+  isForgotten: boolean;
 }
 
 /** What is wrong with a disk. */
@@ -51,12 +53,14 @@ export class SimDisk {
     this.#world = world;
   }
 
-  /** The machine loses power; its processes must be dead. */
-  powerFailure(): void {
+  /** The machine loses power; its processes must be dead. @returns files that lost something. */
+  powerFailure(): string[] {
     const { chance } = this.#world;
+    const torn = new Set<string>();
     this.#boots++;
-    for (const inode of this.#inodes.values()) {
-      if (inode.dirty.length === 0 && inode.size === inode.durableSize) continue;
+    for (const [path, inode] of this.#inodes) {
+      const isSaved = inode.dirty.length === 0 && inode.size === inode.durableSize;
+      if (isSaved && !inode.isForgotten) continue;
       let end = inode.durableSize;
       for (const { offset, bytes } of inode.dirty) {
         let kept = 0;
@@ -73,6 +77,7 @@ export class SimDisk {
           at = next;
         }
         if (lost > 0) {
+          torn.add(path);
           this.#world.happened(kept > 0 ? 'disk: a torn write' : 'disk: an unsynced write is lost');
         }
       }
@@ -83,7 +88,9 @@ export class SimDisk {
       inode.durable = grown(inode.durable, end);
       inode.content = Buffer.from(inode.durable);
       inode.dirty = [];
+      inode.isForgotten = false;
     }
+    return [...torn];
   }
 
   /**
@@ -109,12 +116,30 @@ export class SimDisk {
 
   /** Copies the files of a directory, at once. */
   copy(from: string, to: string): void {
-    for (const [path, inode] of [...this.#inodes]) {
-      if (!path.startsWith(`${from}/`)) continue;
-      const content = Buffer.from(inode.content);
-      const durable = Buffer.from(inode.durable);
-      this.#inodes.set(to + path.slice(from.length), { ...inode, content, durable, dirty: [] });
+    for (const path of [...this.#inodes.keys()]) {
+      if (path.startsWith(`${from}/`)) this.#copyFile(path, to + path.slice(from.length));
     }
+  }
+
+  /** Copies a file, at once and for good, unless there is one already. */
+  keep(from: string, to: string): void {
+    if (!this.#inodes.has(to)) this.#copyFile(from, to);
+  }
+
+  #copyFile(from: string, to: string): void {
+    const inode = this.#inodes.get(from);
+    if (inode === undefined) return;
+    const { size } = inode;
+    const content = Buffer.from(inode.content);
+    const durable = Buffer.from(inode.content);
+    this.#inodes.set(to, {
+      content,
+      size,
+      durable,
+      durableSize: size,
+      dirty: [],
+      isForgotten: false,
+    });
   }
 
   /** Removes a directory at once; `''`: all that the disk holds. */
@@ -193,6 +218,7 @@ export class SimDisk {
             durable: Buffer.from(content),
             durableSize: length,
             dirty: [],
+            isForgotten: false,
           });
         });
       },
@@ -265,6 +291,7 @@ export class SimDisk {
           if (this.#world.chance.happens(this.faults.syncFails)) {
             this.#world.happened('disk: a sync fails');
             this.#world.note(`${process.name}: a sync fails`);
+            inode.isForgotten = true;
             throw new DaybookError('IO_FAILED', 'sync failed');
           }
           inode.durable = grown(inode.durable, size);
@@ -325,7 +352,14 @@ export class SimDisk {
 
 function emptyInode(): Inode {
   const empty = Buffer.alloc(0);
-  return { content: empty, size: 0, durable: empty, durableSize: 0, dirty: [] };
+  return {
+    content: empty,
+    size: 0,
+    durable: empty,
+    durableSize: 0,
+    dirty: [],
+    isForgotten: false,
+  };
 }
 
 /** The same bytes with room for `size`; new ones are zero. */

@@ -16,6 +16,7 @@ export interface Link {
 }
 
 const usualDelayUs = 60;
+const pipeDelayUs = 20;
 const blockedConnectTimeoutUs = 2_000_000;
 /** A connection that is blocked for so long is given up by both sides. */
 const stalledResetUs = 8_000_000;
@@ -42,6 +43,16 @@ export class SimNetwork {
       this.#links.set(name, link);
     }
     return link;
+  }
+
+  /** Both ends of a pipe between a process and its child, which no fault of the network touches. */
+  pair(parent: SimProcess, child: SimProcess): [Connection, Connection] {
+    const link: Link = { delayUs: pipeDelayUs, blockedUntilUs: 0, resets: 0, sent: 0, arrived: 0 };
+    const near = new End(this.#world, parent, link, this.#open);
+    const far = new End(this.#world, child, { ...link }, this.#open);
+    near.join(far);
+    far.join(near);
+    return [near, far];
   }
 
   heal(): void {

@@ -1,24 +1,14 @@
-import { bytestringOf, DaybookError } from '../base/index.ts';
 import { parentConnection, realIo, rpcPeer } from '../io/index.ts';
-import type { Position } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
-import { decodeApplied } from './applied-frames.ts';
-import { type BlockBackend, type BlockBackendOptions, openLocalBlocks } from './block-backend.ts';
-import { blockMethods, json, keyPathToJson } from './block-process.ts';
+import { openLocalBlocks } from './block-backend.ts';
+import { serveBlocks } from './serve-blocks.ts';
 
 /* A block process: started by `startBlockProcess`, ends with its parent. */
 
 const io = realIo();
-const peer = rpcPeer(parentConnection());
-let backend: BlockBackend | undefined;
 // Ctrl-C reaches the whole process group; the parent decides when we stop.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
-
-function opened(): BlockBackend {
-  if (backend === undefined) throw new DaybookError('CLOSED', 'the generator is not open');
-  return backend;
-}
 
 /**
  * For tests of repair only: DAYBOOK_DEBUG_WRONG_WRITES=PART-OF-A-DIRECTORY:KEY lets the block process
@@ -41,41 +31,10 @@ function spoiled(entries: AppliedEntry[]): AppliedEntry[] {
   return entries;
 }
 
-peer.handle(blockMethods.open, async (payload) => {
-  const options = JSON.parse(payload.toString()) as BlockBackendOptions;
-  spoils = spoiledDirectory !== undefined && options.directory.includes(spoiledDirectory);
-  backend = await openLocalBlocks(io, options);
-  return json(backend.nextAddress);
-});
-peer.handle(blockMethods.push, async (payload) =>
-  json(await opened().push(spoiled(decodeApplied(payload)))),
-);
-peer.handle(blockMethods.useBulkDirectory, async (payload) => {
-  await opened().useBulkDirectory?.(JSON.parse(payload.toString()) as string);
-  return [];
-});
-peer.handle(blockMethods.status, async () => json(await opened().status()));
-peer.handle(blockMethods.block, async (payload) => [
-  await opened().block(Number(payload.toString())),
-]);
-peer.handle(blockMethods.statement, async (payload) =>
-  json(await opened().statement(Number(payload.toString()))),
-);
-peer.handle(blockMethods.digests, async (payload) => {
-  const [from, count] = JSON.parse(payload.toString()) as [number, number];
-  return [await opened().digests(from, count)];
-});
-peer.handle(blockMethods.receipt, async (payload) =>
-  json(await opened().receipt(JSON.parse(payload.toString()) as string)),
-);
-peer.handle(blockMethods.keyPath, async (payload) =>
-  json(keyPathToJson(await opened().keyPath(bytestringOf(payload)))),
-);
-peer.handle(blockMethods.placesOf, async (payload) =>
-  json(await opened().placesOf(JSON.parse(payload.toString()) as Position[])),
-);
-peer.handle(blockMethods.close, async () => {
-  await opened().close();
-  backend = undefined;
-  return [];
+serveBlocks(rpcPeer(parentConnection()), {
+  open: (options) => {
+    spoils = spoiledDirectory !== undefined && options.directory.includes(spoiledDirectory);
+    return openLocalBlocks(io, options);
+  },
+  entries: spoiled,
 });

@@ -19,5 +19,6 @@ export * from './root-statement.ts';
 export { rowsBefore } from './row-before.ts';
 export * from './scrub.ts';
 export { blockDigest, type SeedOptions, seedChain } from './seed-chain.ts';
+export { type ServedBlocks, serveBlocks } from './serve-blocks.ts';
 export * from './verify.ts';
 export * from './verify-envelope.ts';
