@@ -11,10 +11,11 @@ import { asPosition, namespaceEnd, type Position, stateKey } from '../model/inde
 import { type BulkPart, PendingUpdate } from '../state/index.ts';
 import {
   type CallSet,
-  type Found,
   type FoundRow,
+  KeyedRows,
   type Seen,
   seenAgain,
+  seenRow,
   type ValueRow,
 } from './call-set.ts';
 import { encodeCall, type RecordHead } from './encode-call.ts';
@@ -25,7 +26,8 @@ import type { QueryFunctions } from './query-functions.ts';
 
 /** Where a call's reads come from: the engine. Keys are state keys. */
 export interface ReadSource {
-  read(key: Bytestring): Found;
+  /** @param key - the contract's key, part of `stateKey`. */
+  read(key: Bytestring, stateKey: Bytestring): Seen;
   /** Rows of the interval, in key order, until `limit` rows with a value were found. */
   readRange(start: Bytestring, end: Bytestring, limit: number): FoundRow[];
   /** Takes a shared lock; a promise when the call has to wait for it. */
@@ -48,7 +50,7 @@ export class CallContext implements StateAccess {
   /** Set to end the call: every access throws from then on. */
   aborted: DaybookError | undefined;
   readonly #source: ReadSource;
-  readonly #sets = new Map<string, CallSet>();
+  readonly #sets: CallSet[] = [];
   #last: CallSet | undefined;
   #pending = false;
 
@@ -68,9 +70,9 @@ export class CallContext implements StateAccess {
 
   /** Whether a reader would find now what this call found in committed state. */
   isCurrent(): boolean {
-    for (const set of this.#sets.values()) {
-      for (const seen of set.reads.values()) {
-        if (!seenAgain(seen, this.#source.read(seen.stateKey))) return false;
+    for (const set of this.#sets) {
+      for (const seen of set.reads.all) {
+        if (!seenAgain(seen, this.#source.read(seen.key, seen.stateKey))) return false;
       }
       for (const range of set.ranges) {
         const { from, to, limit, seen } = range;
@@ -87,13 +89,11 @@ export class CallContext implements StateAccess {
 
   get(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
     const set = this.#set(namespace);
-    if (set.readYourWrites && set.writes.has(key)) return set.writes.get(key);
-    const known = set.reads.get(key);
-    if (known !== undefined) return known.value;
-    const whole = stateKey(namespace, key);
-    const wait = this.#source.lockKey(whole);
-    if (wait === undefined) return this.#read(set, key, whole);
-    return this.#after(wait, () => this.#read(set, key, whole));
+    if (set.readYourWrites) {
+      const written = set.writes.get(key);
+      if (written !== undefined) return written.value;
+    }
+    return this.#committed(set, key);
   }
 
   put(namespace: string, key: Bytestring, value: Bytestring): void {
@@ -189,7 +189,7 @@ export class CallContext implements StateAccess {
 
   /** Whether the call makes a bulk update that its record carries as data. */
   get isBulk(): boolean {
-    for (const { bulkUpdates } of this.#sets.values()) if (bulkUpdates.length > 0) return true;
+    for (const { bulkUpdates } of this.#sets) if (bulkUpdates.length > 0) return true;
     return false;
   }
 
@@ -197,14 +197,16 @@ export class CallContext implements StateAccess {
   #expand(compiled: PendingUpdate, part: BulkPart, from: Bytestring, to: Bytestring): void {
     const { namespace, start, end } = part;
     const set = this.#set(namespace);
+    set.expanded ??= new Set();
+    const { expanded } = set;
     this.#readRange(set, start, end, from, to, limits.bulkRowsCountedMax);
     for (const { key, value, stateKey: whole } of set.ranges.at(-1)?.rows ?? []) {
-      const written = set.writes.has(key);
-      if (value === undefined || (written && !set.expanded.has(key))) continue;
-      const before = written ? set.writes.get(key) : value;
+      const written = set.writes.get(key);
+      if (value === undefined || (written !== undefined && !expanded.has(key))) continue;
+      const before = written === undefined ? value : written.value;
       const after = before === undefined ? undefined : compiled.valueAfter(whole, before);
       if (after === undefined) continue;
-      set.expanded.add(key);
+      expanded.add(key);
       this.put(namespace, key, after);
     }
   }
@@ -212,9 +214,9 @@ export class CallContext implements StateAccess {
   /** Namespaces with declared indexes whose rows the call writes. */
   indexedWrites(): { namespace: string; key: Bytestring }[] {
     const found: { namespace: string; key: Bytestring }[] = [];
-    for (const { namespace, writes } of this.#sets.values()) {
+    for (const { namespace, writes } of this.#sets) {
       if (!this.#source.query.hasIndexes(namespace)) continue;
-      for (const key of writes.keys()) {
+      for (const { key } of writes.all) {
         if (!this.#source.query.isReserved(key)) found.push({ namespace, key });
       }
     }
@@ -223,36 +225,30 @@ export class CallContext implements StateAccess {
 
   /** The value that a row had before this call, recorded as a read. */
   before(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
-    const set = this.#set(namespace);
-    const known = set.reads.get(key);
-    if (known !== undefined) return known.value;
-    const whole = stateKey(namespace, key);
-    const wait = this.#source.lockKey(whole);
-    if (wait === undefined) return this.#read(set, key, whole);
-    return this.#after(wait, () => this.#read(set, key, whole));
+    return this.#committed(this.#set(namespace), key);
   }
 
   /** Adds the index entries of a written row to the writes. */
   addIndexWrites(namespace: string, key: Bytestring, before: Bytestring | undefined): void {
     const set = this.#set(namespace);
-    const after = set.writes.get(key);
+    const after = set.writes.get(key)?.value;
     for (const write of this.#source.query.indexWrites(namespace, key, before, after)) {
-      set.writes.set(write.key, write.value);
+      setWrite(set, write.key, write.value);
     }
   }
 
   /** Namespaces that the call has touched. */
   namespaces(): string[] {
-    return [...this.#sets.keys()];
+    return this.#sets.map(({ namespace }) => namespace);
   }
 
   /** What was written. */
   writes(): InFlightWrite[] {
     const all: InFlightWrite[] = [];
-    for (const { namespace, reads, writes } of this.#sets.values()) {
-      for (const [key, value] of writes) {
+    for (const { prefix, reads, writes } of this.#sets) {
+      for (const { key, value } of writes.all) {
         // The string that was read with has its hash already.
-        all.push(newWrite(reads.get(key)?.stateKey ?? stateKey(namespace, key), value));
+        all.push(newWrite(reads.get(key)?.stateKey ?? prefix + key, value));
       }
     }
     return all;
@@ -271,20 +267,34 @@ export class CallContext implements StateAccess {
     summary: ByteWriter,
     sorted = false,
   ): readonly VersionReference[] {
-    const sets = this.#sets.values();
+    const sets = this.#sets;
     const call = { sets, pending: this.#pending, head, snapshot, written, sorted };
     return encodeCall(call, record, summary);
   }
 
+  /** The value without own writes, recorded as a read. */
+  #committed(set: CallSet, key: Bytestring): MaybePromise<Bytestring | undefined> {
+    const known = set.reads.get(key);
+    if (known !== undefined) return known.value;
+    const whole = set.prefix + key;
+    const wait = this.#source.lockKey(whole);
+    if (wait === undefined) return this.#read(set, key, whole);
+    return this.#after(wait, () => this.#read(set, key, whole));
+  }
+
   #read(set: CallSet, key: Bytestring, whole: Bytestring): Bytestring | undefined {
     this.#alive();
-    if (set.reads.size >= limits.readsPerRecordMax) {
-      checkLimit('readsPerRecordMax', set.reads.size + 1);
+    // While this call waited for the lock it may have read the key a second time.
+    const known = this.waited ? set.reads.get(key) : undefined;
+    if (known !== undefined) return known.value;
+    const { reads } = set;
+    if (reads.all.length >= limits.readsPerRecordMax) {
+      checkLimit('readsPerRecordMax', reads.all.length + 1);
     }
-    const { value, version, execution } = this.#source.read(whole);
-    if (execution !== undefined) this.#pending = true;
-    set.reads.set(key, { key, version, value, execution, stateKey: whole });
-    return value;
+    const seen = this.#source.read(key, whole);
+    if (seen.execution !== undefined) this.#pending = true;
+    reads.add(seen);
+    return seen.value;
   }
 
   #readRange(
@@ -300,11 +310,11 @@ export class CallContext implements StateAccess {
     const seen: Seen[] = [];
     const rows: Seen[] = [];
     // Own deletes will be taken out of the page, which must be full all the same.
-    const wanted = set.readYourWrites ? limit + ownDeletes(set.writes, start, end) : limit;
+    const wanted = set.readYourWrites ? limit + ownDeletes(set.writes.all, start, end) : limit;
     for (const row of this.#source.readRange(from, to, wanted)) {
       const { value, version, execution } = row;
       if (execution !== undefined) this.#pending = true;
-      const one = { key: row.key.slice(prefix), version, value, execution, stateKey: row.key };
+      const one = seenRow(row.key.slice(prefix), row.key, version, value, execution);
       seen.push(one);
       if (value !== undefined) rows.push(one);
     }
@@ -312,8 +322,8 @@ export class CallContext implements StateAccess {
     checkLimit('readsPerRecordMax', set.rangeRows);
     const exhausted = rows.length < wanted;
     set.ranges.push({ start, end, exhausted, rows, seen, from, to, limit: wanted });
-    if (!set.readYourWrites || set.writes.size === 0) return rows as ValueRow[];
-    return withOwnWrites(rows as ValueRow[], set.writes, { start, end, exhausted, limit });
+    if (!set.readYourWrites || set.writes.all.length === 0) return rows as ValueRow[];
+    return withOwnWrites(rows as ValueRow[], set.writes.all, { start, end, exhausted, limit });
   }
 
   #write(namespace: string, key: Bytestring, value: Bytestring | undefined): void {
@@ -322,27 +332,29 @@ export class CallContext implements StateAccess {
     if (key === '' || this.#source.query.isReserved(key)) {
       throw new DaybookError('INVALID_ARGUMENT', 'this key cannot be written by contracts');
     }
-    const { writes } = this.#set(namespace);
-    writes.set(key, value);
-    if (writes.size > limits.writesPerRecordMax) checkLimit('writesPerRecordMax', writes.size);
+    const set = this.#set(namespace);
+    setWrite(set, key, value);
+    const { length } = set.writes.all;
+    if (length > limits.writesPerRecordMax) checkLimit('writesPerRecordMax', length);
   }
 
   #set(namespace: string): CallSet {
     this.#alive();
     if (this.#last?.namespace === namespace) return this.#last;
-    let set = this.#sets.get(namespace);
+    let set = this.#sets.find((known) => known.namespace === namespace);
     if (set === undefined) {
       set = {
         namespace,
+        prefix: stateKey(namespace, ''),
         readYourWrites: this.#source.query.readYourWrites(namespace),
-        reads: new Map(),
+        reads: new KeyedRows(),
         ranges: [],
         rangeRows: 0,
-        writes: new Map(),
+        writes: new KeyedRows(),
         bulkUpdates: [],
-        expanded: new Set(),
+        expanded: undefined,
       };
-      this.#sets.set(namespace, set);
+      this.#sets.push(set);
     }
     this.#last = set;
     return set;
@@ -359,11 +371,17 @@ export class CallContext implements StateAccess {
   }
 
   #eachSeen(visit: (seen: Seen) => void): void {
-    for (const set of this.#sets.values()) {
-      for (const seen of set.reads.values()) visit(seen);
+    for (const set of this.#sets) {
+      for (const seen of set.reads.all) visit(seen);
       for (const range of set.ranges) for (const seen of range.seen) visit(seen);
     }
   }
+}
+
+function setWrite({ writes }: CallSet, key: Bytestring, value: Bytestring | undefined): void {
+  const known = writes.get(key);
+  if (known === undefined) writes.add({ key, value });
+  else known.value = value;
 }
 
 /** Above all rows; never kept. */

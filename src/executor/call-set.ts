@@ -1,5 +1,5 @@
 import type { Bytestring } from '../base/index.ts';
-import type { BulkUpdate, KeyRead, Position, RangeRead } from '../model/index.ts';
+import type { BulkUpdate, KeyRead, KeyWrite, Position, RangeRead } from '../model/index.ts';
 import type { SeenVersion } from '../sequencer/index.ts';
 
 /** What a read found: a committed row, a value in flight, or nothing. */
@@ -20,6 +20,51 @@ export interface FoundRow extends Found {
 export interface Seen extends KeyRead, SeenVersion, Found {
   readonly version: Position | undefined;
   readonly stateKey: Bytestring;
+  /**
+   * Where the version stands in the record, once that is encoded. A row that a call in flight
+   * deleted is absent there, whatever the position.
+   */
+  recordOffset: number | undefined;
+}
+
+/** One read. */
+export function seenRow(
+  key: Bytestring,
+  stateKey: Bytestring,
+  version: Position | undefined,
+  value: Bytestring | undefined,
+  execution: number | undefined,
+): Seen {
+  return { key, stateKey, version, value, execution, recordOffset: undefined };
+}
+
+/** From so many rows on a hash is faster than looking at each. */
+const hashedFrom = 10;
+
+/** Rows by key, in the order in which they came. Most calls touch few, which need no hash. */
+export class KeyedRows<Row extends { readonly key: Bytestring }> {
+  readonly all: Row[] = [];
+  #byKey: Map<Bytestring, Row> | undefined;
+
+  get(key: Bytestring): Row | undefined {
+    if (this.#byKey !== undefined) return this.#byKey.get(key);
+    for (const row of this.all) if (row.key === key) return row;
+    return undefined;
+  }
+
+  /** Adds a row; there is none of its key yet. */
+  add(row: Row): void {
+    this.all.push(row);
+    if (this.#byKey !== undefined) this.#byKey.set(row.key, row);
+    else if (this.all.length >= hashedFrom) {
+      this.#byKey = new Map(this.all.map((known) => [known.key, known]));
+    }
+  }
+}
+
+/** A write of a call so far: the last one of its key counts. */
+export interface CallWrite extends KeyWrite {
+  value: Bytestring | undefined;
 }
 
 /** A row that is there. */
@@ -39,14 +84,16 @@ export interface SeenRange extends RangeRead {
 /** What one call has read and written in one namespace, so far. Keys are the contract's. */
 export interface CallSet {
   readonly namespace: string;
+  /** What state keys of the namespace begin with. */
+  readonly prefix: Bytestring;
   readonly readYourWrites: boolean;
-  readonly reads: Map<Bytestring, Seen>;
+  readonly reads: KeyedRows<Seen>;
   readonly ranges: SeenRange[];
   rangeRows: number;
-  readonly writes: Map<Bytestring, Bytestring | undefined>;
+  readonly writes: KeyedRows<CallWrite>;
   readonly bulkUpdates: BulkUpdate[];
   /** Keys that `updateRange` wrote as rows: the next one goes on from there. */
-  readonly expanded: Set<Bytestring>;
+  expanded: Set<Bytestring> | undefined;
 }
 
 /**

@@ -2,12 +2,12 @@ import type { Bytestring, ByteWriter } from '../base/index.ts';
 import {
   type CommitRecord,
   encodeRecord,
+  type KeyRead,
   type KeyWrite,
   type NamespaceSet,
   namespaceEnd,
   type Position,
   stateKey,
-  type VersionSlot,
 } from '../model/index.ts';
 import { encodeRecordSummary, type RecordSummary } from '../sequencer/index.ts';
 import type { CallSet, Seen, SeenRange } from './call-set.ts';
@@ -30,8 +30,6 @@ export interface EncodedCall {
   readonly sorted: boolean;
 }
 
-const none: readonly never[] = [];
-
 /**
  * Encodes the record of a call and its summary for the sequencer.
  *
@@ -50,9 +48,10 @@ export function encodeCall(
   const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
   for (const set of sorted ? inOrder(callSets) : callSets) {
     const { bulkUpdates } = set;
-    if (set.reads.size + set.ranges.length + set.writes.size + bulkUpdates.length === 0) continue;
-    const ownReads = set.reads.size === 0 ? none : [...set.reads.values()];
-    if (sorted) (ownReads as Seen[]).sort((left, right) => (left.key < right.key ? -1 : 1));
+    const ownReads = set.reads.all;
+    const writes = set.writes.all;
+    if (ownReads.length + set.ranges.length + writes.length + bulkUpdates.length === 0) continue;
+    if (sorted) ownReads.sort((left, right) => (left.key < right.key ? -1 : 1));
     for (const seen of ownReads) reads.push(seen);
     for (const range of set.ranges) {
       const start = stateKey(set.namespace, range.start);
@@ -62,7 +61,7 @@ export function encodeCall(
       namespace: set.namespace,
       reads: ownReads,
       ranges: set.ranges,
-      writes: sortedWrites(set.writes),
+      writes: writes.length === 1 ? writes : inKeyOrder(writes),
       bulkUpdates,
     });
     for (const { start, end } of bulkUpdates) {
@@ -73,47 +72,42 @@ export function encodeCall(
     }
   }
   const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
-  const slots: VersionSlot[] | undefined = pending ? [] : undefined;
   encodeRecord(
     { type, txId, batch: 0, leaf, transactionBytes, contractVersion, sets, result, event },
     record,
-    slots,
+    pending ? noteOffset : undefined,
   );
-  const references: { seen: Seen; summaryOffset: number }[] = [];
+  const references: VersionReference[] = [];
   const writes = written.map(({ key }) => key);
   encodeRecordSummary(
     { snapshot, urgent: false, reads, ranges, writes, writtenRanges },
     summary,
     pending
-      ? (summaryOffset, seen) => {
-          if ((seen as Seen).execution === undefined) return;
-          references.push({ seen: seen as Seen, summaryOffset });
+      ? (summaryOffset, row) => {
+          const { execution, recordOffset } = row as Seen;
+          if (execution === undefined) return;
+          references.push({ recordOffset, summaryOffset, execution });
         }
       : undefined,
   );
-  if (slots === undefined) return none;
-  const offsets = new Map(slots.map((slot) => [slot.read, slot.offset]));
-  return references.map(({ seen, summaryOffset }) => ({
-    // A row that a call in flight deleted is absent in the record, whatever the position.
-    recordOffset: seen.value === undefined ? undefined : offsets.get(seen),
-    summaryOffset,
-    execution: seen.execution as number,
-  }));
+  return references;
+}
+
+function noteOffset(offset: number, row: KeyRead): void {
+  const seen = row as Seen;
+  if (seen.value !== undefined) seen.recordOffset = offset;
 }
 
 function inOrder(sets: Iterable<CallSet>): CallSet[] {
   return [...sets].sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
 }
 
-function sortedWrites(writes: ReadonlyMap<Bytestring, Bytestring | undefined>): KeyWrite[] {
-  const sorted: KeyWrite[] = [];
-  for (const [key, value] of writes) sorted.push({ key, value });
-  // Most calls write two rows; `sort` would cost as much as the rest of this function.
-  if (sorted.length === 2 && (sorted[1] as KeyWrite).key < (sorted[0] as KeyWrite).key) {
-    return sorted.reverse();
-  }
-  if (sorted.length > 2) sorted.sort((left, right) => (left.key < right.key ? -1 : 1));
-  return sorted;
+function inKeyOrder(writes: readonly KeyWrite[]): readonly KeyWrite[] {
+  const [first, second] = writes;
+  if (first === undefined || second === undefined) return writes;
+  // Most calls write two rows; `sort` would cost as much as the rest of this file.
+  if (writes.length === 2) return first.key < second.key ? writes : [second, first];
+  return [...writes].sort((left, right) => (left.key < right.key ? -1 : 1));
 }
 
 /** The part of a range that was really read: up to and including the last row when it was cut. */

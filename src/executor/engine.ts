@@ -3,15 +3,9 @@ import {
   ByteWriter,
   DaybookError,
   type ErrorCode,
-  isDaybookError,
+  toDaybookError,
 } from '../base/index.ts';
-import type {
-  CallOutcome,
-  ContractCall,
-  ContractRuntime,
-  HistoryPage,
-  MaybePromise,
-} from '../contract/index.ts';
+import type { CallOutcome, ContractRuntime, HistoryPage, MaybePromise } from '../contract/index.ts';
 import {
   bundleKey,
   type ContractDefinition,
@@ -29,6 +23,7 @@ import {
 } from '../model/index.ts';
 import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
 import { CallContext, type ReadSource } from './call-context.ts';
+import { CalledContract } from './called-contract.ts';
 import { deploy } from './deploy.ts';
 import type { RecordHead } from './encode-call.ts';
 import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
@@ -198,8 +193,9 @@ export class Engine {
     while (this.#barrier === undefined) {
       const task = this.#ready.shift();
       if (task === undefined) break;
-      if (task.kind === 'wake') await this.#wake(task);
-      else await this.#start(task);
+      // Where nothing waits nothing is awaited: a turn of the microtask queue is dear here.
+      const waiting = task.kind === 'wake' ? this.#wake(task) : this.#start(task);
+      if (waiting !== undefined) await waiting;
       const now = this.#options.monotonicMs();
       if (now - started < turnMsMax && this.#options.results.length < turnResultBytesMax) continue;
       this.#options.flush();
@@ -210,13 +206,13 @@ export class Engine {
     this.#options.flush();
   }
 
-  /** Resolves when the call has ended or waits. */
-  #start(task: CallTask): Promise<void> {
+  /** Resolves when the call has ended or waits; `undefined`: it has ended already. */
+  #start(task: CallTask): Promise<void> | undefined {
     if (this.#owners === undefined) return this.#run(task);
     this.#owners.started(task);
     return new Promise((resolve) => {
       task.pause = resolve;
-      void this.#run(task).then(() => task.pause?.());
+      void Promise.resolve(this.#run(task)).then(() => task.pause?.());
     });
   }
 
@@ -230,38 +226,65 @@ export class Engine {
     });
   }
 
-  async #run(task: CallTask): Promise<void> {
-    const { call } = task;
-    const source = call.kind === 'submit' ? this.#sourceOf(task) : this.#committedSource;
+  /** Resolves when the call has ended; `undefined`: it has already. */
+  #run(task: CallTask): Promise<void> | undefined {
+    const source = task.call.kind === 'submit' ? this.#sourceOf(task) : this.#committedSource;
     const context = new CallContext(source);
     task.context = context;
-    const snapshot = this.#snapshot;
-    let outcome: CallOutcome | undefined;
+    let outcome: MaybePromise<CallOutcome>;
     try {
-      const transaction = decodeTransaction(call.transactionBytes);
-      try {
-        // Where nothing waits nothing is awaited: a turn of the microtask queue is dear here.
-        const invoked = this.#invoke(call, transaction, context);
-        outcome = invoked instanceof Promise ? await invoked : invoked;
-      } finally {
-        // Reads that the contract did not wait for belong to it all the same.
-        if (task.waits.size > 0) await waitsOver(task);
-      }
-      if (outcome.ok && call.kind === 'submit') {
-        const finished = this.#finish(task, transaction, context, outcome, snapshot);
-        if (finished !== undefined) await finished;
-      } else if (outcome.ok && call.kind === 'prepare') {
-        await this.#prepared(task, transaction, context, outcome, snapshot);
-      }
+      outcome = this.#attempt(task, context);
     } catch (error) {
-      if (context.aborted === undefined) {
-        const { code, message } = isDaybookError(error)
-          ? error
-          : new DaybookError('INTERNAL', error instanceof Error ? error.message : String(error));
-        outcome = { ok: false, code, message };
-      }
+      outcome = refusalOf(error);
     }
-    if (context.aborted !== undefined || outcome === undefined) {
+    if (!(outcome instanceof Promise)) {
+      this.#end(task, context, outcome);
+      return undefined;
+    }
+    return outcome.catch(refusalOf).then((late) => this.#end(task, context, late));
+  }
+
+  /** Runs the call and, when it ends well, makes its record. Throws as the contract or a limit does. */
+  #attempt(task: CallTask, context: CallContext): MaybePromise<CallOutcome> {
+    const transaction = decodeTransaction(task.call.transactionBytes);
+    const { contract } = transaction;
+    const version = this.#definition(contract)?.version;
+    const attempt: Attempt = { task, context, transaction, version, snapshot: this.#snapshot };
+    let invoked: MaybePromise<CallOutcome>;
+    try {
+      invoked = this.#invoke(attempt);
+    } catch (error) {
+      if (task.waits.size === 0) throw error;
+      invoked = Promise.reject(error);
+    }
+    return invoked instanceof Promise || task.waits.size > 0
+      ? this.#awaited(attempt, invoked)
+      : this.#recorded(attempt, invoked);
+  }
+
+  async #awaited(attempt: Attempt, invoked: MaybePromise<CallOutcome>): Promise<CallOutcome> {
+    let outcome: CallOutcome;
+    try {
+      outcome = await invoked;
+    } finally {
+      // Reads that the contract did not wait for belong to it all the same.
+      if (attempt.task.waits.size > 0) await waitsOver(attempt.task);
+    }
+    return this.#recorded(attempt, outcome);
+  }
+
+  #recorded(attempt: Attempt, outcome: CallOutcome): MaybePromise<CallOutcome> {
+    const { kind } = attempt.task.call;
+    if (!outcome.ok || kind === 'evaluate') return outcome;
+    const finished =
+      kind === 'submit' ? this.#finish(attempt, outcome) : this.#prepared(attempt, outcome);
+    return finished === undefined ? outcome : finished.then(() => outcome);
+  }
+
+  /** What comes of a call besides its record. */
+  #end(task: CallTask, context: CallContext, outcome: CallOutcome): void {
+    const { call } = task;
+    if (context.aborted !== undefined) {
       this.#again(task);
     } else if (outcome.ok) {
       if (call.kind !== 'evaluate') return;
@@ -286,59 +309,36 @@ export class Engine {
     };
   }
 
-  #invoke(
-    call: RunnerCall,
-    transaction: Transaction,
-    context: CallContext,
-  ): MaybePromise<CallOutcome> {
+  #invoke({ task, context, transaction, version }: Attempt): MaybePromise<CallOutcome> {
     const { contract, contractVersion } = transaction;
     if (contract === lifecycleNamespace) return deploy(transaction, context);
-    const definition = this.#definition(contract);
-    if (definition === undefined) return refusal('CONTRACT_UNKNOWN', `no contract ${contract}`);
-    if (contractVersion !== '' && contractVersion !== definition.version) {
+    if (version === undefined) return refusal('CONTRACT_UNKNOWN', `no contract ${contract}`);
+    if (contractVersion !== '' && contractVersion !== version) {
       return refusal(
         'CONTRACT_VERSION_MISMATCH',
-        `${contract} is deployed in version ${definition.version}, not ${contractVersion}`,
+        `${contract} is deployed in version ${version}, not ${contractVersion}`,
       );
     }
     this.prepare(contract);
-    const contractCall: ContractCall = {
-      channel: transaction.channel,
-      contract,
-      functionName: transaction.functionName,
-      args: transaction.args,
-      txId: (call.txId as Buffer).toString('hex'),
-      creator: call.creator,
-      nonce: transaction.nonce,
-      timestampMs: transaction.timestampMs,
-    };
-    return this.#options.runtime.call(contractCall, context);
+    return this.#options.runtime.call(new CalledContract(task.call, transaction), context);
   }
 
   /** Ends a call well: index entries, exclusive locks, the record. */
-  #finish(
-    task: CallTask,
-    transaction: Transaction,
-    context: CallContext,
-    outcome: CallOutcome & { ok: true },
-    startSnapshot: Position,
-  ): Promise<void> | undefined {
-    const indexed = addIndexEntries(context);
+  #finish(attempt: Attempt, outcome: GoodOutcome): Promise<void> | undefined {
+    const indexed = addIndexEntries(attempt.context);
     if (indexed === undefined && this.#owners === undefined) {
-      this.#complete(task, transaction, context, outcome, startSnapshot);
+      this.#complete(attempt, outcome);
       return undefined;
     }
-    return this.#lockAndComplete(indexed, task, transaction, context, outcome, startSnapshot);
+    return this.#lockAndComplete(indexed, attempt, outcome);
   }
 
   async #lockAndComplete(
     indexed: Promise<void> | undefined,
-    task: CallTask,
-    transaction: Transaction,
-    context: CallContext,
-    outcome: CallOutcome & { ok: true },
-    startSnapshot: Position,
+    attempt: Attempt,
+    outcome: GoodOutcome,
   ): Promise<void> {
+    const { task, context } = attempt;
     if (indexed !== undefined) await indexed;
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
@@ -353,35 +353,24 @@ export class Engine {
         if (wait !== undefined) await wait;
       }
     }
-    this.#complete(task, transaction, context, outcome, startSnapshot);
+    this.#complete(attempt, outcome);
   }
 
   /** Makes the record, unless the call has to run again. */
-  #complete(
-    task: CallTask,
-    transaction: Transaction,
-    context: CallContext,
-    outcome: CallOutcome & { ok: true },
-    startSnapshot: Position,
-  ): void {
-    const { call } = task;
-    const written = context.writes();
+  #complete(attempt: Attempt, outcome: GoodOutcome): void {
+    const { task, context } = attempt;
     if (context.aborted !== undefined) return;
     // After a wait the state is another one; the record speaks for the state of now, or not at all.
     if (context.waited && !context.isCurrent()) {
       this.#again(task);
       return;
     }
-    const snapshot = context.waited ? this.#snapshot : startSnapshot;
+    const snapshot = context.waited ? this.#snapshot : attempt.snapshot;
+    const written = context.writes();
     this.#record.reset();
     this.#summary.reset();
-    const references = context.encode(
-      this.#headOf(call, transaction, outcome),
-      snapshot,
-      written,
-      this.#record,
-      this.#summary,
-    );
+    const head = headOf(attempt, outcome);
+    const references = context.encode(head, snapshot, written, this.#record, this.#summary);
     const execution = this.#nextExecution++;
     if (context.isBulk) this.#barrier = execution;
     this.#inFlight.push(execution, written);
@@ -390,14 +379,8 @@ export class Engine {
   }
 
   /** Ends a call well whose record is to be signed first: nothing of it is in flight. */
-  async #prepared(
-    task: CallTask,
-    transaction: Transaction,
-    context: CallContext,
-    outcome: CallOutcome & { ok: true },
-    snapshot: Position,
-  ): Promise<void> {
-    const { call } = task;
+  async #prepared(attempt: Attempt, outcome: GoodOutcome): Promise<void> {
+    const { task, context, snapshot } = attempt;
     const indexed = addIndexEntries(context);
     if (indexed !== undefined) await indexed;
     for (const contract of context.namespaces()) {
@@ -407,22 +390,10 @@ export class Engine {
     }
     this.#record.reset();
     this.#summary.reset();
-    const head = this.#headOf(call, transaction, outcome);
+    const head = headOf(attempt, outcome);
     context.encode(head, snapshot, context.writes(), this.#record, this.#summary, true);
-    this.#options.results.prepared(call.call, this.#record.view(), this.#summary.view());
+    this.#options.results.prepared(task.call.call, this.#record.view(), this.#summary.view());
     this.#owners?.ended(task);
-  }
-
-  #headOf(
-    call: RunnerCall,
-    { contract }: Transaction,
-    { result, event }: CallOutcome & { ok: true },
-  ): RecordHead {
-    const { txId, leaf, transactionBytes } = call;
-    const isDeploy = contract === lifecycleNamespace;
-    const type = isDeploy ? 'deploy' : 'call';
-    const contractVersion = isDeploy ? '' : (this.#definition(contract)?.version ?? '');
-    return { type, txId, leaf, transactionBytes, contractVersion, result, event };
   }
 
   /** Hands a record out; in mode `batch` only together with the others of its batch. */
@@ -478,6 +449,30 @@ export class Engine {
 const noWaits: CallTask['waits'] = new Map();
 const lifecyclePrefix = stateKey(lifecycleNamespace, '');
 
+type GoodOutcome = CallOutcome & { readonly ok: true };
+
+/** A call that runs. */
+interface Attempt {
+  readonly task: CallTask;
+  readonly context: CallContext;
+  readonly transaction: Transaction;
+  /** The deployed version of its contract that runs; `undefined`: none is deployed. */
+  readonly version: string | undefined;
+  /** Up to where committed state was applied when it began. */
+  readonly snapshot: Position;
+}
+
+function headOf(
+  { task, transaction, version }: Attempt,
+  { result, event }: GoodOutcome,
+): RecordHead {
+  const { txId, leaf, transactionBytes } = task.call;
+  const isDeploy = transaction.contract === lifecycleNamespace;
+  const type = isDeploy ? 'deploy' : 'call';
+  const contractVersion = isDeploy ? '' : (version ?? '');
+  return { type, txId, leaf, transactionBytes, contractVersion, result, event };
+}
+
 /** Calls of one batch stand together. */
 function* batchesOf(calls: readonly RunnerCall[]): Generator<readonly RunnerCall[]> {
   for (let from = 0; from < calls.length; ) {
@@ -507,4 +502,9 @@ async function indexEntriesOf(
 
 function refusal(code: ErrorCode, message: string): CallOutcome {
   return { ok: false, code, message };
+}
+
+function refusalOf(error: unknown): CallOutcome {
+  const { code, message } = toDaybookError(error);
+  return refusal(code, message);
 }

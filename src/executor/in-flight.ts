@@ -22,19 +22,20 @@ export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlig
   return { key, value, execution: -1, version: unsettled };
 }
 
-/** Stands for a key without writes in flight that keeps its place among the sorted ones. */
-const idle: InFlightWrite[] = [];
 /** Idle keys are cleared away when there are so many, and more of them than of others. */
-const idleKeysMin = 1_024;
+const idleKeysMin = 4_096;
+
+/** The writes of one key, oldest first. None: the key is idle. */
+type Stack = InFlightWrite[];
 
 /**
  * Writes on their way to the log: a stack per state key, in execution order, so that later calls
- * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use;
- * a key that is written again and again is sorted in once.
+ * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use.
+ * A key keeps its place for a while when it has no writes: one that is written again and again
+ * comes and goes once.
  */
 export class InFlightWrites {
-  /** Most keys have one write in flight, which needs no array. */
-  readonly #stacks = new Map<Bytestring, InFlightWrite | InFlightWrite[]>();
+  readonly #stacks = new Map<Bytestring, Stack>();
   readonly #executions = new Map<number, readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
   #idleKeys = 0;
@@ -51,15 +52,11 @@ export class InFlightWrites {
       write.execution = execution;
       const stack = this.#stacks.get(write.key);
       if (stack === undefined) {
-        this.#stacks.set(write.key, write);
+        this.#stacks.set(write.key, [write]);
         this.#sorted?.set(write.key, undefined);
-      } else if (stack === idle) {
-        this.#stacks.set(write.key, write);
-        this.#idleKeys--;
-      } else if (Array.isArray(stack)) {
-        stack.push(write);
       } else {
-        this.#stacks.set(write.key, [stack, write]);
+        if (stack.length === 0) this.#idleKeys--;
+        stack.push(write);
       }
     }
   }
@@ -67,7 +64,8 @@ export class InFlightWrites {
   /** The newest write of a key, if one is in flight. */
   top(key: Bytestring): InFlightWrite | undefined {
     const stack = this.#stacks.get(key);
-    return Array.isArray(stack) ? stack[stack.length - 1] : stack;
+    // The place before the first one would be looked for like a name.
+    return stack === undefined || stack.length === 0 ? undefined : stack[stack.length - 1];
   }
 
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
@@ -96,31 +94,18 @@ export class InFlightWrites {
     if (writes === undefined) return undefined;
     this.#executions.delete(execution);
     for (const write of writes) {
-      const stack = this.#stacks.get(write.key);
-      if (!Array.isArray(stack) || stack.length === 1) {
-        this.#empty(write.key);
-      } else if (stack[0] === write) {
-        stack.shift();
-      } else {
-        stack.splice(stack.indexOf(write), 1);
-      }
+      const stack = this.#stacks.get(write.key) as Stack;
+      if (stack[0] === write) stack.shift();
+      else stack.splice(stack.indexOf(write), 1);
+      if (stack.length === 0) this.#idleKeys++;
     }
     if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#stacks.size) this.#clearIdle();
     return writes;
   }
 
-  #empty(key: Bytestring): void {
-    if (this.#sorted === undefined) {
-      this.#stacks.delete(key);
-    } else {
-      this.#stacks.set(key, idle);
-      this.#idleKeys++;
-    }
-  }
-
   #clearIdle(): void {
     for (const [key, stack] of this.#stacks) {
-      if (stack !== idle) continue;
+      if (stack.length > 0) continue;
       this.#stacks.delete(key);
       this.#sorted?.delete(key);
     }

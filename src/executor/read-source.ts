@@ -2,7 +2,7 @@ import type { Bytestring } from '../base/index.ts';
 import type { HistoryPage } from '../contract/index.ts';
 import type { StateView } from '../state/index.ts';
 import type { ReadSource } from './call-context.ts';
-import type { Found, FoundRow } from './call-set.ts';
+import { type Found, type FoundRow, type Seen, seenRow } from './call-set.ts';
 import type { InFlightWrite, InFlightWrites } from './in-flight.ts';
 import type { QueryFunctions } from './query-functions.ts';
 
@@ -19,7 +19,7 @@ export function committedSource(base: SourceBase): ReadSource {
   const { committed } = base;
   return {
     ...base,
-    read: (key) => committedRead(committed, key),
+    read: (key, stateKey) => committedRead(committed, key, stateKey),
     readRange: (start, end, limit) => committedRows(committed, start, end, limit),
     lockKey: noLock,
     lockRange: noLock,
@@ -31,9 +31,10 @@ export function inFlightSource(base: SourceBase, inFlight: InFlightWrites): Read
   const { committed } = base;
   return {
     ...base,
-    read: (key) => {
-      const write = inFlight.top(key);
-      return write === undefined ? committedRead(committed, key) : pending(write);
+    read: (key, stateKey) => {
+      const write = inFlight.top(stateKey);
+      if (write === undefined) return committedRead(committed, key, stateKey);
+      return seenRow(key, write.key, undefined, write.value, write.execution);
     },
     readRange: (start, end, limit) => {
       const above = inFlight.range(start, end);
@@ -46,17 +47,16 @@ export function inFlightSource(base: SourceBase, inFlight: InFlightWrites): Read
   };
 }
 
-const absent: Found = { value: undefined, version: undefined, execution: undefined };
-
 function noLock(): undefined {
   return undefined;
 }
 
-function committedRead(committed: StateView, key: Bytestring): Found {
-  const row = committed.get(key);
+/** The string that the row is kept under is taken over: it has its hash, and others have it too. */
+function committedRead(committed: StateView, key: Bytestring, stateKey: Bytestring): Seen {
+  const row = committed.get(stateKey);
   return row === undefined
-    ? absent
-    : { value: row.value, version: row.version, execution: undefined };
+    ? seenRow(key, stateKey, undefined, undefined, undefined)
+    : seenRow(key, row.key, row.version, row.value, undefined);
 }
 
 function pending(write: InFlightWrite): Found {

@@ -12,11 +12,11 @@ import {
   type CommitRecord,
   decodeRecord,
   encodeRecord,
+  type KeyRead,
   patchBatch,
   patchVersion,
   splitStateKey,
   stateKey,
-  type VersionSlot,
 } from './record.ts';
 import { decodeTransaction, encodeTransaction, type Transaction } from './transaction.ts';
 
@@ -141,9 +141,12 @@ const signer: Signer = {
   sign: (message) => createHash('sha256').update(message).digest(),
 };
 
-const encodedRecord = (value: CommitRecord, slots?: VersionSlot[]): Buffer => {
+const encodedRecord = (
+  value: CommitRecord,
+  onVersion?: (offset: number, read: KeyRead) => void,
+): Buffer => {
   const writer = new ByteWriter();
-  encodeRecord(value, writer, slots);
+  encodeRecord(value, writer, onVersion);
   return writer.finish();
 };
 
@@ -200,11 +203,11 @@ test('batches come back as they were signed', () => {
   );
 });
 
-test('slots name the place of every version, and patches change nothing else', () => {
+test('the encoder names the place of every version, and patches change nothing else', () => {
   fc.assert(
     fc.property(record, fc.nat(65535), (value, batch) => {
-      const slots: VersionSlot[] = [];
-      const encoded = encodedRecord(value, slots);
+      const slots: { readonly offset: number; readonly read: KeyRead }[] = [];
+      const encoded = encodedRecord(value, (offset, read) => slots.push({ offset, read }));
       for (const slot of slots) patchVersion(encoded, slot.offset, { index: 7 });
       patchBatch(encoded, batch);
       const local = (read: { key: string }) => ({ key: read.key, version: { index: 7 } });

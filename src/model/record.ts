@@ -109,24 +109,16 @@ const batchOffset = 2 + 32;
 const listRoomMax = 64;
 
 /**
- * Where in a record's bytes a version must be filled in that was not known at execution: eight
- * bytes at `offset`, see {@link patchVersion}.
- */
-export interface VersionSlot {
-  readonly offset: number;
-  readonly read: KeyRead;
-}
-
-/**
  * Canonical bytes of a record.
  *
- * @param slots - if given, collects the place of every version, in encoding order.
+ * @param onVersion - told the offset (from the record's first byte) of every version: where one that
+ *   was not known at execution is to be filled in, see {@link patchVersion}.
  * @throws {DaybookError} `LIMIT_EXCEEDED`
  */
 export function encodeRecord(
   record: CommitRecord,
   writer: ByteWriter,
-  slots?: VersionSlot[],
+  onVersion?: (offset: number, read: KeyRead) => void,
 ): void {
   const start = writer.length;
   writer.u8(recordVersion).u8(recordTypes.indexOf(record.type)).raw(record.txId);
@@ -137,7 +129,7 @@ export function encodeRecord(
     checkLimit('readsPerRecordMax', set.reads.length);
     checkLimit('writesPerRecordMax', set.writes.length);
     writer.text(set.namespace);
-    writeReads(writer, set.reads, start, slots);
+    writeReads(writer, set.reads, start, onVersion);
     writer.u32(set.ranges.length);
     for (const range of set.ranges) {
       checkLimit('readsPerRecordMax', range.rows.length);
@@ -145,7 +137,7 @@ export function encodeRecord(
         .bytestring(range.start)
         .bytestring(range.end)
         .u8(range.exhausted ? 1 : 0);
-      writeReads(writer, range.rows, start, slots);
+      writeReads(writer, range.rows, start, onVersion);
     }
     writer.u32(set.writes.length);
     for (const write of set.writes) {
@@ -283,12 +275,12 @@ function writeReads(
   writer: ByteWriter,
   reads: readonly KeyRead[],
   start: number,
-  slots: VersionSlot[] | undefined,
+  onVersion: ((offset: number, read: KeyRead) => void) | undefined,
 ): void {
   writer.u32(reads.length);
   for (const read of reads) {
     key(writer, read.key);
-    slots?.push({ offset: writer.length - start, read });
+    onVersion?.(writer.length - start, read);
     writer.u32(highWord(read.version)).u32(lowWord(read.version));
   }
 }
