@@ -182,7 +182,7 @@ function group(
     const reads = rows.map((row) => ({ row, version: versions[row] as Position }));
     const bytes = ledger.record(item, index, reads);
     for (const row of rows) versions[row] = positionOf(address, index);
-    return { index, bytes, batch: admitted, leaf: index };
+    return { index, bytes, job: { batch: admitted, leaf: index } };
   });
   return { batch, bytes: buildEntry('bench', timestampMs, records) };
 }

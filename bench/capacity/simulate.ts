@@ -381,7 +381,7 @@ class SimulatedExecutor {
     for (const { index, record, batch, leaf, rows } of group) {
       const admitted = batches.get(batch) ?? { batch, creator: 0 };
       batches.set(batch, admitted);
-      records.push({ index, bytes: record, batch: admitted, leaf });
+      records.push({ index, bytes: record, job: { batch: admitted, leaf } });
       for (const { row } of rows) this.#inFlight.set(row, positionOf(asAddress(address), index));
     }
     const nowMs = this.#network.nowMs;

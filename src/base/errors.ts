@@ -33,7 +33,7 @@ export class DaybookError extends Error {
 
   /** The form in which errors cross process borders and appear in `--json` output. */
   toJSON(): ErrorJson {
-    return { code: this.code, message: this.message, retry: this.retry, details: this.details };
+    return errorJson(this.code, this.message, this.details);
   }
 
   /** Rebuilds an error that another Daybook process sent; an unknown code becomes `INTERNAL`. */
@@ -49,6 +49,14 @@ export interface ErrorJson {
   message: string;
   retry?: Retry;
   details?: ErrorDetails;
+}
+
+/**
+ * What {@link DaybookError.toJSON} gives, of an error that nobody throws: a stack trace costs more
+ * than most calls.
+ */
+export function errorJson(code: ErrorCode, message: string, details: ErrorDetails = {}): ErrorJson {
+  return { code, message, retry: errorCatalog[code].retry, details };
 }
 
 /** True for a `DaybookError`, optionally with one of the given codes. */

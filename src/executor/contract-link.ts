@@ -42,6 +42,11 @@ interface Question {
   readonly reject: (error: DaybookError) => void;
 }
 
+/** A call and who waits for its result. */
+interface LinkedCall extends RunnerCall {
+  readonly waiting: Job | Question;
+}
+
 const drainPollMs = 1;
 const flushRetryMs = 200;
 
@@ -55,11 +60,11 @@ export class ContractLink {
   /** Calls that ran to an end. */
   executed = 0;
   readonly #options: ContractLinkOptions;
-  readonly #runner: Runner;
+  readonly #runner: Runner<LinkedCall>;
   readonly #unsubscribe: (() => void)[];
   /** Calls that wait for room in the contract process. */
-  #ready: (Job | RunnerCall)[] = [];
-  readonly #calls = new Map<number, Job | Question>();
+  #ready: (Job | LinkedCall)[] = [];
+  readonly #questions = new Set<Question>();
   readonly #applied = new AppliedWriter();
   #appliedFrame = 0;
   #appliedPosition: Position;
@@ -127,8 +132,9 @@ export class ContractLink {
   close(reason: DaybookError): void {
     for (const end of this.#unsubscribe) end();
     this.#runner.close();
-    for (const waiting of this.#calls.values()) if ('reject' in waiting) waiting.reject(reason);
-    this.#calls.clear();
+    for (const question of this.#questions) question.reject(reason);
+    this.#questions.clear();
+    this.#ready = [];
   }
 
   /**
@@ -142,14 +148,21 @@ export class ContractLink {
   ): Promise<RunnerResult & { kind: 'evaluated' | 'prepared' }> {
     return new Promise((resolve, reject) => {
       if (this.#closing) throw new DaybookError('CLOSED', 'the executor is closing');
-      if (this.#calls.size >= limits.executorTransactionsMax + limits.evaluationsInFlightMax) {
+      const waiting = this.#ready.length + this.#runner.unanswered;
+      if (waiting >= limits.executorTransactionsMax + limits.evaluationsInFlightMax) {
         const details = { limit: 'evaluationsInFlightMax' };
         const message = `evaluationsInFlightMax is ${limits.evaluationsInFlightMax}`;
         throw new DaybookError('OVERLOADED', message, { details });
       }
-      const number = this.#nextCall++;
-      this.#calls.set(number, { resolve, reject });
-      this.#ready.push({ ...call, call: number, batch: unit, leaf: 0 });
+      const question = { resolve, reject };
+      this.#questions.add(question);
+      this.#ready.push({
+        ...call,
+        call: this.#nextCall++,
+        batch: unit,
+        leaf: 0,
+        waiting: question,
+      });
       this.dispatch();
     });
   }
@@ -169,17 +182,14 @@ export class ContractLink {
     const room = this.#runner.room;
     if (room === 0 || this.#ready.length === 0) return;
     let taken = 0;
-    const calls: RunnerCall[] = [];
+    const calls: LinkedCall[] = [];
+    const byUnit = this.#options.exclusiveControl === 'batch';
     for (const next of this.#ready) {
-      const unit = 'txId' in next && 'item' in next ? next.unit : undefined;
-      const together =
-        this.#options.exclusiveControl === 'batch' &&
-        unit !== undefined &&
-        calls.at(-1)?.batch === unit;
+      const together = byUnit && !('call' in next) && calls.at(-1)?.batch === next.unit;
       if (calls.length >= room && !together) break;
       taken++;
       if ('call' in next) {
-        if (this.#calls.has(next.call)) calls.push(next);
+        calls.push(next);
         continue;
       }
       if (next.answered) {
@@ -187,16 +197,15 @@ export class ContractLink {
         continue;
       }
       next.attempts++;
-      const call = this.#nextCall++;
-      this.#calls.set(call, next);
       calls.push({
-        call,
+        call: this.#nextCall++,
         kind: 'submit',
         batch: next.unit,
         leaf: next.leaf,
         txId: next.item.txId,
         creator: next.batch.batch.creatorBytes,
         transactionBytes: next.item.bytes,
+        waiting: next,
       });
     }
     this.#ready = taken === this.#ready.length ? [] : this.#ready.slice(taken);
@@ -299,11 +308,12 @@ export class ContractLink {
   }
 
   #onResult(result: RunnerResult): void {
-    const waiting = this.#calls.get(result.call);
-    this.#calls.delete(result.call);
-    if (!this.#runner.answered(result.call) || waiting === undefined) return;
+    const call = this.#runner.answered(result.call);
+    if (call === undefined) return;
     this.executed++;
+    const { waiting } = call;
     if ('resolve' in waiting) {
+      this.#questions.delete(waiting);
       if (result.kind === 'refused') waiting.reject(new DaybookError(result.code, result.message));
       else if (result.kind !== 'record') waiting.resolve(result);
       return;
@@ -317,12 +327,13 @@ export class ContractLink {
     }
   }
 
-  #onBlamed(call: number, code: ErrorCode, message: string): void {
-    const waiting = this.#calls.get(call);
-    this.#calls.delete(call);
-    if (waiting === undefined) return;
-    if ('reject' in waiting) waiting.reject(new DaybookError(code, message));
-    else this.#options.onBlamed(waiting, code, message);
+  #onBlamed({ waiting }: LinkedCall, code: ErrorCode, message: string): void {
+    if ('resolve' in waiting) {
+      this.#questions.delete(waiting);
+      waiting.reject(new DaybookError(code, message));
+    } else {
+      this.#options.onBlamed(waiting, code, message);
+    }
   }
 
   #onHistoryRequest(reader: ByteReader): void {

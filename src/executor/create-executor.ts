@@ -1,7 +1,15 @@
-import { assert, type Bytestring, DaybookError, type ErrorCode, limits } from '../base/index.ts';
+import {
+  assert,
+  type Bytestring,
+  DaybookError,
+  type ErrorCode,
+  errorJson,
+  limits,
+} from '../base/index.ts';
 import { pause } from '../io/index.ts';
 import {
   type Batch,
+  type BatchItem,
   type ExclusiveControl,
   encodeTransaction,
   identityBytes,
@@ -130,8 +138,9 @@ class NodeExecutor implements RunningExecutor {
     replica.trustBatch(batch);
     const admitted = this.#jobs.admitted(batch);
     const unit = this.#jobs.nextUnit();
+    const nowMs = this.#options.io.clock.nowMs();
     for (let leaf = 0; leaf < batch.items.length; leaf++) {
-      const item = batch.items[leaf] as Batch['items'][number];
+      const item = batch.items[leaf] as BatchItem;
       const txId = (item.txId as Buffer).toString('hex');
       const listener = { index: leaf, onOutcome };
       if (this.#jobs.join(txId, listener, deadlineMs)) continue;
@@ -140,7 +149,7 @@ class NodeExecutor implements RunningExecutor {
         this.#originals.ask(txId, status.position, (outcome) => onOutcome(leaf, outcome));
         continue;
       }
-      const expired = this.#expired(item);
+      const expired = this.#expired(item, nowMs);
       if (expired !== undefined) {
         onOutcome(leaf, { status: 'rejected', txId, error: expired.toJSON() });
         continue;
@@ -157,6 +166,7 @@ class NodeExecutor implements RunningExecutor {
         unit,
         attempts: 0,
         onItsWay: false,
+        over: false,
         answered: false,
       };
       if (this.#jobs.add(job)) this.#contracts.enqueue(job);
@@ -200,7 +210,7 @@ class NodeExecutor implements RunningExecutor {
       const message = `it cannot be signed singly: ${reason}`;
       throw new DaybookError('NOT_ENDORSABLE', message, { details: { reason } });
     }
-    const expired = this.#expired(item);
+    const expired = this.#expired(item, io.clock.nowMs());
     if (expired !== undefined) throw expired;
     const made = await this.#contracts.ask(
       {
@@ -250,7 +260,7 @@ class NodeExecutor implements RunningExecutor {
     const batch = signedBatch(prepared, signature);
     const job: Job = {
       txId,
-      item: batch.items[0] as Batch['items'][number],
+      item: batch.items[0] as BatchItem,
       leaf: 0,
       batch: this.#jobs.admitted(batch),
       orderKey: undefined,
@@ -260,6 +270,7 @@ class NodeExecutor implements RunningExecutor {
       attempts: 1,
       onItsWay: false,
       prepared: { record: prepared.record, summary: prepared.summary },
+      over: false,
       answered: false,
     };
     this.#jobs.add(job);
@@ -304,9 +315,8 @@ class NodeExecutor implements RunningExecutor {
     if (this.#writer.full !== undefined) throw this.#writer.full;
   }
 
-  #expired({ transaction }: Batch['items'][number]): DaybookError | undefined {
-    const { io, replica } = this.#options;
-    const nowMs = io.clock.nowMs();
+  #expired({ transaction }: BatchItem, nowMs: number): DaybookError | undefined {
+    const { replica } = this.#options;
     const lifetimeMs = replica.config?.transactionLifetimeMs ?? 0;
     if (Math.abs(nowMs - transaction.timestampMs) <= lifetimeMs) return undefined;
     return expiredError(transaction.timestampMs, nowMs, lifetimeMs);
@@ -397,7 +407,8 @@ class NodeExecutor implements RunningExecutor {
       return;
     }
     this.#counters.refused++;
-    this.#reject(job, new DaybookError(code, message));
+    this.#jobs.answerError(job, errorJson(code, message));
+    this.#finish(job);
   }
 
   #invalid(job: Job, { verdict, position }: AppliedRecord): void {

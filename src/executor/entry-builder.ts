@@ -1,14 +1,13 @@
 import { type Bytestring, bytestringOf } from '../base/index.ts';
 import { type BatchProof, encodeEntry, patchBatch } from '../model/index.ts';
-import type { AdmittedBatch } from './job.ts';
+import type { AdmittedBatch, Job } from './job.ts';
 
 /** One record as it goes into an entry. */
 export interface EntryRecord {
   readonly index: number;
   /** The record's bytes; its batch is filled in. */
   readonly bytes: Buffer;
-  readonly batch: AdmittedBatch;
-  readonly leaf: number;
+  readonly job: Pick<Job, 'batch' | 'leaf'>;
 }
 
 /**
@@ -26,8 +25,13 @@ export function buildEntry(
   const identityOf = new Map<number, number>();
   const endorserOf = new Map<Bytestring, number>();
   const parts = new Map<AdmittedBatch, { index: number; leaves: number[] }>();
-  for (const { bytes, batch, leaf } of records) {
-    let part = parts.get(batch);
+  let last: AdmittedBatch | undefined;
+  let part: { index: number; leaves: number[] } | undefined;
+  for (const { bytes, job } of records) {
+    const { batch, leaf } = job;
+    // Records of one batch mostly stand together.
+    if (batch !== last) part = parts.get(batch);
+    last = batch;
     if (part === undefined) {
       part = { index: parts.size, leaves: [] };
       parts.set(batch, part);

@@ -25,6 +25,7 @@ function jobOf(number: number): Job {
     unit: number,
     attempts: 1,
     onItsWay: false,
+    over: false,
     answered: false,
   };
 }

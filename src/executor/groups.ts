@@ -21,7 +21,8 @@ export interface Execution {
   /** `undefined`: it was prepared earlier; the contract process holds nothing of it. */
   readonly number: number | undefined;
   readonly job: Job;
-  readonly record: Buffer;
+  /** The record's. */
+  readonly bytes: Buffer;
   readonly summary: Buffer;
   /** Where versions are to be filled in, and whose; empty once its group has a token. */
   reads: readonly PendingRead[];
@@ -44,9 +45,11 @@ export interface Execution {
 }
 
 /** A read of another execution's write. */
-interface PendingRead extends VersionReference {
+interface PendingRead extends Omit<VersionReference, 'execution'> {
   readonly source: Execution;
 }
+
+const noReads: readonly PendingRead[] = [];
 
 /** A refusal that rests on values in flight: told only if they become valid. */
 interface PendingRefusal {
@@ -163,13 +166,13 @@ export class Groups {
     this.#push(undefined, job, record, summary);
   }
 
-  #push(number: number | undefined, job: Job, record: Buffer, summary: Buffer): Execution {
+  #push(number: number | undefined, job: Job, bytes: Buffer, summary: Buffer): Execution {
     const execution: Execution = {
       number,
       job,
-      record,
+      bytes,
       summary,
-      reads: [],
+      reads: noReads,
       stage: 'open',
       fate: undefined,
       position: undefined,
@@ -188,13 +191,13 @@ export class Groups {
     this.#known.set(result.execution, execution);
     if (result.references.length === 0) return;
     const reads: PendingRead[] = [];
-    for (const reference of result.references) {
-      const source = this.#known.get(reference.execution);
+    for (const { execution: number, recordOffset, summaryOffset } of result.references) {
+      const source = this.#known.get(number);
       if (source === undefined || source.fate === 'failed') {
         this.#fail([execution], 'dependency');
         return;
       }
-      reads.push({ ...reference, source });
+      reads.push({ recordOffset, summaryOffset, source });
       if (source.fate === undefined) addDependent(source, execution);
     }
     execution.reads = reads;
@@ -238,22 +241,17 @@ export class Groups {
   /** The sequencer's answer. */
   granted(group: Group, grant: Grant): void {
     this.#sequencing = undefined;
-    const { token } = grant;
-    const refused = group.executions.filter(
-      (execution, index) => grant.conflicts[index] !== undefined && execution.fate === undefined,
-    );
+    const { token, conflicts } = grant;
+    const { executions } = group;
+    const refused = executions.filter((_, index) => conflicts[index] !== undefined);
     if (refused.length > 0) this.#fail(refused, 'sequencer');
     if (token === undefined) return;
     // Whoever was told meanwhile that it was not done must be right.
-    this.#fail(
-      group.executions.filter(({ fate, job }) => fate === undefined && job.answered),
-      'lost',
+    const lost = executions.filter(
+      (execution) => execution.job.answered || this.#isRisky(execution, token),
     );
-    this.#fail(
-      group.executions.filter((execution) => this.#isRisky(execution, token)),
-      'lost',
-    );
-    const survivors = group.executions.filter((execution) => execution.fate === undefined);
+    if (lost.length > 0) this.#fail(lost, 'lost');
+    const survivors = executions.filter(({ fate }) => fate === undefined);
     if (survivors.length === 0) {
       this.#effects.fill(token.address);
       return;
@@ -263,17 +261,14 @@ export class Groups {
     if (rivals === undefined) this.#written.set(token.address, [group]);
     else rivals.push(group);
     this.#writing++;
-    const records: EntryRecord[] = [];
     for (const execution of survivors) {
-      const { index, job } = execution;
       execution.stage = 'written';
-      execution.position = positionOf(token.address, index);
+      execution.position = positionOf(token.address, execution.index);
       // Kept no longer: on hot keys they would chain all executions that ever were.
-      execution.reads = [];
-      job.onItsWay = true;
-      records.push({ index, bytes: execution.record, batch: job.batch, leaf: job.leaf });
+      execution.reads = noReads;
+      execution.job.onItsWay = true;
     }
-    this.#effects.write(group, records);
+    this.#effects.write(group, survivors);
   }
 
   /** There is no token, and will be none: the records are executed again. */
@@ -380,7 +375,7 @@ export class Groups {
         count++;
         continue;
       }
-      const size = execution.record.length + recordOverheadBytes;
+      const size = execution.bytes.length + recordOverheadBytes;
       if (members.length > 0) {
         if (bytes + size > this.#groupBytesMax) break;
         if (this.#settings.byUnit && execution.job.unit !== unit) break;
@@ -409,7 +404,7 @@ export class Groups {
     for (const { recordOffset, summaryOffset, source } of execution.reads) {
       const version = source.group === group ? { index: source.index } : source.position;
       assert(version !== undefined, 'earlier groups have their tokens');
-      if (recordOffset !== undefined) patchVersion(execution.record, recordOffset, version);
+      if (recordOffset !== undefined) patchVersion(execution.bytes, recordOffset, version);
       patchVersion(execution.summary, summaryOffset, version);
     }
   }
@@ -422,10 +417,14 @@ export class Groups {
    */
   #isRisky(execution: Execution, token: Token): boolean {
     if (execution.fate !== undefined) return false;
-    return execution.reads.some(({ source: { group } }) => {
+    for (const { source } of execution.reads) {
+      const { group } = source;
       const sourceToken = group?.token;
-      return sourceToken !== undefined && !group?.done && sourceToken.epoch !== token.epoch;
-    });
+      if (sourceToken !== undefined && !group?.done && sourceToken.epoch !== token.epoch) {
+        return true;
+      }
+    }
+    return false;
   }
 
   #isOwn(entry: AppliedEntry, group: Group): boolean {
@@ -516,7 +515,7 @@ export class Groups {
   #settle(execution: Execution): void {
     assert(execution.stage !== 'settled', 'an execution is settled once');
     execution.stage = 'settled';
-    execution.reads = [];
+    execution.reads = noReads;
     execution.job.onItsWay = false;
     this.#live--;
   }
@@ -539,6 +538,7 @@ export class Groups {
 
   #bulk({ record, position }: AppliedRecord): void {
     const { sets, txId } = record;
+    if (!sets.some(({ bulkUpdates }) => bulkUpdates.length > 0)) return;
     const update = recordedUpdateOf(sets, { position, txId, timestampMs: 0 }, 0);
     if (update !== undefined) this.#effects.bulk(update);
   }

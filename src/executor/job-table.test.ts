@@ -27,6 +27,7 @@ function job(
     unit: table.nextUnit(),
     attempts: 0,
     onItsWay: false,
+    over: false,
     answered: false,
     ...more,
   };

@@ -129,7 +129,8 @@ export class JobTable {
    * @returns its successor, which may run now.
    */
   finish(job: Job): Job | undefined {
-    if (this.#jobs.get(job.txId) !== job) return undefined;
+    if (job.over) return undefined;
+    job.over = true;
     this.#jobs.delete(job.txId);
     const successor = this.#order.leave(job);
     if (successor !== undefined) successor.unit = this.#nextUnit++;

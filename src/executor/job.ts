@@ -34,6 +34,8 @@ export interface Job {
   onItsWay: boolean;
   /** Executed and endorsed before: this record is sent as it is, or not at all. */
   readonly prepared?: { readonly record: Buffer; readonly summary: Buffer };
+  /** Nothing of it is under way any more. */
+  over: boolean;
   /** Answered; nothing more to do but to learn the fate of what is on its way. */
   answered: boolean;
 }

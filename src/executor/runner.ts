@@ -17,7 +17,7 @@ export interface RunnerLimits {
 }
 
 /** What the runner tells the executor. */
-export interface RunnerEvents {
+export interface RunnerEvents<Call extends RunnerCall> {
   /** A process is there and waits for {@link Runner.begin}. */
   onReady(): void;
   /** Results came; the reader stands behind the kind. Bytes stay valid. */
@@ -26,7 +26,7 @@ export interface RunnerEvents {
   /** The process is gone. Its unanswered calls will be executed again after the next `begin`. */
   onDown(reason: string): void;
   /** This call ended the process: it is answered with the error and not executed again. */
-  onBlamed(call: number, code: ErrorCode, message: string): void;
+  onBlamed(call: Call, code: ErrorCode, message: string): void;
   /** There is room for calls again. */
   onRoom(): void;
 }
@@ -46,14 +46,14 @@ const ownResidentBytes = 128 * 1024 * 1024;
  * Many calls may be unanswered when a process ends. In the next one they run *one at a time*; the
  * call that ends a process on its own is to blame, the others get their results.
  */
-export class Runner {
+export class Runner<Call extends RunnerCall> {
   readonly #io: Pick<Io, 'processes' | 'timers'>;
-  readonly #events: RunnerEvents;
+  readonly #events: RunnerEvents<Call>;
   readonly #limits: RunnerLimits;
   readonly #module: URL;
-  readonly #outstanding = new Map<number, RunnerCall>();
+  readonly #outstanding = new Map<number, Call>();
   /** Calls that were unanswered when the process ended: to be run one at a time. */
-  #suspects: RunnerCall[] = [];
+  #suspects: Call[] = [];
   /** A suspect runs, and nothing else. */
   #alone = false;
   #child: Child | undefined;
@@ -71,7 +71,7 @@ export class Runner {
     readonly io: Pick<Io, 'processes' | 'timers'>;
     readonly module: URL;
     readonly limits: RunnerLimits;
-    readonly events: RunnerEvents;
+    readonly events: RunnerEvents<Call>;
   }) {
     this.#io = options.io;
     this.#events = options.events;
@@ -113,7 +113,7 @@ export class Runner {
   }
 
   /** Sends calls; at most {@link Runner.room}, but for a unit that must stay together. */
-  send(calls: readonly RunnerCall[]): void {
+  send(calls: readonly Call[]): void {
     for (const call of calls) this.#outstanding.set(call.call, call);
     this.#writer.reset();
     encodeCalls(this.#writer, calls);
@@ -125,13 +125,17 @@ export class Runner {
     if (this.#begun) this.#child?.connection.send(parts);
   }
 
-  /** The call has its result. @returns false when nobody waits for it. */
-  answered(call: number): boolean {
-    return this.#outstanding.delete(call);
+  /** The call of this number has its result. @returns `undefined` when nobody waits for it. */
+  answered(number: number): Call | undefined {
+    const call = this.#outstanding.get(number);
+    this.#outstanding.delete(number);
+    return call;
   }
 
+  /** Ends the process; its calls are not answered. */
   close(): void {
     this.#closed = true;
+    this.#outstanding.clear();
     this.#child?.kill();
   }
 
@@ -193,7 +197,7 @@ export class Runner {
     const certain = unanswered.length === 1 && (this.#alone || this.#sentence !== undefined);
     this.#alone = false;
     if (certain && only !== undefined) {
-      this.#events.onBlamed(only.call, code, messageOf(code, this.#limits, reason));
+      this.#events.onBlamed(only, code, messageOf(code, this.#limits, reason));
     } else {
       this.#suspects = [...unanswered, ...this.#suspects];
     }
