@@ -50,7 +50,7 @@ export class CallContext implements StateAccess {
   /** Set to end the call: every access throws from then on. */
   aborted: DaybookError | undefined;
   readonly #source: ReadSource;
-  readonly #sets: CallSet[] = [];
+  #sets: CallSet[] = noSets;
   #last: CallSet | undefined;
   #pending = false;
 
@@ -243,15 +243,11 @@ export class CallContext implements StateAccess {
   }
 
   /** What was written. */
-  writes(): InFlightWrite[] {
-    const all: InFlightWrite[] = [];
-    for (const { prefix, reads, writes } of this.#sets) {
-      for (const { key, value } of writes.all) {
-        // The string that was read with has its hash already.
-        all.push(newWrite(reads.get(key)?.stateKey ?? prefix + key, value));
-      }
-    }
-    return all;
+  writes(): readonly InFlightWrite[] {
+    const [only] = this.#sets;
+    return only !== undefined && this.#sets.length === 1
+      ? writesOf(only)
+      : this.#sets.flatMap(writesOf);
   }
 
   /**
@@ -354,7 +350,7 @@ export class CallContext implements StateAccess {
         bulkUpdates: [],
         expanded: undefined,
       };
-      this.#sets.push(set);
+      this.#sets = [...this.#sets, set];
     }
     this.#last = set;
     return set;
@@ -378,11 +374,20 @@ export class CallContext implements StateAccess {
   }
 }
 
+function writesOf({ prefix, reads, writes }: CallSet): InFlightWrite[] {
+  // The string that was read with has its hash already.
+  return writes.all.map(({ key, value }) =>
+    newWrite(reads.get(key)?.stateKey ?? prefix + key, value),
+  );
+}
+
 function setWrite({ writes }: CallSet, key: Bytestring, value: Bytestring | undefined): void {
   const known = writes.get(key);
   if (known === undefined) writes.add({ key, value });
   else known.value = value;
 }
+
+const noSets: CallSet[] = [];
 
 /** Above all rows; never kept. */
 const uncommitted = {

@@ -41,23 +41,39 @@ export function seenRow(
 /** From so many rows on a hash is faster than looking at each. */
 const hashedFrom = 10;
 
+const none: never[] = [];
+
 /** Rows by key, in the order in which they came. Most calls touch few, which need no hash. */
 export class KeyedRows<Row extends { readonly key: Bytestring }> {
-  readonly all: Row[] = [];
+  #all: Row[] = none;
   #byKey: Map<Bytestring, Row> | undefined;
+
+  get all(): readonly Row[] {
+    return this.#all;
+  }
 
   get(key: Bytestring): Row | undefined {
     if (this.#byKey !== undefined) return this.#byKey.get(key);
-    for (const row of this.all) if (row.key === key) return row;
+    for (const row of this.#all) if (row.key === key) return row;
     return undefined;
+  }
+
+  /** Puts them in ascending order of keys. */
+  sort(): void {
+    this.#all.sort((left, right) => (left.key < right.key ? -1 : 1));
   }
 
   /** Adds a row; there is none of its key yet. */
   add(row: Row): void {
-    this.all.push(row);
+    const all = this.#all;
+    const first = all[0];
+    // A list that grows by `push` takes room for seventeen at once.
+    if (first === undefined) this.#all = [row];
+    else if (all.length === 1) this.#all = [first, row];
+    else all.push(row);
     if (this.#byKey !== undefined) this.#byKey.set(row.key, row);
-    else if (this.all.length >= hashedFrom) {
-      this.#byKey = new Map(this.all.map((known) => [known.key, known]));
+    else if (all.length >= hashedFrom) {
+      this.#byKey = new Map(all.map((known) => [known.key, known]));
     }
   }
 }

@@ -18,7 +18,7 @@ export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
 
 /** A call that has come to its end, for {@link encodeCall}. */
 export interface EncodedCall {
-  readonly sets: Iterable<CallSet>;
+  readonly sets: CallSet[];
   /** Whether values in flight were read. */
   readonly pending: boolean;
   readonly head: RecordHead;
@@ -41,30 +41,24 @@ export function encodeCall(
   record: ByteWriter,
   summary: ByteWriter,
 ): readonly VersionReference[] {
-  const { sets: callSets, head, snapshot, written, sorted, pending } = call;
-  const sets: NamespaceSet[] = [];
-  const reads: Seen[] = [];
+  const { head, snapshot, written, sorted, pending } = call;
+  const touched = call.sets.every(isTouched) ? call.sets : call.sets.filter(isTouched);
+  if (sorted) inFabricOrder(touched);
+  const sets = touched.map(namespaceSet);
+  const [only] = touched;
+  // Most calls touch one namespace.
+  const reads =
+    only !== undefined && touched.length === 1
+      ? only.reads.all
+      : touched.flatMap((set) => set.reads.all);
   const ranges: RecordSummary['ranges'][number][] = [];
   const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
-  for (const set of sorted ? inOrder(callSets) : callSets) {
-    const { bulkUpdates } = set;
-    const ownReads = set.reads.all;
-    const writes = set.writes.all;
-    if (ownReads.length + set.ranges.length + writes.length + bulkUpdates.length === 0) continue;
-    if (sorted) ownReads.sort((left, right) => (left.key < right.key ? -1 : 1));
-    for (const seen of ownReads) reads.push(seen);
+  for (const set of touched) {
     for (const range of set.ranges) {
       const start = stateKey(set.namespace, range.start);
       ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
     }
-    sets.push({
-      namespace: set.namespace,
-      reads: ownReads,
-      ranges: set.ranges,
-      writes: writes.length === 1 ? writes : inKeyOrder(writes),
-      bulkUpdates,
-    });
-    for (const { start, end } of bulkUpdates) {
+    for (const { start, end } of set.bulkUpdates) {
       writtenRanges.push({
         start: stateKey(set.namespace, start),
         end: end === '' ? namespaceEnd(set.namespace) : stateKey(set.namespace, end),
@@ -98,8 +92,17 @@ function noteOffset(offset: number, row: KeyRead): void {
   if (seen.value !== undefined) seen.recordOffset = offset;
 }
 
-function inOrder(sets: Iterable<CallSet>): CallSet[] {
-  return [...sets].sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
+function isTouched({ reads, ranges, writes, bulkUpdates }: CallSet): boolean {
+  return reads.all.length + ranges.length + writes.all.length + bulkUpdates.length > 0;
+}
+
+function inFabricOrder(sets: CallSet[]): void {
+  sets.sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
+  for (const { reads } of sets) reads.sort();
+}
+
+function namespaceSet({ namespace, reads, ranges, writes, bulkUpdates }: CallSet): NamespaceSet {
+  return { namespace, reads: reads.all, ranges, writes: inKeyOrder(writes.all), bulkUpdates };
 }
 
 function inKeyOrder(writes: readonly KeyWrite[]): readonly KeyWrite[] {

@@ -123,6 +123,7 @@ async function executeAll(
     await new Promise((resolve) => setImmediate(resolve));
     const settled = emitted.splice(0, 3).map((execution) => ({
       kind: 'own' as const,
+      count: 1,
       execution,
       position: positionOf(asAddress(++address), 0),
     }));

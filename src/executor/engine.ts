@@ -139,35 +139,45 @@ export class Engine {
 
   /** Takes in what happened in the log up to (not including) `snapshot`. */
   apply(operations: readonly AppliedOperation[], snapshot: Position): void {
-    const { committed } = this.#options;
     for (const operation of operations) {
-      if (operation.kind === 'write') {
-        committed.set(operation);
-        this.#forgetContract(operation.key);
-        continue;
+      switch (operation.kind) {
+        case 'own':
+          for (let at = 0; at < operation.count; at++) {
+            this.#settle(operation.execution + at, (operation.position + at) as Position);
+          }
+          break;
+        case 'failed':
+          this.#settle(operation.execution, undefined);
+          break;
+        case 'write':
+          this.#options.committed.set(operation);
+          this.#forgetContract(operation.key);
+          break;
+        case 'bulk':
+          this.#pending.add(new PendingUpdate(operation.update));
+          break;
+        case 'bulkDone':
+          this.#pending.remove(operation.position);
+          break;
       }
-      if (operation.kind === 'bulk') {
-        this.#pending.add(new PendingUpdate(operation.update));
-        continue;
-      }
-      if (operation.kind === 'bulkDone') {
-        this.#pending.remove(operation.position);
-        continue;
-      }
-      if (operation.execution === this.#barrier) this.#barrier = undefined;
-      const writes = this.#inFlight.remove(operation.execution);
-      if (writes === undefined) continue;
-      if (operation.kind === 'own') {
-        for (const write of writes) {
-          write.version = operation.position;
-          committed.set(write);
-          this.#forgetContract(write.key);
-        }
-      }
-      this.#owners?.settled(operation.execution);
     }
     this.#snapshot = snapshot;
     if (!this.#running && this.#ready.length > 0) void this.#loop();
+  }
+
+  /** An execution's writes are in the state as of `position`; `undefined`: they never will be. */
+  #settle(execution: number, position: Position | undefined): void {
+    if (execution === this.#barrier) this.#barrier = undefined;
+    const writes = this.#inFlight.remove(execution);
+    if (writes === undefined) return;
+    if (position !== undefined) {
+      for (const write of writes) {
+        write.version = position;
+        this.#options.committed.set(write);
+        this.#forgetContract(write.key);
+      }
+    }
+    this.#owners?.settled(execution);
   }
 
   /**

@@ -66,7 +66,13 @@ export interface RunnerCall {
 
 /** What happened in the log, in its order. */
 export type AppliedOperation =
-  | { readonly kind: 'own'; readonly execution: number; readonly position: Position }
+  /** As many own records are valid: executions and positions go up one by one from these. */
+  | {
+      readonly kind: 'own';
+      readonly execution: number;
+      readonly position: Position;
+      readonly count: number;
+    }
   | { readonly kind: 'failed'; readonly execution: number }
   | ({ readonly kind: 'write' } & StateWrite)
   /** A bulk update took effect; comes before the writes of its record. */
@@ -172,6 +178,8 @@ export function decodeCalls(reader: ByteReader): RunnerCall[] {
 export class AppliedWriter {
   readonly #writer = new ByteWriter(64 * 1024);
   #count = 0;
+  /** The last operation, while more own records may join it. */
+  #run = { countAt: 0, count: 0, execution: 0, position: 0 };
 
   /** Operations collected. */
   get count(): number {
@@ -183,30 +191,32 @@ export class AppliedWriter {
   }
 
   own(execution: number, position: Position): void {
-    this.#count++;
-    this.#writer.u8(0).u64(execution).u64(position);
+    const run = this.#run;
+    const { count } = run;
+    if (count > 0 && execution === run.execution + count && position === run.position + count) {
+      run.count++;
+      return;
+    }
+    this.#operation(0).u64(execution).u64(position).u32(1);
+    this.#run = { countAt: this.#writer.length - 4, count: 1, execution, position };
   }
 
   failed(execution: number): void {
-    this.#count++;
-    this.#writer.u8(1).u64(execution);
+    this.#operation(1).u64(execution);
   }
 
   write(key: Bytestring, value: Bytestring | undefined, version: Position): void {
-    this.#count++;
-    this.#writer.u8(2).bytestring(key).u64(version);
+    this.#operation(2).bytestring(key).u64(version);
     if (value === undefined) this.#writer.u8(0);
     else this.#writer.u8(1).bytestring(value);
   }
 
   bulk(update: RecordedUpdate): void {
-    this.#count++;
-    encodeRecordedUpdate(this.#writer.u8(3), update);
+    encodeRecordedUpdate(this.#operation(3), update);
   }
 
   bulkDone(position: Position): void {
-    this.#count++;
-    this.#writer.u8(4).u64(position);
+    this.#operation(4).u64(position);
   }
 
   /**
@@ -218,10 +228,23 @@ export class AppliedWriter {
   take(frame: number, snapshot: Position): Buffer[] {
     const header = new ByteWriter(32);
     header.u8(toRunner.applied).u64(frame).u64(snapshot).u32(this.#count);
+    this.#endRun();
     const body = this.#writer.finish();
     this.#writer.reset();
     this.#count = 0;
     return [header.view(), body];
+  }
+
+  #operation(tag: number): ByteWriter {
+    this.#endRun();
+    this.#count++;
+    return this.#writer.u8(tag);
+  }
+
+  #endRun(): void {
+    const run = this.#run;
+    if (run.count > 1) this.#writer.patchU32(run.countAt, run.count);
+    run.count = 0;
   }
 }
 
@@ -241,6 +264,7 @@ export function decodeApplied(reader: ByteReader): {
         kind: 'own',
         execution: reader.u64(),
         position: asPosition(reader.u64()),
+        count: reader.u32(),
       });
     } else if (tag === 1) {
       operations.push({ kind: 'failed', execution: reader.u64() });

@@ -13,20 +13,20 @@ export interface InFlightWrite {
   execution: number;
   /** Set when its record is valid. */
   version: Position;
+  /** While it is in flight: the writes of its key, oldest first. */
+  stack: InFlightWrite[];
 }
 
 const unsettled = asPosition(0);
+const settled: InFlightWrite[] = [];
 
 /** A write of a call that runs. */
 export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlightWrite {
-  return { key, value, execution: -1, version: unsettled };
+  return { key, value, execution: -1, version: unsettled, stack: settled };
 }
 
 /** Idle keys are cleared away when there are so many, and more of them than of others. */
 const idleKeysMin = 4_096;
-
-/** The writes of one key, oldest first. None: the key is idle. */
-type Stack = InFlightWrite[];
 
 /**
  * Writes on their way to the log: a stack per state key, in execution order, so that later calls
@@ -35,7 +35,8 @@ type Stack = InFlightWrite[];
  * comes and goes once.
  */
 export class InFlightWrites {
-  readonly #stacks = new Map<Bytestring, Stack>();
+  /** Of every key, oldest first; an empty one: the key is idle. */
+  readonly #stacks = new Map<Bytestring, InFlightWrite[]>();
   readonly #executions = new Map<number, readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
   #idleKeys = 0;
@@ -52,11 +53,13 @@ export class InFlightWrites {
       write.execution = execution;
       const stack = this.#stacks.get(write.key);
       if (stack === undefined) {
-        this.#stacks.set(write.key, [write]);
+        write.stack = [write];
+        this.#stacks.set(write.key, write.stack);
         this.#sorted?.set(write.key, undefined);
       } else {
         if (stack.length === 0) this.#idleKeys--;
         stack.push(write);
+        write.stack = stack;
       }
     }
   }
@@ -94,10 +97,11 @@ export class InFlightWrites {
     if (writes === undefined) return undefined;
     this.#executions.delete(execution);
     for (const write of writes) {
-      const stack = this.#stacks.get(write.key) as Stack;
+      const { stack } = write;
       if (stack[0] === write) stack.shift();
       else stack.splice(stack.indexOf(write), 1);
       if (stack.length === 0) this.#idleKeys++;
+      write.stack = settled;
     }
     if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#stacks.size) this.#clearIdle();
     return writes;
