@@ -30,9 +30,9 @@ const idleKeysMin = 4_096;
 
 /**
  * Writes on their way to the log: a stack per state key, in execution order, so that later calls
- * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use.
- * A key keeps its place for a while when it has no writes: one that is written again and again
- * comes and goes once.
+ * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use;
+ * then a key keeps its place for a while when it has no writes: one that is written again and again
+ * is sorted in once.
  */
 export class InFlightWrites {
   /** Of every key, oldest first; an empty one: the key is idle. */
@@ -100,11 +100,16 @@ export class InFlightWrites {
       const { stack } = write;
       if (stack[0] === write) stack.shift();
       else stack.splice(stack.indexOf(write), 1);
-      if (stack.length === 0) this.#idleKeys++;
+      if (stack.length === 0) this.#empty(write.key);
       write.stack = settled;
     }
     if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#stacks.size) this.#clearIdle();
     return writes;
+  }
+
+  #empty(key: Bytestring): void {
+    if (this.#sorted === undefined) this.#stacks.delete(key);
+    else this.#idleKeys++;
   }
 
   #clearIdle(): void {
