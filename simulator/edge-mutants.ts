@@ -8,7 +8,7 @@ import { simulatedSigner } from './identity.ts';
 import type { Mutant } from './mutant.ts';
 import type { SourceChange } from './source-model.ts';
 
-const impatientMs = 250;
+const impatientMs = 15;
 
 /** Bugs at the edges of a ledger: in the library that clients use, in what makes blocks, in sources. */
 export const edgeMutants: readonly Mutant[] = [
@@ -21,6 +21,7 @@ export const edgeMutants: readonly Mutant[] = [
   {
     name: 'submit-again-what-stays-unknown',
     seedsMax: 20,
+    shows: 'correctness',
     needs: ['network', 'pauses'],
     sdk: (client) =>
       withSubmit(client, async (contract, functionName, args = [], options = {}) => {
@@ -28,7 +29,8 @@ export const edgeMutants: readonly Mutant[] = [
           const impatient = { ...options, deadlineMs: impatientMs };
           return await client.submit(contract, functionName, args, impatient);
         } catch (error) {
-          if (!isDaybookError(error, 'OUTCOME_UNKNOWN')) throw error;
+          // Right for whatever was not done, and wrong for `OUTCOME_UNKNOWN`.
+          if (!isDaybookError(error) || error.retry !== 'same') throw error;
           return await client.submit(contract, functionName, args, options);
         }
       }),

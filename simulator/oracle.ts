@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { isDaybookError } from '../src/base/index.ts';
+import { isDaybookError, type LimitName, limits } from '../src/base/index.ts';
 import type { LogEntry, SharedLog } from '../src/log/index.ts';
 import {
   addressOf,
@@ -101,14 +101,20 @@ export class Oracle {
   /** The same log; what passes is compared with what others saw there. */
   watch(node: string, log: SharedLog): SharedLog {
     const look = (entry: LogEntry): void => this.#look(node, entry);
+    let writing = 0;
     return {
       ...plain(log),
       write: async (token, bytes) => {
+        writing++;
+        this.#bounded(node, 'groupsInFlightMax', writing);
+        this.#bounded(node, 'entryBytesMax', bytes.length);
         try {
           await log.write(token, bytes);
         } catch (error) {
           this.#refused(error);
           throw error;
+        } finally {
+          writing--;
         }
       },
       fill: (address) => {
@@ -156,6 +162,10 @@ export class Oracle {
         this.#wrong('I3', `${what} (fingerprints ${found.fingerprint}, ${known.fingerprint})`);
       }
     }
+  }
+
+  #bounded(node: string, limit: LimitName, actual: number): void {
+    if (actual > limits[limit]) this.#wrong('I9', `${node} has ${actual} for ${limit}`);
   }
 
   #refused(error: unknown): void {

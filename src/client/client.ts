@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { bytesOf, DaybookError, isDaybookError, limits, toDaybookError } from '../base/index.ts';
 import { type Io, realIo } from '../io/index.ts';
 import {
@@ -128,6 +129,8 @@ export class Client {
     this.#io = io;
     this.#transport = transport;
     this.#balancer = new Balancer(settings.gateways);
+    // Every batch that pauses listens; Node would take more than ten for a leak, and say so.
+    setMaxListeners(0, this.#closing.signal);
     const context: Omit<DeliveryContext, 'door' | 'mode'> = {
       io,
       transport,
