@@ -46,7 +46,7 @@ export class SdkClient {
   #horizon = -1;
 
   constructor(cluster: Cluster, number: number) {
-    const { world, config, nodes, mutant } = cluster;
+    const { world, config, nodes, mutant, bounds } = cluster;
     const { chance } = world;
     this.#cluster = cluster;
     this.name = `sdk${number}`;
@@ -54,7 +54,8 @@ export class SdkClient {
     const process = world.spawn(this.name, this.name);
     const io = simIo(world, process, new SimDisk(world), cluster.network);
     const settings = {
-      batchCount: chance.pick([3, 20, 100]),
+      // An executor never takes a batch for which it would have no room if it had nothing else.
+      batchCount: Math.min(chance.pick([3, 20, 100]), bounds.transactionsMax),
       batchDelayMs: chance.pick([5, 100]),
       batchesPerGateway: chance.pick([1, 2, 16]),
       transactionsInFlightMax: chance.pick([15, 20_000]),
