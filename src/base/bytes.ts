@@ -1,5 +1,5 @@
 import { DaybookError } from './errors.ts';
-import { readText } from './known-texts.ts';
+import { readKey, readText } from './known-strings.ts';
 
 declare global {
   // Node's own fast paths behind `toString(encoding, start, end)`, missing from its typings.
@@ -233,6 +233,13 @@ export class ByteReader {
 
   bytestring(max: number): Bytestring {
     return this.rawBytestring(this.length(max));
+  }
+
+  /** {@link ByteReader.bytestring}, cheaper for one that was read lately. */
+  key(max: number): Bytestring {
+    const count = this.length(max);
+    const at = this.skip(count);
+    return readKey(this.buffer, at, at + count);
   }
 
   text(max: number): string {

@@ -1,4 +1,5 @@
 export * from './assert.ts';
 export * from './bytes.ts';
 export * from './errors.ts';
+export { readKey } from './known-strings.ts';
 export * from './limits.ts';

@@ -15,9 +15,8 @@ import {
   type KeyRead,
   patchBatch,
   patchVersion,
-  splitStateKey,
-  stateKey,
 } from './record.ts';
+import { splitStateKey, stateKey } from './state-key.ts';
 import { decodeTransaction, encodeTransaction, type Transaction } from './transaction.ts';
 
 /* Random values of every shape. */

@@ -16,5 +16,6 @@ export * from './outcome.ts';
 export * from './position.ts';
 export * from './read-token.ts';
 export * from './record.ts';
+export * from './state-key.ts';
 export * from './transaction.ts';
 export * from './verdict.ts';

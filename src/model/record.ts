@@ -1,12 +1,4 @@
-import {
-  ByteReader,
-  type Bytestring,
-  type ByteWriter,
-  bytestringOfText,
-  checkLimit,
-  limits,
-  textOf,
-} from '../base/index.ts';
+import { ByteReader, type Bytestring, type ByteWriter, checkLimit, limits } from '../base/index.ts';
 import type { Position } from './position.ts';
 
 /**
@@ -239,7 +231,7 @@ function readList<T>(
 }
 
 function readRead(reader: ByteReader): KeyRead {
-  const readKey = reader.bytestring(limits.keyBytesMax);
+  const readKey = reader.key(limits.keyBytesMax);
   return { key: readKey, version: readVersion(reader) };
 }
 
@@ -256,7 +248,7 @@ function readRange(reader: ByteReader): RangeRead {
 }
 
 function readWrite(reader: ByteReader): KeyWrite {
-  const writeKey = reader.bytestring(limits.keyBytesMax);
+  const writeKey = reader.key(limits.keyBytesMax);
   const value = reader.u8() === 0 ? undefined : reader.bytestring(limits.valueBytesMax);
   return { key: writeKey, value };
 }
@@ -312,23 +304,4 @@ function readVersion(reader: ByteReader): ReadVersion {
   if (high >= 0x20_0000) reader.fail('version over 2^53');
   const stored = high * 0x1_0000_0000 + low;
   return stored === 0 ? undefined : ((stored - 1) as Position);
-}
-
-/**
- * The key of a row in the whole state: `namespace ‖ 0x00 ‖ key`. Namespaces contain no 0x00, so
- * rows of one namespace stand together, in byte order of their keys.
- */
-export function stateKey(namespace: string, keyInNamespace: Bytestring): Bytestring {
-  return `${bytestringOfText(namespace)}\0${keyInNamespace}`;
-}
-
-/** Splits {@link stateKey}. */
-export function splitStateKey(whole: Bytestring): { namespace: string; key: Bytestring } {
-  const at = whole.indexOf('\0');
-  return { namespace: textOf(whole.slice(0, at)), key: whole.slice(at + 1) };
-}
-
-/** The first state key after all rows of a namespace. */
-export function namespaceEnd(namespace: string): Bytestring {
-  return `${bytestringOfText(namespace)}\u0001`;
 }

@@ -63,7 +63,7 @@ export function decodeRecordSummary(bytes: Uint8Array): RecordSummary {
   }
   const writes: string[] = [];
   for (let count = reader.length(limits.writesPerRecordMax); count > 0; count--) {
-    writes.push(reader.bytestring(stateKeyBytesMax));
+    writes.push(reader.key(stateKeyBytesMax));
   }
   const writtenRanges: WrittenRange[] = [];
   for (let count = reader.length(limits.writesPerRecordMax); count > 0; count--) {
@@ -79,7 +79,7 @@ export function decodeRecordSummary(bytes: Uint8Array): RecordSummary {
 function readRows(reader: ByteReader): SeenVersion[] {
   const rows: SeenVersion[] = [];
   for (let count = reader.length(limits.readsPerRecordMax); count > 0; count--) {
-    rows.push({ stateKey: reader.bytestring(stateKeyBytesMax), version: readVersion(reader) });
+    rows.push({ stateKey: reader.key(stateKeyBytesMax), version: readVersion(reader) });
   }
   return rows;
 }
