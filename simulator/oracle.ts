@@ -101,20 +101,15 @@ export class Oracle {
   /** The same log; what passes is compared with what others saw there. */
   watch(node: string, log: SharedLog): SharedLog {
     const look = (entry: LogEntry): void => this.#look(node, entry);
-    let writing = 0;
     return {
       ...plain(log),
       write: async (token, bytes) => {
-        writing++;
-        this.#bounded(node, 'groupsInFlightMax', writing);
         this.#bounded(node, 'entryBytesMax', bytes.length);
         try {
           await log.write(token, bytes);
         } catch (error) {
           this.#refused(error);
           throw error;
-        } finally {
-          writing--;
         }
       },
       fill: (address) => {

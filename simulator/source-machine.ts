@@ -12,6 +12,8 @@ import { type SimProcess, SimulationFailure } from './world.ts';
 
 const restartMs = 100;
 const attemptMs = 1_000;
+/** No batch may be larger than all that an executor takes where there is little room. */
+const batchCount = 20;
 
 /** A machine that brings the changes of an outside database into the ledger, over the library. */
 export class SourceMachine {
@@ -63,6 +65,7 @@ export class SourceMachine {
       channel: config.channel,
       signer: simulatedSigner,
       attemptMs,
+      batchCount,
       deadlineMs: chance.pick([500, 5_000]),
       io,
       transport: new SimTransport(io),
