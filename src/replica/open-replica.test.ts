@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DaybookError } from '../base/index.ts';
+import { DaybookError, limits } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
+import type { LogEntry } from '../log/index.ts';
 import {
   type Address,
   asAddress,
@@ -175,6 +176,52 @@ describe('replica', () => {
     expect(plain(await collect(again, asPosition(0), tail))).toEqual(plain(live));
     await again.close();
     await state.close();
+  });
+
+  it('passes over nothing when the log is read faster than it is applied', async () => {
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let followers = 0;
+    /** Whoever follows first, the replica, gets five entries for now; others see all. */
+    class SlowAtFirst extends MemoryLog {
+      override async *follow(
+        from: Address,
+        signal?: AbortSignal,
+      ): AsyncGenerator<readonly LogEntry[], void> {
+        const isSlow = followers++ === 0;
+        for await (const entries of super.follow(from, signal)) {
+          if (!isSlow) yield entries;
+          else {
+            for (const entry of entries) {
+              if (entry.address >= 5) await released;
+              yield [entry];
+            }
+          }
+        }
+      }
+    }
+    const log = new SlowAtFirst();
+    found(log);
+    for (let at = 2; at < 10; at++) log.append(entryOf(write('a', String(at))));
+    const replica = await open(log);
+    await replica.waitFor(positionOf(asAddress(5), 0), soon());
+    const addresses: number[] = [];
+    for await (const entries of replica.readApplied(positionOf(asAddress(0), 0))) {
+      addresses.push(...entries.map(({ address }) => address));
+      if (addresses.length === 5) {
+        // More is applied than is kept for those who read along.
+        const more = limits.replicaRecentEntriesMax + 10;
+        for (let at = 0; at < more; at++) log.append(entryOf(write('b', String(at))));
+        release();
+        await replica.waitFor(await end(log), soon());
+      }
+      if ((addresses.at(-1) ?? 0) + 1 >= replica.nextAddress) break;
+    }
+    expect(addresses).toEqual(Array.from({ length: replica.nextAddress }, (_, at) => at));
+    await replica.close();
+    await replica.state.close();
   });
 
   it('finds the same state and verdicts whatever the pages, flushes and restarts', async () => {

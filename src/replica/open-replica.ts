@@ -298,6 +298,8 @@ class FollowingReplica implements Replica {
         const before = entries.filter(({ address }) => address < this.nextAddress);
         const applied = before.map((entry) => this.#again(entry));
         if (applied.length > 0) yield applied;
+        // The page went on beyond what was applied then; meanwhile more may have been.
+        if (before.length < entries.length) return;
         const last = entries.at(-1)?.address ?? from;
         if (nextAddress(last) >= this.nextAddress || this.#recent.from(nextAddress(last))) return;
       }
