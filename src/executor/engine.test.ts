@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import type { Bytestring } from '../base/index.ts';
 import type { CallOutcome, ContractRuntime, StateAccess } from '../contract/index.ts';
 import {
   asAddress,
   asPosition,
   bundleKey,
+  decodeRecord,
   definitionKey,
   type ExclusiveControl,
   encodeBundle,
@@ -16,7 +18,7 @@ import {
   stateKey,
 } from '../model/index.ts';
 import { Overlay } from '../state/index.ts';
-import { Engine } from './engine.ts';
+import { Engine, type EngineResults } from './engine.ts';
 import type { RunnerCall } from './frames.ts';
 
 /** What a call does: reads of keys (several at a time), of ranges, writes; or it fails there. */
@@ -37,6 +39,55 @@ async function run(access: StateAccess, steps: readonly Step[]): Promise<string>
     else access.put('steps', step.write, 'written');
   }
   return '';
+}
+
+/** What a deployment of that version writes. */
+function deployment(version: string): { readonly key: Bytestring; readonly value: Bytestring }[] {
+  const bundle = encodeBundle({ ...contract, version, options });
+  const bundleHash = createHash('sha256').update(bundle, 'latin1').digest('hex');
+  const definition = encodeDefinition({ version, sequence: Number(version), bundleHash, options });
+  return [
+    { key: stateKey(lifecycleNamespace, bundleKey('steps')), value: bundle },
+    { key: stateKey(lifecycleNamespace, definitionKey('steps')), value: definition },
+  ];
+}
+
+/** An engine over a state that holds version 1 of the contract and nothing else. */
+function engineWith(
+  exclusiveControl: ExclusiveControl,
+  runtime: ContractRuntime,
+  results: EngineResults,
+): Engine {
+  const committed = new Overlay({ get: () => undefined, range: () => [] });
+  const version = asPosition(0);
+  for (const write of deployment('1')) committed.set({ ...write, version });
+  return new Engine({
+    runtime,
+    committed,
+    snapshot: version,
+    exclusiveControl,
+    firstExecution: 0,
+    results,
+    flush: () => undefined,
+    monotonicMs: () => performance.now(),
+    soon: (callback) => setImmediate(callback),
+    history: () => Promise.resolve({ entries: [], bookmark: '' }) as never,
+  });
+}
+
+function callOf(call: number, batch: number, steps: readonly Step[]): RunnerCall {
+  const transactionBytes = encodeTransaction({
+    channel: 'main',
+    contract: 'steps',
+    contractVersion: '',
+    functionName: 'run',
+    args: [Buffer.from(JSON.stringify(steps))],
+    nonce: Buffer.alloc(24, call),
+    timestampMs: 0,
+  });
+  const txId = createHash('sha256').update(transactionBytes).digest();
+  const creator = Buffer.alloc(0);
+  return { call, kind: 'submit', batch, leaf: 0, txId, creator, transactionBytes };
 }
 
 /**
@@ -63,54 +114,19 @@ async function executeAll(
       }
     },
   };
-  const committed = new Overlay({ get: () => undefined, range: () => [] });
-  const version = asPosition(0);
-  const bundle = encodeBundle({ ...contract, options });
-  const bundleHash = createHash('sha256').update(bundle, 'latin1').digest('hex');
-  const definition = encodeDefinition({ version: '1', sequence: 1, bundleHash, options });
-  for (const [key, value] of [
-    [bundleKey('steps'), bundle],
-    [definitionKey('steps'), definition],
-  ] as const) {
-    committed.set({ key: stateKey(lifecycleNamespace, key), value, version });
-  }
-  const engine = new Engine({
-    runtime,
-    committed,
-    snapshot: version,
-    exclusiveControl,
-    firstExecution: 0,
-    results: {
-      length: 0,
-      record: (call, execution) => {
-        answers.set(call, 'record');
-        emitted.push(execution);
-      },
-      refused: (call) => answers.set(call, 'refused'),
-      evaluated: () => undefined,
-      prepared: () => undefined,
+  const engine = engineWith(exclusiveControl, runtime, {
+    length: 0,
+    record: (call, execution) => {
+      answers.set(call, 'record');
+      emitted.push(execution);
     },
-    flush: () => undefined,
-    monotonicMs: () => performance.now(),
-    soon: (callback) => setImmediate(callback),
-    history: () => Promise.resolve({ entries: [], bookmark: '' }) as never,
+    refused: (call) => answers.set(call, 'refused'),
+    evaluated: () => undefined,
+    prepared: () => undefined,
   });
   const calls: RunnerCall[] = [];
   for (const [batch, members] of batches.entries()) {
-    for (const steps of members) {
-      const transactionBytes = encodeTransaction({
-        channel: 'main',
-        contract: 'steps',
-        contractVersion: '',
-        functionName: 'run',
-        args: [Buffer.from(JSON.stringify(steps))],
-        nonce: Buffer.alloc(24, calls.length),
-        timestampMs: 0,
-      });
-      const txId = createHash('sha256').update(transactionBytes).digest();
-      const call = { call: calls.length, kind: 'submit', batch, leaf: 0, txId } as const;
-      calls.push({ ...call, creator: Buffer.alloc(0), transactionBytes });
-    }
+    for (const steps of members) calls.push(callOf(calls.length, batch, steps));
   }
   engine.execute(calls);
   let address = 0;
@@ -160,3 +176,46 @@ for (const exclusiveControl of ['interleaved', 'transaction', 'batch'] as const)
     );
   }, 60_000);
 }
+
+it('a record names the version that ran, whatever is deployed while its call waits', async () => {
+  let installed = '';
+  const runtime: ContractRuntime = {
+    install: ({ version }) => {
+      installed = version;
+    },
+    options: () => options,
+    call: async (_, access): Promise<CallOutcome> => {
+      const result = installed;
+      await run(access, [{ write: 'a' }]);
+      return { ok: true, result, event: undefined };
+    },
+  };
+  const emitted: number[] = [];
+  const versions: string[] = [];
+  const engine = engineWith('transaction', runtime, {
+    length: 0,
+    record: (_, execution, bytes) => {
+      const { contractVersion, result } = decodeRecord(Buffer.from(bytes));
+      expect(contractVersion).toBe(result);
+      versions.push(result);
+      emitted.push(execution);
+    },
+    refused: (call, code) => expect.unreachable(`${call} is refused: ${code}`),
+    evaluated: () => undefined,
+    prepared: () => undefined,
+  });
+  // The first holds the lock of `a` until its fate is known; the second has run and waits for it.
+  engine.execute([callOf(0, 0, []), callOf(1, 1, [])]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(emitted).toHaveLength(1);
+  const [execution = 0] = emitted;
+  const position = positionOf(asAddress(1), 0);
+  const upgrade = deployment('2').map((write) => ({ kind: 'write' as const, ...write }));
+  const deployedAt = positionOf(asAddress(2), 0);
+  engine.apply(
+    upgrade.map((write) => ({ ...write, version: deployedAt })),
+    positionOf(asAddress(3), 0),
+  );
+  engine.apply([{ kind: 'own', count: 1, execution, position }], positionOf(asAddress(3), 0));
+  await expect.poll(() => versions).toHaveLength(2);
+});
