@@ -68,8 +68,8 @@ export class ExecutorMachine {
     this.address = `${this.name}:1`;
     this.disk = new SimDisk(cluster.world);
     // Under full load they cost more than commits do; the last check makes blocks there.
-    const { workload, retention, etcd } = cluster;
-    if (workload.kind === 'mixed' && retention === undefined && etcd === undefined) {
+    const { workload, retention } = cluster;
+    if (workload.kind === 'mixed' && retention === undefined) {
       this.blocks = new BlockMachine(cluster, this.name, this.disk);
     }
   }
