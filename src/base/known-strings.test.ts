@@ -23,3 +23,12 @@ it('gives back what the bytes say, whatever was read before', () => {
     }),
   );
 });
+
+it('never takes a byte that is no UTF-8 for the character of that number', () => {
+  for (let at = 0; at < 20_000; at++) {
+    const valid = Buffer.from(`${at}\u00e9`);
+    const invalid = Buffer.concat([Buffer.from(String(at)), Buffer.of(0xe9)]);
+    readText(valid, 0, valid.length);
+    expect(readText(invalid, 0, invalid.length)).toBe(invalid.toString());
+  }
+});

@@ -26,14 +26,14 @@ class KnownStrings {
     const known = this.#known;
     const slot = (hash ^ (hash >>> 13)) & (known.length - 1);
     const string = known[slot] as string;
-    // Characters that were made of several bytes are other numbers, or fewer than these.
     if (string.length === count) {
       let same = 0;
       while (same < count && string.charCodeAt(same) === buffer[start + same]) same++;
       if (same === count) return string;
     }
     const decoded = this.#decode(buffer, start, end);
-    known[slot] = decoded;
+    // As many characters as bytes: each was made of its own, and is that byte or none of all bytes.
+    if (decoded.length === count) known[slot] = decoded;
     return decoded;
   }
 }
