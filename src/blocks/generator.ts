@@ -327,8 +327,6 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     ...(segmentBytesMax === undefined ? {} : { segmentBytesMax }),
   });
   const history = await HistoryFiles.open(disk, directory);
-  const versions = await VersionMap.open(disk, directory, store.records);
-  await fillVersions(versions, store);
   const buckets = options.buckets ?? (await newBuckets(disk, `${directory}/tree`));
   let saved: Awaited<ReturnType<BucketStore['load']>>;
   try {
@@ -339,6 +337,13 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   let { point, bulk } =
     saved === undefined ? { point: chainStart, bulk: new BulkSwitch() } : decodePoint(saved.note);
   let tree = saved?.tree;
+  // What the file holds beyond the checkpoint need not have come to the disk as it was written.
+  const versions = await VersionMap.open(
+    disk,
+    directory,
+    Math.min(store.records, point.historySize),
+  );
+  await fillVersions(versions, store);
   // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
   if (point.height > store.height || !(await history.truncate(point.historySize))) {
     point = chainStart;
@@ -378,13 +383,14 @@ async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketSt
   return openBucketStore(directory);
 }
 
-/** Adds the versions of stored blocks that the map lacks. */
+/** Adds the versions of stored blocks that the map lacks, durably: later checkpoints count on them. */
 async function fillVersions(versions: VersionMap, store: BlockStore): Promise<void> {
   while (versions.size < store.records) {
     const { block, transaction } = await store.placeOfRecord(versions.size);
     const { positions } = indexedFields(decodeBlock(await store.block(block)));
     await versions.append(block, positions, transaction);
   }
+  await versions.sync();
 }
 
 /** Where a chain goes on that was made out of a snapshot: see `seedChain`. */
