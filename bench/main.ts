@@ -15,6 +15,7 @@ import { federationBench, federationBenchDefaults } from './federation.bench.ts'
 import { logBench, logBenchDefaults } from './log.bench.ts';
 import { merkleBench, merkleBenchDefaults } from './merkle.bench.ts';
 import { replicaBench, replicaBenchDefaults } from './replica.bench.ts';
+import { simulatorBench, simulatorBenchDefaults } from './simulator.bench.ts';
 import { soakBench, soakBenchDefaults } from './soak.ts';
 import { syncBench, syncBenchDefaults } from './sync.bench.ts';
 
@@ -34,6 +35,7 @@ const benches: Readonly<Record<string, { readonly run: Bench; readonly defaults:
   blocks: { run: blocksBench as Bench, defaults: blocksBenchDefaults },
   federation: { run: federationBench as Bench, defaults: federationBenchDefaults },
   sync: { run: syncBench as Bench, defaults: syncBenchDefaults },
+  simulator: { run: simulatorBench as Bench, defaults: simulatorBenchDefaults },
   soak: { run: soakBench as Bench, defaults: soakBenchDefaults },
 };
 

@@ -21,10 +21,10 @@ const livesMs = 10_000;
 /** A worker that says nothing for so long is in a loop that never ends. */
 const stuckMs = 5 * 60_000;
 /**
- * Worlds make much that dies young; and threads that collect it would take the core of another
- * worker. As `npm run sim` starts this process.
+ * Of a process that runs worlds: they make much that dies young; and threads that collect it would
+ * take the core of another worker. `npm run sim` starts its own with the same.
  */
-const execArgv = ['--max-semi-space-size=64', '--single-threaded-gc'];
+export const workerFlags = ['--max-semi-space-size=64', '--single-threaded-gc'];
 
 /** Fresh seeds, each twice, until the time is up or one fails. @returns the exit code. */
 export async function explore({ run, minutes, json }: ExploreOptions): Promise<number> {
@@ -69,7 +69,7 @@ export async function explore({ run, minutes, json }: ExploreOptions): Promise<n
 export function exploreTogether(workers: number, json: boolean): Promise<number> {
   const script = process.argv[1] ?? '';
   const children = Array.from({ length: workers }, () =>
-    fork(script, [...process.argv.slice(2), '--workers=1'], { execArgv }),
+    fork(script, [...process.argv.slice(2), '--workers=1'], { execArgv: workerFlags }),
   );
   const total: Coverage = {};
   let code = 0;
