@@ -220,6 +220,13 @@ export class ByteReader {
     return this.buffer.subarray(at, at + count);
   }
 
+  /** `held` itself if it has the same bytes as stand at `at`; else a view of those. */
+  heldOrView(held: Uint8Array | undefined, at: number, count: number): Uint8Array {
+    const { buffer } = this;
+    const isSame = held?.length === count && buffer.compare(held, 0, count, at, at + count) === 0;
+    return isSame ? held : buffer.subarray(at, at + count);
+  }
+
   rawBytestring(count: number): Bytestring {
     const at = this.skip(count);
     return count <= tinyStringMax

@@ -96,7 +96,8 @@ export interface CommitRecord {
 
 const recordVersion = 1;
 const localFlag = 0x8000_0000;
-const batchOffset = 2 + 32;
+const txIdBytes = 32;
+const batchOffset = 2 + txIdBytes;
 /** Room that is made for a list because of its length alone, which may be a lie. */
 const listRoomMax = 64;
 
@@ -168,20 +169,35 @@ export function patchBatch(recordBytes: Buffer, batch: number): void {
   recordBytes.writeUInt16BE(batch, batchOffset);
 }
 
+/** A transaction whose bytes somebody holds. */
+export interface HeldTransaction {
+  readonly txId: Uint8Array;
+  readonly bytes: Uint8Array;
+}
+
 /**
  * Reads {@link encodeRecord}'s bytes; `txId` and `transactionBytes` are views of them.
  *
+ * @param heldAt - the transaction that is expected to stand there. Where the record's bytes are the
+ *   same, its fields are the very ones that are held, and no views are made.
  * @throws {DaybookError} `MALFORMED`
  */
-export function decodeRecord(bytes: Uint8Array): CommitRecord {
+export function decodeRecord(
+  bytes: Uint8Array,
+  heldAt?: (batch: number, leaf: number) => HeldTransaction | undefined,
+): CommitRecord {
   const reader = new ByteReader(bytes, 'commit record');
   const formatVersion = reader.u8();
   if (formatVersion !== recordVersion) reader.fail(`unknown version ${formatVersion}`);
   const type = recordTypes[reader.u8()] ?? reader.fail('unknown record type');
-  const txId = reader.raw(32);
+  const idAt = reader.skip(txIdBytes);
   const batch = reader.u16();
   const leaf = reader.u16();
-  const transactionBytes = reader.bytes(limits.batchBytesMax);
+  const transactionLength = reader.length(limits.batchBytesMax);
+  const transactionAt = reader.skip(transactionLength);
+  const held = heldAt?.(batch, leaf);
+  const txId = reader.heldOrView(held?.txId, idAt, txIdBytes);
+  const transactionBytes = reader.heldOrView(held?.bytes, transactionAt, transactionLength);
   const contractVersion = reader.text(limits.nameBytesMax);
   const sets = readList(reader, reader.u16(), readSet);
   const result = reader.bytestring(limits.valueBytesMax);

@@ -1,7 +1,6 @@
 import { AssertionError, asBuffer, type Bytestring, bytestringOf } from '../base/index.ts';
 import {
   type Batch,
-  type BatchItem,
   type BatchProof,
   batchSigningBytes,
   type CommitRecord,
@@ -27,15 +26,15 @@ export interface ReadRecord {
   readonly id: Bytestring;
   /** `undefined` when the transaction's bytes are malformed. */
   readonly transaction: Transaction | undefined;
-  /** What is remembered of the very same transaction. */
-  readonly trusted: Trusted | undefined;
+  /** The batch that was verified at this node with the very same transaction at this leaf. */
+  readonly trusted: TrustedBatch | undefined;
 }
 
-/** A transaction that was verified at this node, as part of its batch. */
-export interface Trusted {
+/** A batch that was verified at this node. */
+export interface TrustedBatch {
   readonly batch: Batch;
-  /** Its index in the batch. */
-  readonly leaf: number;
+  /** Transactions of it that have not taken effect. */
+  open: number;
 }
 
 /** Transactions remembered at most; the oldest ones are forgotten, which costs time only. */
@@ -47,7 +46,10 @@ const verifiedMax = 10_000;
  * what it checked, by the bytes that were checked: a pure function made faster.
  */
 export class BatchChecker {
-  readonly #trusted = new Map<Bytestring, Trusted>();
+  /** By batch id. */
+  readonly #trusted = new Map<Bytestring, TrustedBatch>();
+  /** How many transactions they have. */
+  #trustedCount = 0;
   /** Signed messages that were verified: message and signature. */
   readonly #verified = new Set<Bytestring>();
   readonly #writer = new EnvelopeWriter();
@@ -56,23 +58,26 @@ export class BatchChecker {
 
   /** See `Replica.trustBatch`. */
   trust(batch: Batch): void {
-    batch.items.forEach(({ txId }, leaf) => {
-      this.#trusted.set(bytestringOf(txId), { batch, leaf });
-    });
-    if (this.#trusted.size > trustedMax) {
-      for (const id of this.#trusted.keys()) {
-        this.#trusted.delete(id);
-        if (this.#trusted.size <= trustedMax) break;
-      }
+    const id = bytestringOf(batch.batchId);
+    this.#distrust(id);
+    this.#trusted.set(id, { batch, open: batch.items.length });
+    this.#trustedCount += batch.items.length;
+    for (const oldest of this.#trusted.keys()) {
+      if (this.#trustedCount <= trustedMax) break;
+      this.#distrust(oldest);
     }
   }
 
-  /** What is remembered under this id, when it is of these very bytes. */
-  trusted(id: Bytestring, transactionBytes: Uint8Array): Trusted | undefined {
+  #distrust(id: Bytestring): void {
     const trusted = this.#trusted.get(id);
-    return trusted !== undefined && asBuffer(itemOf(trusted).bytes).equals(transactionBytes)
-      ? trusted
-      : undefined;
+    if (trusted === undefined) return;
+    this.#trusted.delete(id);
+    this.#trustedCount -= trusted.batch.items.length;
+  }
+
+  /** What is remembered under the id of this batch: it may be another one all the same. */
+  trusted({ batchId }: BatchProof): TrustedBatch | undefined {
+    return this.#trusted.size === 0 ? undefined : this.#trusted.get(bytestringOf(batchId));
   }
 
   /** True when the record's id is SHA-256(nonce ‖ creator). */
@@ -198,12 +203,12 @@ export class BatchChecker {
     return { mspId: creator.mspId, holds: [true], endorserMspId };
   }
 
-  /** Forgets the transactions: they are in the log now. */
-  forget(reads: readonly ReadRecord[], committed: (at: number) => boolean): void {
-    if (this.#trusted.size === 0) return;
-    reads.forEach(({ id }, at) => {
-      if (committed(at)) this.#trusted.delete(id);
-    });
+  /** Transactions of a batch took effect: one that has no others is forgotten. */
+  tookEffect(trusted: TrustedBatch): void {
+    trusted.open--;
+    if (trusted.open > 0) return;
+    const id = bytestringOf(trusted.batch.batchId);
+    if (this.#trusted.get(id) === trusted) this.#distrust(id);
   }
 
   /**
@@ -217,7 +222,8 @@ export class BatchChecker {
     signature: Uint8Array,
     reads: readonly ReadRecord[],
   ): boolean {
-    const batch = reads[0]?.trusted?.batch;
+    const trusted = reads[0]?.trusted;
+    const batch = trusted?.batch;
     const same =
       batch !== undefined &&
       batch.mode === 'batch' &&
@@ -228,18 +234,14 @@ export class BatchChecker {
       this.#hasCreator(batch, creatorBytes);
     if (!same) return false;
     const leaves: number[] = [];
-    for (const { record, trusted } of reads) {
-      if (trusted?.batch !== batch || trusted.leaf !== record.leaf) return false;
-      leaves.push(record.leaf);
+    for (const read of reads) {
+      if (read.trusted !== trusted) return false;
+      leaves.push(read.record.leaf);
     }
     leaves.sort((left, right) => left - right);
     const once = leaves.every((leaf, at) => leaf !== leaves[at - 1]);
     return once && batch.tree.isSubsetProof(leaves, proof.proof);
   }
-}
-
-function itemOf({ batch, leaf }: Trusted): BatchItem {
-  return batch.items[leaf] as BatchItem;
 }
 
 function isSigned(

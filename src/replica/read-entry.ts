@@ -6,6 +6,7 @@ import {
   decodeRecord,
   decodeTransaction,
   type Entry,
+  type HeldTransaction,
   positionOf,
   type RecordsEntry,
   type Transaction,
@@ -26,9 +27,12 @@ export function entryOf(bytes: Uint8Array): Entry | undefined {
 }
 
 /** `undefined`: the bytes are no record. */
-export function recordOf(bytes: Uint8Array): CommitRecord | undefined {
+export function recordOf(
+  bytes: Uint8Array,
+  heldAt?: (batch: number, leaf: number) => HeldTransaction | undefined,
+): CommitRecord | undefined {
   try {
-    return decodeRecord(bytes);
+    return decodeRecord(bytes, heldAt);
   } catch {
     return undefined;
   }

@@ -336,6 +336,11 @@ describe('replay', () => {
         const patch = (bytes: Buffer): void => void bytes.writeUInt16BE(leaf, 36);
         expect(make(trust, undefined, patch)).toEqual([bad, bad, bad]);
       }
+      // Another id, or another transaction.
+      for (const at of [2, 100]) {
+        const patch = (bytes: Buffer): void => void bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+        expect(make(trust, undefined, patch)).toEqual([bad, bad, bad]);
+      }
     }
   });
 

@@ -5,6 +5,7 @@ import {
   type Address,
   asPosition,
   type Batch,
+  type BatchItem,
   bulkRuleDefaults,
   bundleKey,
   type ChannelConfig,
@@ -164,6 +165,7 @@ export class Replay {
       const verdict = this.#verdict(context, read, signers[place]);
       if (verdict === verdicts.valid) {
         committed.add(read.id);
+        if (read.trusted !== undefined) this.#checker.tookEffect(read.trusted);
         // Rows take a record's bulk update first, then its writes: both give the record's version.
         const bulk = recordedUpdateOf(
           record.sets,
@@ -193,7 +195,6 @@ export class Replay {
       const timestampMs = transaction?.timestampMs ?? 0;
       transactions.push({ txId: record.txId, timestampMs, position, verdict });
     }
-    this.#checker.forget(reads, (at) => records[at]?.verdict === verdicts.valid);
     return {
       applied: { address, entry, records, logTimeMs },
       change: { address, writes, bulkUpdates, transactions, logTimeMs, horizonMs },
@@ -204,14 +205,22 @@ export class Replay {
   #read(entry: RecordsEntry): { reads: ReadRecord[]; indices: number[] } {
     const reads: ReadRecord[] = [];
     const indices: number[] = [];
+    const trusted = entry.batches.map((proof) => this.#checker.trusted(proof));
+    const itemAt = (batch: number, leaf: number): BatchItem | undefined =>
+      trusted[batch]?.batch.items[leaf];
     for (const { index, bytes } of entry.records) {
-      const record = recordOf(bytes);
+      const record = recordOf(bytes, itemAt);
       if (record === undefined) continue;
-      const id = bytestringOf(record.txId);
-      const trusted = this.#checker.trusted(id, record.transactionBytes);
-      const transaction =
-        trusted?.batch.items[trusted.leaf]?.transaction ?? transactionOf(record.transactionBytes);
-      reads.push({ record, id, transaction, trusted });
+      const { txId, transactionBytes } = record;
+      const id = bytestringOf(txId);
+      const item = itemAt(record.batch, record.leaf);
+      // The record holds the batch's own fields, and not views of the entry: it has the same bytes.
+      if (item !== undefined && item.txId === txId && item.bytes === transactionBytes) {
+        reads.push({ record, id, transaction: item.transaction, trusted: trusted[record.batch] });
+      } else {
+        const transaction = transactionOf(transactionBytes);
+        reads.push({ record, id, transaction, trusted: undefined });
+      }
       indices.push(index);
     }
     return { reads, indices };
