@@ -35,6 +35,8 @@ const backoffMinMs = 20;
 const backoffMaxMs = 2_000;
 /** Filling what is written already does nothing, but costs a request. */
 const holesAtOnceMax = 64;
+/** Old entries are decoded so many bytes at a time: a whole run of records would outlive its reader. */
+const pageBytes = 64 * 1024;
 
 /**
  * Starts to follow the log from where the state stands.
@@ -296,8 +298,7 @@ class FollowingReplica implements Replica {
     try {
       for await (const entries of this.#log.follow(from, abort.signal)) {
         const before = entries.filter(({ address }) => address < this.nextAddress);
-        const applied = before.map((entry) => this.#again(entry));
-        if (applied.length > 0) yield applied;
+        for (const page of pagesOf(before)) yield page.map((entry) => this.#again(entry));
         // The page went on beyond what was applied then; meanwhile more may have been.
         if (before.length < entries.length) return;
         const last = entries.at(-1)?.address ?? from;
@@ -392,4 +393,18 @@ class FollowingReplica implements Replica {
     }
     this.#waiters.clear();
   }
+}
+
+/** The same entries in pages of at least {@link pageBytes}, but for the last. */
+function* pagesOf(entries: readonly LogEntry[]): Generator<readonly LogEntry[], void> {
+  let first = 0;
+  let bytes = 0;
+  for (let at = 0; at < entries.length; at++) {
+    bytes += entries[at]?.bytes.length ?? 0;
+    if (bytes < pageBytes) continue;
+    yield entries.slice(first, at + 1);
+    first = at + 1;
+    bytes = 0;
+  }
+  if (first < entries.length) yield entries.slice(first);
 }
