@@ -61,8 +61,7 @@ export function serveContracts(parts: ContractProcessParts): void {
   };
 
   connection.onFrame((bytes) => {
-    // Calls keep views of their frame until they have ended.
-    const frame = new ByteReader(Buffer.from(bytes), 'executor frame');
+    const frame = new ByteReader(bytes, 'executor frame');
     const kind = frame.u8();
     if (kind === toRunner.begin) {
       begin(frame);

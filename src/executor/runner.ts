@@ -158,7 +158,7 @@ export class Runner<Call extends RunnerCall> {
   }
 
   #onFrame(bytes: Buffer): void {
-    const reader = new ByteReader(Buffer.from(bytes), 'contract process frame');
+    const reader = new ByteReader(bytes, 'contract process frame');
     const kind = reader.u8();
     this.#progress = true;
     if (kind === fromRunner.ready) {
