@@ -51,8 +51,15 @@ it('exits with 0 when all is well, and tells programs what the seed showed', {
 
 it('exits with 2 when asked for nonsense', { timeout: 120_000 }, async () => {
   const { code, output } = await sim('--mutant=no-such-bug');
+  expect(output).toContain('--mutant has a value that it does not take');
   expect(output).toContain('usage: npm run sim');
   expect(code).toBe(exitCodes.usage);
+});
+
+it('tells its options when asked', { timeout: 120_000 }, async () => {
+  const { code, output } = await sim('--help');
+  expect(output).toMatch(/^usage: npm run sim/);
+  expect(code).toBe(0);
 });
 
 it('workers explore together: the first failure ends all, with its seed', {

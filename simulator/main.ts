@@ -34,6 +34,7 @@ const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--wo
   --workload what clients do, instead of what the seed draws
   --retention   the log is trimmed behind snapshots, instead of what the seed draws
   --federation  registries under several administrations instead of a ledger
+  --help     this text
   --json     a line of JSON for each seed, and what all of them showed
   --mutant   switch a deliberate bug on: ${bugs.map(({ name }) => name).join(', ')}
 exit codes: 0 passed, 2 usage, 10 crash, 11 liveness, 12 correctness, 13 two runs of a seed differ`;
@@ -59,8 +60,13 @@ async function main(): Promise<number> {
       federation: { type: 'boolean' },
       retention: { type: 'boolean' },
       json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(`${usage}\n`);
+    return 0;
+  }
   const { json } = values;
   const ticks = Number(values.ticks);
   const minutes = Number(values.minutes);
@@ -68,16 +74,18 @@ async function main(): Promise<number> {
   const mutant =
     values.mutant === undefined ? noMutant : bugs.find(({ name }) => name === values.mutant);
   const seed = values.seed === undefined ? undefined : Number(values.seed);
-  const wrong =
-    !['embedded', 'etcd', undefined].includes(values.log) ||
-    !['mixed', 'load', undefined].includes(values.workload) ||
-    !(ticks > 0) ||
-    !(minutes > 0) ||
-    !(workers >= 1) ||
-    mutant === undefined ||
-    Number.isNaN(seed);
-  if (wrong) {
-    process.stderr.write(`${usage}\n`);
+  const wrong = {
+    log: !['embedded', 'etcd', undefined].includes(values.log),
+    workload: !['mixed', 'load', undefined].includes(values.workload),
+    ticks: !(ticks > 0),
+    minutes: !(minutes > 0),
+    workers: !(workers >= 1),
+    mutant: mutant === undefined,
+    seed: Number.isNaN(seed),
+  };
+  const option = Object.entries(wrong).find(([, isWrong]) => isWrong)?.[0];
+  if (option !== undefined || mutant === undefined) {
+    process.stderr.write(`--${option} has a value that it does not take\n${usage}\n`);
     return exitCodes.usage;
   }
   const run = {
