@@ -8,7 +8,6 @@ import {
   asAddress,
   asPosition,
   beginOutcomes,
-  decodeBatch,
   encodeOutcome,
   verifyBatch,
 } from '../src/model/index.ts';
@@ -28,7 +27,7 @@ import {
   submitWatched,
   verifierOf,
 } from './gateway-model.ts';
-import { verifyOnce } from './load-batches.ts';
+import { decodeOnce, verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
 import { comeBack, keepHouse, snapshotFiles } from './retention.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -311,12 +310,12 @@ export class ExecutorMachine {
       const reader = new ByteReader(payload, 'submit');
       const deadlineMs = clock.monotonicMs() + reader.u32();
       const bytes = reader.raw(reader.remaining);
-      const batch = decodeBatch(bytes);
+      const batch = decodeOnce(bytes);
       this.#cluster.oracle.received(batch.batchId);
       const refusal = served.refusal();
       if (refusal !== undefined) throw refusal;
       const verifier = verifierOf(served.replica);
-      verifyOnce(bytes, batch.batchId, () => verifyBatch(batch, verifier, 'submit'));
+      verifyOnce(bytes, () => verifyBatch(batch, verifier, 'submit'));
       return new Promise((resolve, reject) => {
         const outcomes = new ByteWriter(32 * batch.items.length);
         beginOutcomes(outcomes);

@@ -1,4 +1,4 @@
-import { signBatch, type TxId } from '../src/model/index.ts';
+import { type Batch, decodeBatch, signBatch, type TxId } from '../src/model/index.ts';
 import type { SimCall } from './client.ts';
 import { account, bulkRowCount, bulkRowKey, contractName } from './contracts.ts';
 import { simulatedSigner } from './identity.ts';
@@ -26,24 +26,31 @@ export interface LoadBatchOf {
 }
 
 interface KnownBatch extends SignedCalls {
+  /** What a gateway reads out of the bytes. */
+  decoded: Batch | undefined;
   isVerified: boolean;
 }
 
 /** Signed batches that the process keeps at most; others are signed anew in every world. */
 const keptBytesMax = 384 * 1024 * 1024;
+/** Transactions of batches that are kept decoded. */
+const decodedMax = 500_000;
+/** Bytes at the end of a batch that tell it from others: its signature's. */
+const tellingBytes = 16;
 const startOfTimeMs = 1_800_000_000_000;
 /** Batches are made anew as often; less than the lifetime of a transaction. */
 export const loadBatchAgeMs = 45_000;
 
 const kept = new Map<string, KnownBatch>();
-/** Kept ones by their batch id, which stands in their bytes. */
-const byId = new Map<string, KnownBatch>();
+/** Kept ones by their last bytes. */
+const byEnd = new Map<string, KnownBatch>();
 let keptBytes = 0;
+let decodedCount = 0;
 
 /**
  * A batch of the load workload. What is in it depends on nothing but its name, so that every world
- * of the process sends the same bytes, and signing and verifying them costs once; the seed draws
- * which of them are sent, when, and what happens to them.
+ * of the process sends the same bytes, and signing, decoding and verifying them costs once; the seed
+ * draws which of them are sent, when, and what happens to them.
  */
 export function loadBatch(of: LoadBatchOf): SignedCalls {
   const { channel, client, clients, accounts, calls, number, age } = of;
@@ -80,13 +87,27 @@ export function loadBatch(of: LoadBatchOf): SignedCalls {
     })),
   );
   const functionNames = drawn.map(({ functionName }) => functionName);
-  const batch = { ...signed, functionNames, isVerified: false };
+  const batch = { ...signed, functionNames, decoded: undefined, isVerified: false };
   if (keptBytes + signed.bytes.length <= keptBytesMax) {
     keptBytes += signed.bytes.length;
     kept.set(name, batch);
-    byId.set(batchId.latin1Slice(), batch);
+    byEnd.set(endOf(signed.bytes), batch);
   }
   return batch;
+}
+
+/**
+ * Decodes a batch, unless these very bytes were decoded before; nobody changes what was.
+ *
+ * @throws {DaybookError} as `decodeBatch`.
+ */
+export function decodeOnce(bytes: Buffer): Batch {
+  const known = knownBatch(bytes);
+  if (known?.decoded !== undefined) return known.decoded;
+  if (known === undefined || decodedCount >= decodedMax) return decodeBatch(bytes);
+  known.decoded = decodeBatch(known.bytes);
+  decodedCount += known.decoded.items.length;
+  return known.decoded;
 }
 
 /**
@@ -95,11 +116,20 @@ export function loadBatch(of: LoadBatchOf): SignedCalls {
  *
  * @throws {DaybookError} what `verify` throws.
  */
-export function verifyOnce(bytes: Buffer, batchId: Uint8Array, verify: () => void): void {
-  const known = byId.get((batchId as Buffer).latin1Slice());
-  if (known?.isVerified === true && known.bytes.equals(bytes)) return;
+export function verifyOnce(bytes: Buffer, verify: () => void): void {
+  const known = knownBatch(bytes);
+  if (known?.isVerified === true) return;
   verify();
-  if (known?.bytes.equals(bytes) === true) known.isVerified = true;
+  if (known !== undefined) known.isVerified = true;
+}
+
+function knownBatch(bytes: Buffer): KnownBatch | undefined {
+  const known = byEnd.get(endOf(bytes));
+  return known?.bytes.equals(bytes) === true ? known : undefined;
+}
+
+function endOf(bytes: Buffer): string {
+  return bytes.latin1Slice(Math.max(0, bytes.length - tellingBytes));
 }
 
 /** Mostly over a client's own accounts; some meet another client's. */
