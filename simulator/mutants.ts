@@ -3,7 +3,7 @@ import type { LogEntry, SharedLog, Token } from '../src/log/index.ts';
 import { type Address, positionOf } from '../src/model/index.ts';
 import { type Replica, replayedBefore } from '../src/replica/index.ts';
 import type { FollowerIntroduction } from '../src/replication/index.ts';
-import { decodeRecordSummary } from '../src/sequencer/index.ts';
+import { absent, DecodedGroup } from '../src/sequencer/index.ts';
 import type { RecordedUpdate } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import { type Mutant, plain } from './mutant.ts';
@@ -72,22 +72,28 @@ export const mutants: readonly Mutant[] = [
             granted.epoch = token.epoch;
             granted.versions.clear();
           }
-          const records = group.records.map(decodeRecordSummary);
+          const start = positionOf(token.address, 0);
+          const decoded = new DecodedGroup();
+          decoded.read(group, start);
+          const { records, rowKeys, rowVersions, writes } = decoded;
           // The version read must be the one granted last, though that may have become a hole.
-          const other = records.map(
-            ({ reads }) =>
-              reads.find(({ stateKey, version }) => {
-                const last = granted.versions.get(stateKey);
-                return typeof version === 'number' && last !== undefined && last !== version;
-              })?.stateKey,
-          );
+          const other = records.map(({ readsFrom, readsTo }) => {
+            for (let at = readsFrom; at < readsTo; at++) {
+              const version = rowVersions[at] as number;
+              const last = granted.versions.get(rowKeys[at] as string);
+              const isKnown = version !== absent && version < start && last !== undefined;
+              if (isKnown && last !== version) return rowKeys[at];
+            }
+            return undefined;
+          });
           if (other.some((key) => key !== undefined)) {
             return { token: undefined, conflicts: records.map((_, at) => other[at] ?? '') };
           }
-          records.forEach(({ writes }, at) => {
+          records.forEach(({ writesFrom, writesTo }, at) => {
             if (grant.conflicts[at] !== undefined) return;
             const version = positionOf(token.address, at);
-            for (const key of writes) granted.versions.set(key, version);
+            for (const key of writes.slice(writesFrom, writesTo))
+              granted.versions.set(key, version);
           });
           return grant;
         },

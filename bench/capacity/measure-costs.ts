@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { ByteWriter } from '../../src/base/index.ts';
 import { asAddress, positionOf, stateKey } from '../../src/model/index.ts';
-import { encodeRecordSummary, localSequencer, SequencerCore } from '../../src/sequencer/index.ts';
+import {
+  encodeRecordSummary,
+  groupSummary,
+  localSequencer,
+  SequencerCore,
+} from '../../src/sequencer/index.ts';
 import { startCluster } from '../../test/etcd/cluster.ts';
 import { keyOf } from '../bench-ledger.ts';
 import { contractProcesses, startBenchNetwork } from '../cluster-under-load.ts';
@@ -66,9 +71,9 @@ async function sequencerCosts(transactions: number): Promise<SequencerCosts> {
     };
     let spentMs = 0;
     for (let round = -rounds / 4; round < rounds; round++) {
-      const records = Array.from({ length: count }, summary);
+      const group = groupSummary('bench', Array.from({ length: count }, summary));
       const started = performance.now();
-      await sequencer.request({ requester: 'bench', records });
+      await sequencer.request(group);
       if (round >= 0) spentMs += performance.now() - started;
     }
     return (spentMs * 1000) / rounds;

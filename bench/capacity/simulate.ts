@@ -10,11 +10,7 @@ import {
   positionOf,
   stateKey,
 } from '../../src/model/index.ts';
-import {
-  decodeRecordSummary,
-  encodeRecordSummary,
-  SequencerCore,
-} from '../../src/sequencer/index.ts';
+import { encodeRecordSummary, groupSummary, SequencerCore } from '../../src/sequencer/index.ts';
 import { type BenchLedger, keyOf, type RowRead } from '../bench-ledger.ts';
 import { percentile } from '../ceiling.ts';
 import { Chain, type WrittenEntry } from './chain.ts';
@@ -175,7 +171,7 @@ class SimulatedNetwork {
     this.send(() => {
       const costUs = sequencerGroupUs + sequencerRecordUs * summaries.length;
       this.#sequencerCore.work(costUs, () => {
-        const grant = this.#sequencer.request(executor.name, summaries.map(decodeRecordSummary));
+        const grant = this.#sequencer.request(groupSummary(executor.name, summaries));
         this.send(() => answer(grant));
       });
     });

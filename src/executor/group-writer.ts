@@ -2,7 +2,7 @@ import { assert, type DaybookError, toDaybookError } from '../base/index.ts';
 import { type Io, pause } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import type { Replica } from '../replica/index.ts';
-import type { Sequencer } from '../sequencer/index.ts';
+import { groupSummary, type Sequencer } from '../sequencer/index.ts';
 import { buildEntry, type EntryRecord } from './entry-builder.ts';
 import type { Group, Groups } from './groups.ts';
 
@@ -50,7 +50,7 @@ export class GroupWriter {
     const { groups, sequencer, replica, name, io, onTold } = this.#options;
     const records = group.executions.map((execution) => execution.summary);
     try {
-      const grant = await sequencer.request({ requester: name, records });
+      const grant = await sequencer.request(groupSummary(name, records));
       this.#sequencerBackoffMs = backoffMsMin;
       if (grant.next !== undefined) replica.expect(grant.next);
       groups.granted(group, grant);

@@ -9,12 +9,12 @@ import type { Sequencer } from '../sequencer/index.ts';
 export function tailSequencer(log: SharedLog): Sequencer {
   let next: Address | undefined;
   return {
-    request: async ({ records }) => {
+    request: async ({ count }) => {
       const [tail, epoch] = await Promise.all([log.tail(), log.epoch()]);
       // Own writes that are under way are not at the tail yet.
       const address = next === undefined || tail > next ? tail : next;
       next = nextAddress(address);
-      return { token: { epoch, address }, conflicts: records.map(() => undefined) };
+      return { token: { epoch, address }, conflicts: new Array<undefined>(count).fill(undefined) };
     },
   };
 }

@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'vitest';
 import { type Listener, type RpcPeer, realIo, rpcPeer } from '../io/index.ts';
 import type { Leader } from '../log/index.ts';
 import { asAddress } from '../model/index.ts';
-import { type Grant, type Sequencer, serveSequencer } from '../sequencer/index.ts';
+import { type Grant, groupSummary, type Sequencer, serveSequencer } from '../sequencer/index.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
 
 const io = realIo();
@@ -45,7 +45,7 @@ function follower(own?: Sequencer): {
   return { sequencer, gone, cutOff };
 }
 
-const group = { requester: 'me', records: [Buffer.alloc(29)] };
+const group = groupSummary('me', [Buffer.alloc(25)]);
 
 test('requests wait for a leader and go to the next one after that', async () => {
   const { sequencer } = follower();

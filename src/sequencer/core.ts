@@ -1,9 +1,10 @@
-import { assert, type Bytestring, checkLimit, limits } from '../base/index.ts';
+import { assert, type Bytestring, limits } from '../base/index.ts';
 import type { Token } from '../log/index.ts';
 import { type Address, nextAddress, type Position, positionOf } from '../model/index.ts';
+import { DecodedGroup, type DecodedRecord } from './decoded-group.ts';
 import { Reservations } from './reservations.ts';
-import type { Grant, RecordSummary } from './sequencer.ts';
-import { GroupJudge, Window } from './window.ts';
+import type { Grant, GroupSummary } from './sequencer.ts';
+import { Window } from './window.ts';
 
 /** Why a request is not judged at all. */
 export type Refusal = 'SNAPSHOT_TOO_OLD' | 'SEQUENCER_NOT_READY';
@@ -27,6 +28,7 @@ export class SequencerCore {
   readonly #start: Position;
   readonly #window: Window;
   readonly #reservations = new Reservations();
+  readonly #group = new DecodedGroup();
   #next: Address;
 
   constructor(settings: SequencerSettings) {
@@ -50,35 +52,39 @@ export class SequencerCore {
     return this.#window.size;
   }
 
-  /** Judges a group; grants one token when at least one record passes. */
-  request(requester: string, records: readonly RecordSummary[]): Grant | Refusal {
-    checkLimit('recordsPerEntryMax', records.length);
-    for (const { snapshot } of records) {
+  /**
+   * Judges a group; grants one token when at least one record passes.
+   *
+   * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`
+   */
+  request(request: GroupSummary): Grant | Refusal {
+    const { requester } = request;
+    const group = this.#group;
+    const start = positionOf(this.#next, 0);
+    group.read(request, start);
+    for (const { snapshot } of group.records) {
       if (snapshot < this.#start) return 'SEQUENCER_NOT_READY';
       if (snapshot < this.#window.floor) return 'SNAPSHOT_TOO_OLD';
     }
     this.#reservations.begin();
-    const judge = new GroupJudge(this.#window);
-    const conflicts: (Bytestring | undefined)[] = [];
+    this.#window.begin(start);
+    const conflicts = new Array<Bytestring | undefined>(request.count);
     let passed = 0;
-    for (let index = 0; index < records.length; index++) {
-      const record = records[index] as RecordSummary;
-      const conflict = this.#reservations.conflict(requester, record) ?? judge.judge(index, record);
+    for (let index = 0; index < request.count; index++) {
+      const record = group.records[index] as DecodedRecord;
+      const conflict =
+        this.#reservations.conflict(requester, group, record) ?? this.#window.judge(group, index);
       if (record.urgent) {
         if (conflict === undefined) this.#reservations.passed(requester);
-        else this.#reservations.refused(requester, record);
+        else this.#reservations.refused(requester, group, record);
       }
-      conflicts.push(conflict);
+      conflicts[index] = conflict;
       if (conflict === undefined) passed++;
     }
     this.#reservations.finish();
+    this.#window.finish();
     if (passed === 0) return { token: undefined, conflicts, next: this.#next };
-    const { address, epoch } = this.grant();
-    for (const [key, index] of judge.writes) this.#window.note(key, positionOf(address, index));
-    for (const range of judge.writtenRanges) {
-      this.#window.noteRange(range, positionOf(address, range.index));
-    }
-    return { token: { epoch, address }, conflicts };
+    return { token: this.grant(), conflicts };
   }
 
   /** Grants an address for an entry that holds no records: a tick, a configuration. */

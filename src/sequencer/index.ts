@@ -1,4 +1,5 @@
 export * from './core.ts';
+export * from './decoded-group.ts';
 export * from './local.ts';
 export * from './remote.ts';
 export * from './sequencer.ts';

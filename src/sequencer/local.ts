@@ -2,7 +2,6 @@ import { DaybookError } from '../base/index.ts';
 import type { SharedLog, Token } from '../log/index.ts';
 import { type Refusal, SequencerCore } from './core.ts';
 import type { Grant, GroupSummary, Sequencer } from './sequencer.ts';
-import { decodeRecordSummary } from './summary.ts';
 
 /** How to start a reign. */
 export interface StartSequencerOptions {
@@ -54,8 +53,8 @@ export function localSequencer(core: SequencerCore): LocalSequencer {
   let refused = 0;
   const request = (group: GroupSummary): Grant => {
     requests++;
-    records += group.records.length;
-    const answer = core.request(group.requester, group.records.map(decodeRecordSummary));
+    const answer = core.request(group);
+    records += group.count;
     if (typeof answer === 'string') {
       refused++;
       throw new DaybookError(answer, refusalMessages[answer]);

@@ -5,7 +5,7 @@ import { asAddress, asPosition, positionOf, type ReadVersion } from '../model/in
 import { SequencerCore } from './core.ts';
 import { localSequencer } from './local.ts';
 import { remoteSequencer, serveSequencer } from './remote.ts';
-import { encodeRecordSummary } from './summary.ts';
+import { encodeRecordSummary, groupSummary } from './summary.ts';
 
 function summary(key: string, version: ReadVersion, snapshot = start): Buffer {
   const writer = new ByteWriter();
@@ -33,24 +33,24 @@ it('gives the same answers over a connection', async () => {
   });
   const peer = rpcPeer(await network.connect(listener.address));
   const remote = remoteSequencer(peer);
-  const group = { requester: 'one', records: [summary('k', undefined), summary('k', undefined)] };
+  const group = groupSummary('one', [summary('k', undefined), summary('k', undefined)]);
   expect(await remote.request(group)).toEqual({
     token: { epoch: 3, address: 7 },
     conflicts: [undefined, 'k'],
   });
-  expect(await remote.request({ requester: 'two', records: [summary('k', undefined)] })).toEqual({
+  expect(await remote.request(groupSummary('two', [summary('k', undefined)]))).toEqual({
     token: undefined,
     conflicts: ['k'],
     next: 8,
   });
   await expect(
-    remote.request({ ...group, records: [summary('k', undefined, asPosition(0))] }),
+    remote.request(groupSummary('one', [summary('k', undefined, asPosition(0))])),
   ).rejects.toMatchObject({
     code: 'SEQUENCER_NOT_READY',
     retry: 'refresh',
   });
   await expect(
-    remote.request({ ...group, records: [Buffer.from('nonsense')] }),
+    remote.request(groupSummary('one', [Buffer.from('nonsense')])),
   ).rejects.toMatchObject({ code: 'MALFORMED' });
   peer.close();
   await expect(remote.request(group)).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });

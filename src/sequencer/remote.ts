@@ -20,30 +20,24 @@ export function serveSequencer(sequencer: Sequencer, peer: RpcPeer): void {
 export function remoteSequencer(peer: RpcPeer): Sequencer {
   return {
     request: async (group) =>
-      decodeGrant(await peer.call(requestMethod, groupParts(group)), group.records.length),
+      decodeGrant(await peer.call(requestMethod, groupParts(group)), group.count),
   };
 }
 
-/* Group: text requester ‖ u16 count ‖ per record u32 length, summary.
+/* Group: text requester ‖ u16 count ‖ summaries, see `GroupSummary`.
    Grant: u8 granted ‖ (u64 epoch ‖ u64 address, or u64 next) ‖ u16 conflicts ‖ per conflict u16
    index, key. */
 
-function groupParts(group: GroupSummary): Buffer[] {
-  const writer = new ByteWriter(16 * 1024);
-  writer.text(group.requester).u16(group.records.length);
-  for (const summary of group.records) writer.bytes(summary);
-  return [writer.view()];
+function groupParts({ requester, count, summaries }: GroupSummary): Uint8Array[] {
+  const header = new ByteWriter(64);
+  header.text(requester).u16(count);
+  return [header.view(), summaries];
 }
 
 function decodeGroup(payload: Buffer): GroupSummary {
   const reader = new ByteReader(payload, 'group summary');
   const requester = reader.text(limits.nameBytesMax);
-  const records: Buffer[] = [];
-  for (let count = reader.u16(); count > 0; count--) {
-    records.push(reader.bytes(limits.frameBytesMax));
-  }
-  reader.finish();
-  return { requester, records };
+  return { requester, count: reader.u16(), summaries: reader.raw(reader.remaining) };
 }
 
 function encodeGrant(grant: Grant): Buffer {

@@ -1,5 +1,5 @@
 import { type Bytestring, limits } from '../base/index.ts';
-import type { RecordSummary } from './sequencer.ts';
+import type { DecodedGroup, DecodedRecord } from './decoded-group.ts';
 
 /** A reservation that is not used ends after so many requests. */
 const requestsMax = 16;
@@ -30,22 +30,20 @@ export class Reservations {
   }
 
   /** The key of a record that is reserved for somebody else. */
-  conflict(requester: string, record: RecordSummary): Bytestring | undefined {
+  conflict(requester: string, group: DecodedGroup, record: DecodedRecord): Bytestring | undefined {
     if (this.#holder === undefined || this.#holder === requester) return undefined;
-    for (const { stateKey } of record.reads) if (this.#keys.has(stateKey)) return stateKey;
-    return record.writes.find((key) => this.#keys.has(key));
+    return keysOf(group, record).find((key) => this.#keys.has(key));
   }
 
   /** An urgent record was refused. */
-  refused(requester: string, record: RecordSummary): void {
+  refused(requester: string, group: DecodedGroup, record: DecodedRecord): void {
     if (this.#holder === undefined) {
       this.#holder = requester;
       this.#until = this.#requests + requestsMax;
     }
     if (this.#holder !== requester) return;
     if (this.#keys.size >= limits.sequencerReservationsMax) return;
-    for (const { stateKey } of record.reads) this.#keys.add(stateKey);
-    for (const key of record.writes) this.#keys.add(key);
+    for (const key of keysOf(group, record)) this.#keys.add(key);
   }
 
   /** An urgent record passed. */
@@ -62,4 +60,9 @@ export class Reservations {
     this.#holder = undefined;
     this.#keys.clear();
   }
+}
+
+function keysOf(group: DecodedGroup, record: DecodedRecord): readonly Bytestring[] {
+  const { readsFrom, readsTo, writesFrom, writesTo } = record;
+  return [...group.rowKeys.slice(readsFrom, readsTo), ...group.writes.slice(writesFrom, writesTo)];
 }

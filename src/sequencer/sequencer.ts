@@ -18,8 +18,10 @@ export interface Sequencer {
 export interface GroupSummary {
   /** Name of the executor that asks. */
   readonly requester: string;
-  /** `encodeRecordSummary` of every record, in the order of the entry; at least one. */
-  readonly records: readonly Uint8Array[];
+  /** How many records it has; at least one. */
+  readonly count: number;
+  /** `encodeRecordSummary` of every record, each after its u32 length, in the order of the entry. */
+  readonly summaries: Uint8Array;
 }
 
 /** One version seen: of a row, or of a delete that is still in flight. */

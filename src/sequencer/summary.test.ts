@@ -2,8 +2,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { ByteWriter } from '../base/index.ts';
 import { asPosition, patchVersion, type ReadVersion } from '../model/index.ts';
+import { absent, DecodedGroup } from './decoded-group.ts';
 import type { RecordSummary } from './sequencer.ts';
-import { decodeRecordSummary, encodeRecordSummary } from './summary.ts';
+import { encodeRecordSummary, groupSummary } from './summary.ts';
 
 const key = fc.string({
   unit: fc.integer({ min: 0, max: 255 }).map((c) => String.fromCharCode(c)),
@@ -13,7 +14,7 @@ const version: fc.Arbitrary<ReadVersion> = fc.oneof(
   fc.constant(undefined),
   fc
     .maxSafeNat()
-    .filter((n) => n < Number.MAX_SAFE_INTEGER)
+    .filter((n) => n < 2 ** 52)
     .map(asPosition),
   fc.record({ index: fc.nat(4095) }),
 );
@@ -28,31 +29,71 @@ const summary: fc.Arbitrary<RecordSummary> = fc.record({
   writtenRanges: fc.array(fc.record(interval), { maxLength: 2 }),
 });
 
-it('reads what it wrote, and versions can be filled in', () => {
+/** Position of the group's first record. */
+const start = asPosition(2 ** 52);
+const rowOf = (stateKey: string, seen: ReadVersion): [string, number] => [
+  stateKey,
+  seen === undefined ? absent : typeof seen === 'object' ? start + seen.index : seen,
+];
+
+it('a group reads what was written, and versions can be filled in', () => {
+  const group = new DecodedGroup();
   fc.assert(
-    fc.property(summary, version, (value, late) => {
-      const writer = new ByteWriter(16);
-      writer.u8(7);
+    fc.property(fc.array(summary, { maxLength: 3 }), version, (values, late) => {
       const offsets: number[] = [];
-      encodeRecordSummary(value, writer, (offset) => offsets.push(offset));
-      const bytes = writer.finish().subarray(1);
-      expect(decodeRecordSummary(bytes)).toEqual(value);
+      const encoded = values.map((value, index) => {
+        const writer = new ByteWriter(16);
+        writer.u8(7);
+        encodeRecordSummary(value, writer, (offset) => index === 0 && offsets.push(offset));
+        return writer.finish().subarray(1);
+      });
+      const rows = (from: number, to: number): unknown =>
+        group.rowKeys
+          .slice(from, to)
+          .map((stateKey, at) => [stateKey, group.rowVersions[from + at]]);
       const first = offsets[0];
+      const read = (): unknown => {
+        group.read(groupSummary('one', encoded), start);
+        return group.records.map((record) => ({
+          snapshot: record.snapshot,
+          urgent: record.urgent,
+          reads: rows(record.readsFrom, record.readsTo),
+          ranges: record.ranges.map((range) => [
+            range.start,
+            range.end,
+            rows(range.rowsFrom, range.rowsTo),
+          ]),
+          writes: group.writes.slice(record.writesFrom, record.writesTo),
+          writtenRanges: record.writtenRanges,
+        }));
+      };
+      const expected = values.map(({ snapshot, urgent, reads, ranges, writes, writtenRanges }) => ({
+        snapshot,
+        urgent,
+        reads: reads.map((row) => rowOf(row.stateKey, row.version)),
+        ranges: ranges.map((range) => [
+          range.start,
+          range.end,
+          range.rows.map((row) => rowOf(row.stateKey, row.version)),
+        ]),
+        writes,
+        writtenRanges,
+      }));
+      expect(read()).toEqual(expected);
       if (first === undefined) return;
-      patchVersion(bytes, first, late);
-      const patched = decodeRecordSummary(bytes);
-      const row =
-        patched.reads[0] ?? patched.ranges.find((range) => range.rows.length > 0)?.rows[0];
-      expect(row?.version).toEqual(late);
+      patchVersion(encoded[0] as Buffer, first, late);
+      read();
+      expect(group.rowVersions[0]).toBe(rowOf('', late)[1]);
     }),
   );
 });
 
 it('answers malformed bytes with a typed error', () => {
+  const group = new DecodedGroup();
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
       try {
-        decodeRecordSummary(bytes);
+        group.read(groupSummary('one', [bytes]), start);
       } catch (error) {
         expect(error).toMatchObject({ code: 'MALFORMED' });
       }

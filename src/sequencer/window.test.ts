@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ByteWriter } from '../base/index.ts';
 import {
   type Address,
   addressOf,
@@ -11,6 +12,7 @@ import {
 } from '../model/index.ts';
 import { SequencerCore } from './core.ts';
 import type { Grant, RecordSummary } from './sequencer.ts';
+import { encodeRecordSummary, groupSummary } from './summary.ts';
 
 const none = { urgent: false, reads: [], ranges: [], writes: [], writtenRanges: [] };
 type Judged = Omit<RecordSummary, 'snapshot' | 'urgent'> & { readonly urgent?: boolean };
@@ -22,8 +24,14 @@ const ask = (
   requester = 'one',
 ): ReturnType<SequencerCore['request']> =>
   sequencer.request(
-    requester,
-    records.map((record) => ({ urgent: false, ...record, snapshot })),
+    groupSummary(
+      requester,
+      records.map((record) => {
+        const writer = new ByteWriter();
+        encodeRecordSummary({ urgent: false, ...record, snapshot }, writer);
+        return writer.finish();
+      }),
+    ),
   );
 const core = (options: { start?: number; keysMax?: number } = {}): SequencerCore =>
   new SequencerCore({
@@ -102,6 +110,35 @@ describe('SequencerCore', () => {
       ]),
     ).conflicts;
     expect(local).toEqual([undefined, 'b', undefined]);
+  });
+
+  it('finds what was written in an interval since the snapshot, however often', () => {
+    const sequencer = core();
+    const scan: Judged = { ...none, ranges: [{ start: 'b', end: 'd', rows: [] }] };
+    for (const writes of [['d', 'c', 'a'], ['e', 'b'], ['c'], ['a', 'd']]) {
+      granted(ask(sequencer, at(0), [{ ...none, writes }]));
+    }
+    const conflicts = [at(0), at(1), at(2), at(3)].map(
+      (snapshot) => granted(ask(sequencer, snapshot, [scan, none])).conflicts[0],
+    );
+    expect(conflicts).toEqual(['c', 'c', 'c', undefined]);
+    const writer = { ...none, writes: ['b'] };
+    expect(granted(ask(sequencer, at(3), [scan, writer, scan])).conflicts).toEqual([
+      undefined,
+      undefined,
+      'b',
+    ]);
+  });
+
+  it('forgets whole groups, and judges one by what it knew when it came', () => {
+    const sequencer = core({ keysMax: 3 });
+    granted(ask(sequencer, at(0), [{ ...none, writes: ['a', 'b'] }]));
+    const reader = { ...none, reads: [{ stateKey: 'a', version: undefined }] };
+    const group = [{ ...none, writes: ['c', 'd'] }, reader];
+    expect(granted(ask(sequencer, at(0), group)).conflicts).toEqual([undefined, 'a']);
+    expect(sequencer.windowKeys).toBe(2);
+    expect(ask(sequencer, at(0), [none])).toBe('SNAPSHOT_TOO_OLD');
+    expect(granted(ask(sequencer, at(1), [reader])).conflicts).toEqual([undefined]);
   });
 
   it('bulk updates are range writes', () => {

@@ -1,9 +1,25 @@
-import { assert, type Bytestring } from '../base/index.ts';
-import type { Position, ReadVersion } from '../model/index.ts';
-import type { RecordSummary, SeenVersion, WrittenRange } from './sequencer.ts';
+import { assert, type Bytestring, limits } from '../base/index.ts';
+import type { Position } from '../model/index.ts';
+import {
+  absent,
+  type DecodedGroup,
+  type DecodedRange,
+  type DecodedRecord,
+} from './decoded-group.ts';
+import type { WrittenRange } from './sequencer.ts';
+
+/** The keys that one group wrote. */
+interface Run {
+  /** Position of the group's first record. */
+  readonly start: Position;
+  /** A key that was written twice stands here twice. */
+  readonly keys: Bytestring[];
+  /** `keys` in order, once somebody has asked for a range. */
+  sorted: readonly Bytestring[] | undefined;
+}
 
 /**
- * What the sequencer remembers of granted writes: the last position per key for at most `keysMax`
+ * What the sequencer remembers of granted writes: the last position per key for about `keysMax`
  * keys, and the most recent bulk updates. What is forgotten raises the {@link Window.floor}, so
  * memory is bounded and an answer is never wrong for want of memory.
  *
@@ -11,15 +27,21 @@ import type { RecordSummary, SeenVersion, WrittenRange } from './sequencer.ts';
  * below `snapshot`: it conflicts if the last granted write of `k` is at or after `snapshot` *and*
  * after `v`. Not "if it is another than `v`": a grant whose address ended as a filled hole never
  * became a write, and must not poison its key for readers that have applied the fill.
+ *
+ * Records of a group are judged one after another, as replay will, and those that pass are noted at
+ * once: for the next one they are writes like all others, except that it knows of them. A value of
+ * the same group conflicts unless it is the last write of its key.
  */
 export class Window {
   readonly #lastWrites = new Map<Bytestring, Position>();
-  /** Writes in grant order, a ring; also holds superseded ones until their slot is used again. */
-  readonly #ringKeys: (Bytestring | undefined)[] = [];
-  readonly #ringPositions: Position[] = [];
+  /** In grant order; those before `#firstRun` are forgotten. */
+  #runs: Run[] = [];
+  #firstRun = 0;
+  /** Keys in all runs. */
+  #noted = 0;
+  /** Of the group that is being judged. */
+  #open: Run;
   readonly #keysMax: number;
-  /** Writes ever noted; the newest is in slot `(count - 1) % keysMax`. */
-  #count = 0;
   readonly #ranges: (WrittenRange & { position: Position })[] = [];
   readonly #rangesMax: number;
   #floor: Position;
@@ -30,6 +52,7 @@ export class Window {
     this.#floor = floor;
     this.#keysMax = keysMax;
     this.#rangesMax = rangesMax;
+    this.#open = { start: floor, keys: [], sorted: undefined };
   }
 
   /** Every write at or after this position is known: older snapshots cannot be judged. */
@@ -37,80 +60,132 @@ export class Window {
     return this.#floor;
   }
 
-  /** Keys remembered; at most `keysMax`. */
+  /** Keys remembered; at most `keysMax` after {@link Window.finish}. */
   get size(): number {
     return this.#lastWrites.size;
   }
 
-  /** Notes a granted write. Positions ascend. */
-  note(key: Bytestring, position: Position): void {
-    const slot = this.#count % this.#keysMax;
-    const forgotten = this.#ringKeys[slot];
-    if (forgotten !== undefined) {
-      const forgottenPosition = this.#ringPositions[slot] as Position;
-      // A superseded write needs no memory: the newer one stands for it.
-      if (this.#lastWrites.get(forgotten) === forgottenPosition) {
-        this.#lastWrites.delete(forgotten);
-        this.#raiseFloor(forgottenPosition);
-      }
-    }
-    this.#ringKeys[slot] = key;
-    this.#ringPositions[slot] = position;
-    this.#count++;
-    this.#lastWrites.set(key, position);
+  /** A group is about to be judged. @param start - position of its first record. */
+  begin(start: Position): void {
+    this.#open = { start, keys: [], sorted: undefined };
   }
 
-  /** Notes a granted bulk update. */
-  noteRange(range: WrittenRange, position: Position): void {
-    this.#ranges.push({ ...range, position });
-    if (this.#ranges.length > this.#rangesMax) {
+  /** The group has been judged: what is over the limits is forgotten. */
+  finish(): void {
+    const { keys } = this.#open;
+    if (keys.length > 0) {
+      this.#runs.push(this.#open);
+      this.#noted += keys.length;
+    }
+    while (this.#noted > this.#keysMax) this.#forgetRun();
+    while (this.#ranges.length > this.#rangesMax) {
       const forgotten = this.#ranges.shift();
       if (forgotten !== undefined) this.#raiseFloor(forgotten.position);
     }
   }
 
-  /** Whether a read conflicts with a granted write; see the class. */
-  conflicts(key: Bytestring, version: ReadVersion, snapshot: Position): boolean {
-    const last = this.#lastWrites.get(key);
-    if (last !== undefined && last >= snapshot && after(last, version)) return true;
-    for (let at = this.#ranges.length - 1; at >= 0; at--) {
-      const range = this.#ranges[at] as WrittenRange & { position: Position };
-      if (range.position < snapshot) break;
-      if (inside(key, range) && after(range.position, version)) return true;
+  /**
+   * Judges the next record of the group. If it passes, what it writes is noted.
+   *
+   * @returns the key that makes it fail; for a bulk update its start.
+   */
+  judge(group: DecodedGroup, index: number): Bytestring | undefined {
+    const record = group.records[index] as DecodedRecord;
+    const conflict = this.#conflict(group, record);
+    if (conflict !== undefined) return conflict;
+    const position = (this.#open.start + index) as Position;
+    for (let at = record.writesFrom; at < record.writesTo; at++) {
+      const key = group.writes[at] as Bytestring;
+      this.#open.keys.push(key);
+      this.#lastWrites.set(key, position);
     }
-    return false;
+    for (const range of record.writtenRanges) this.#ranges.push({ ...range, position });
+    return undefined;
   }
 
-  /**
-   * The first key found inside an interval with a granted write at or after the snapshot that the
-   * reader did not see; for a bulk update its start.
-   */
-  rangeConflict(
-    range: WrittenRange,
-    rows: ReadonlyMap<Bytestring, ReadVersion>,
-    snapshot: Position,
+  #conflict(group: DecodedGroup, record: DecodedRecord): Bytestring | undefined {
+    // Nobody can have applied this group's own writes.
+    const snapshot = Math.min(record.snapshot, this.#open.start);
+    for (let at = record.readsFrom; at < record.readsTo; at++) {
+      const key = group.rowKeys[at] as Bytestring;
+      if (this.#readConflicts(key, group.rowVersions[at] as number, snapshot)) return key;
+    }
+    for (const range of record.ranges) {
+      const key = this.#rangeConflict(group, range, snapshot);
+      if (key !== undefined) return key;
+    }
+    return undefined;
+  }
+
+  #readConflicts(key: Bytestring, version: number, snapshot: number): boolean {
+    const { start } = this.#open;
+    const last = this.#lastWrites.get(key) ?? absent;
+    if (version >= start) return version !== Math.max(last, this.#lastBulk(key, start));
+    return (last >= snapshot && last > version) || this.#lastBulk(key, snapshot) > version;
+  }
+
+  /** The last bulk update at or after `since` that a key lies in. */
+  #lastBulk(key: Bytestring, since: number): number {
+    for (let at = this.#ranges.length - 1; at >= 0; at--) {
+      const range = this.#ranges[at] as WrittenRange & { position: Position };
+      if (range.position < since) break;
+      if (isInside(key, range)) return range.position;
+    }
+    return absent;
+  }
+
+  /** A key inside an interval with a write at or after the snapshot that the reader did not see. */
+  #rangeConflict(
+    group: DecodedGroup,
+    range: DecodedRange,
+    snapshot: number,
   ): Bytestring | undefined {
-    const oldest = Math.max(0, this.#count - this.#keysMax);
-    for (let at = this.#count - 1; at >= oldest; at--) {
-      const slot = at % this.#keysMax;
-      const position = this.#ringPositions[slot] as Position;
-      if (position < snapshot) break;
-      const key = this.#ringKeys[slot] as Bytestring;
-      if (!inside(key, range) || this.#lastWrites.get(key) !== position) continue;
-      if (after(position, rows.get(key))) return key;
+    const seen = new Map<Bytestring, number>();
+    for (let at = range.rowsFrom; at < range.rowsTo; at++) {
+      const key = group.rowKeys[at] as Bytestring;
+      const version = group.rowVersions[at] as number;
+      seen.set(key, version);
+      if (version >= this.#open.start && this.#readConflicts(key, version, snapshot)) return key;
+    }
+    const isNews = (key: Bytestring): boolean => {
+      const last = this.#lastWrites.get(key) ?? absent;
+      return last >= snapshot && last > (seen.get(key) ?? absent);
+    };
+    const own = this.#open.keys.find((key) => isInside(key, range) && isNews(key));
+    if (own !== undefined) return own;
+    for (let at = this.#runs.length - 1; at >= this.#firstRun; at--) {
+      const run = this.#runs[at] as Run;
+      if (run.start + limits.recordsPerEntryMax <= snapshot) break;
+      const news = keysInside(run, range).find(isNews);
+      if (news !== undefined) return news;
     }
     for (let at = this.#ranges.length - 1; at >= 0; at--) {
       const written = this.#ranges[at] as WrittenRange & { position: Position };
       if (written.position < snapshot) break;
       if (!overlap(range, written)) continue;
-      const sawAll =
-        rows.size > 0 &&
-        [...rows].every(
-          ([key, version]) => !inside(key, written) || !after(written.position, version),
-        );
+      let sawAll = seen.size > 0;
+      for (const [key, version] of seen) {
+        if (isInside(key, written) && version < written.position) sawAll = false;
+      }
       if (!sawAll) return written.start;
     }
     return undefined;
+  }
+
+  #forgetRun(): void {
+    const { start, keys } = this.#runs[this.#firstRun++] as Run;
+    this.#noted -= keys.length;
+    for (const key of keys) {
+      const last = this.#lastWrites.get(key);
+      // A superseded write needs no memory: the newer one stands for it.
+      if (last === undefined || last >= start + limits.recordsPerEntryMax) continue;
+      this.#lastWrites.delete(key);
+      this.#raiseFloor(last);
+    }
+    if (this.#firstRun * 2 > this.#runs.length) {
+      this.#runs = this.#runs.slice(this.#firstRun);
+      this.#firstRun = 0;
+    }
   }
 
   #raiseFloor(forgotten: Position): void {
@@ -118,97 +193,30 @@ export class Window {
   }
 }
 
-/**
- * Judges the records of a group one after another, as replay will, and collects the writes of
- * those that pass. A read of a value of the same group is fine if that record passed and nobody
- * later in the group wrote the key.
- */
-export class GroupJudge {
-  /** Index of the last passing writer in the group, per key. */
-  readonly writes = new Map<Bytestring, number>();
-  /** Bulk updates of passing records. */
-  readonly writtenRanges: (WrittenRange & { readonly index: number })[] = [];
-  readonly #window: Window;
-  /** Of the record that is being judged. */
-  #snapshot = 0 as Position;
-
-  constructor(window: Window) {
-    this.#window = window;
-  }
-
-  /** The key that makes this record fail, or `undefined` when it passes. */
-  judge(index: number, record: RecordSummary): Bytestring | undefined {
-    this.#snapshot = record.snapshot;
-    for (const read of record.reads) {
-      if (this.#readConflicts(read)) return read.stateKey;
-    }
-    for (const range of record.ranges) {
-      const key = this.#rangeConflict(range, range.rows);
-      if (key !== undefined) return key;
-    }
-    for (const key of record.writes) this.writes.set(key, index);
-    for (const range of record.writtenRanges) this.writtenRanges.push({ ...range, index });
-    return undefined;
-  }
-
-  #readConflicts({ stateKey: key, version }: SeenVersion): boolean {
-    const writer = this.writes.get(key);
-    const bulk = this.#lastBulk(key);
-    if (writer !== undefined || bulk !== undefined) {
-      return localIndex(version) !== Math.max(writer ?? -1, bulk ?? -1);
-    }
-    // A value of a record of this group that did not pass.
-    if (localIndex(version) !== undefined) return true;
-    return this.#window.conflicts(key, version, this.#snapshot);
-  }
-
-  #rangeConflict(range: WrittenRange, seen: readonly SeenVersion[]): Bytestring | undefined {
-    const rows = new Map<Bytestring, ReadVersion>();
-    for (const row of seen) {
-      rows.set(row.stateKey, row.version);
-      if (localIndex(row.version) !== undefined && this.#readConflicts(row)) return row.stateKey;
-    }
-    for (const [key, index] of this.writes) {
-      if (inside(key, range) && localIndex(rows.get(key)) !== index) return key;
-    }
-    for (const written of this.writtenRanges) {
-      if (!overlap(range, written)) continue;
-      const sawAll =
-        rows.size > 0 &&
-        [...rows].every(
-          ([key, version]) => !inside(key, written) || (localIndex(version) ?? -1) >= written.index,
-        );
-      if (!sawAll) return written.start;
-    }
-    const fromOutside = new Map<Bytestring, ReadVersion>();
-    for (const [key, version] of rows) {
-      // A row of this group hides whatever the window knows of the key.
-      fromOutside.set(key, localIndex(version) === undefined ? version : lastPosition);
-    }
-    return this.#window.rangeConflict(range, fromOutside, this.#snapshot);
-  }
-
-  #lastBulk(key: Bytestring): number | undefined {
-    for (let at = this.writtenRanges.length - 1; at >= 0; at--) {
-      const range = this.writtenRanges[at] as WrittenRange & { index: number };
-      if (inside(key, range)) return range.index;
-    }
-    return undefined;
-  }
+/** The keys of a run that lie in a range. */
+function keysInside(run: Run, range: WrittenRange): readonly Bytestring[] {
+  run.sorted ??= [...run.keys].sort(compareKeys);
+  const from = lowerBound(run.sorted, range.start);
+  const to = range.end === '' ? run.sorted.length : lowerBound(run.sorted, range.end);
+  return run.sorted.slice(from, to);
 }
 
-const lastPosition = Number.MAX_SAFE_INTEGER as Position;
-
-function localIndex(version: ReadVersion): number | undefined {
-  return typeof version === 'object' ? version.index : undefined;
+function lowerBound(sorted: readonly Bytestring[], key: Bytestring): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] as Bytestring) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
-/** Whether a write at `position` is newer than the version a reader saw. */
-function after(position: Position, version: ReadVersion): boolean {
-  return version === undefined || typeof version === 'object' || position > version;
+function compareKeys(left: Bytestring, right: Bytestring): number {
+  return left < right ? -1 : left > right ? 1 : 0;
 }
 
-function inside(key: Bytestring, range: WrittenRange): boolean {
+function isInside(key: Bytestring, range: WrittenRange): boolean {
   return key >= range.start && (range.end === '' || key < range.end);
 }
 
