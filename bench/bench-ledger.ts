@@ -1,12 +1,11 @@
 import { ByteWriter } from '../src/base/index.ts';
 import {
   type Batch,
-  type BatchItem,
   channelConfigDefaults,
   decodeBatch,
   encodeChannelConfig,
   encodeEntry,
-  encodeRecord,
+  encodeRecordBody,
   type Position,
   type ReadVersion,
   type Signer,
@@ -83,16 +82,11 @@ export class BenchLedger {
     return decodeBatch(signBatch(this.#signer, 'bench', batchId, calls).bytes);
   }
 
-  /** The record of a call that read some rows and wrote them anew. */
-  record(item: BatchItem, leaf: number, rows: readonly RowRead[]): Buffer {
+  /** The body of the record of a call that read some rows and wrote them anew. */
+  recordBody(leaf: number, rows: readonly RowRead[]): Buffer {
     this.#writer.reset();
-    encodeRecord(
+    encodeRecordBody(
       {
-        type: 'call',
-        txId: item.txId,
-        batch: 0,
-        leaf,
-        transactionBytes: item.bytes,
         contractVersion: '1',
         sets: [
           {

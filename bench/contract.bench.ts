@@ -45,7 +45,7 @@ export async function contractBench(options: ContractBenchOptions): Promise<Cont
     if (!outcome.ok) throw new Error(outcome.message);
   };
   const plain = async (call: ContractCall): Promise<void> => {
-    const [from = '', to = '', amount = ''] = call.args.map((arg) => Buffer.from(arg).toString());
+    const [from = '', to = '', amount = ''] = call.args;
     const payer = JSON.parse(await Promise.resolve(row)) as { balance: number; moves: number };
     const payee = JSON.parse(await Promise.resolve(row)) as { balance: number; moves: number };
     payer.balance -= Number(amount);
@@ -74,7 +74,7 @@ function callOf(index: number): ContractCall {
     channel: 'main',
     contract: 'bench',
     functionName: 'move',
-    args: [`account${index}`, `account${index + 1}`, '1'].map((text) => Buffer.from(text)),
+    args: [`account${index}`, `account${index + 1}`, '1'],
     txId: index.toString(16).padStart(64, '0'),
     creator: new Uint8Array(),
     nonce: new Uint8Array(24),

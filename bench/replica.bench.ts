@@ -180,9 +180,9 @@ function group(
     while (picked.size < 2) picked.add(Math.floor(Math.random() * versions.length));
     const rows = [...picked].sort((left, right) => left - right);
     const reads = rows.map((row) => ({ row, version: versions[row] as Position }));
-    const bytes = ledger.record(item, index, reads);
+    const body = ledger.recordBody(index, reads);
     for (const row of rows) versions[row] = positionOf(address, index);
-    return { index, bytes, job: { batch: admitted, leaf: index } };
+    return { index, body, job: { batch: admitted, item, leaf: index } };
   });
   return { batch, bytes: buildEntry('bench', timestampMs, records) };
 }

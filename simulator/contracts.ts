@@ -188,10 +188,8 @@ export function simulatedRuntime(): ContractRuntime {
       if (called === undefined) {
         return { ok: false, code: 'CONTRACT_FUNCTION_UNKNOWN', message: call.functionName };
       }
-      const args: string[] = [];
-      for (const arg of call.args) args.push((arg as Buffer).latin1Slice());
       try {
-        const result = called(new EngineAccess(version, state), args);
+        const result = called(new EngineAccess(version, state), call.args);
         return result instanceof Promise ? result.then(ended, failed) : ended(result);
       } catch (error) {
         return failed(error);

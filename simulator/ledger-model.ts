@@ -1,4 +1,10 @@
-import { decodeBundle, decodeTransaction, type Transaction, verdicts } from '../src/model/index.ts';
+import {
+  argumentsOf,
+  decodeBundle,
+  decodeTransaction,
+  type Transaction,
+  verdicts,
+} from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
 import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
@@ -121,8 +127,7 @@ export class LedgerModel {
     const did = isBulk ? 'workload: a bulk update as data' : doings[functionName];
     if (did !== undefined) this.#happened(did);
     access.begin(this.#version, isBulk);
-    const args: string[] = [];
-    for (const arg of transaction.args) args.push((arg as Buffer).latin1Slice());
+    const args = argumentsOf(transaction);
     const result = runNow(functionName, access, args);
     if (result !== record.result) {
       wrongHere(`returned ${record.result}; executed in log order ${result}`);

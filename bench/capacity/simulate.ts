@@ -8,6 +8,7 @@ import {
   type BatchItem,
   type Position,
   positionOf,
+  recordHeadBytes,
   stateKey,
 } from '../../src/model/index.ts';
 import { encodeRecordSummary, groupSummary, SequencerCore } from '../../src/sequencer/index.ts';
@@ -302,13 +303,14 @@ class SimulatedExecutor {
       const pending = this.#executed[index] as Pending;
       const rows = this.#rows(local, snapshot);
       for (const { row } of rows) local.set(row, index);
-      const record = ledger.record(item, leaf, rows);
-      bytes += record.length;
+      const body = ledger.recordBody(leaf, rows);
+      bytes += recordHeadBytes(item.bytes.length) + body.length;
       group.push({
         index,
         pending,
         rows,
-        record,
+        body,
+        item,
         batch,
         leaf,
         summary: this.#summary(snapshot, rows),
@@ -374,10 +376,10 @@ class SimulatedExecutor {
   #write(address: number, group: readonly Executed[]): void {
     const records: EntryRecord[] = [];
     const batches = new Map<Batch, { batch: Batch; creator: number }>();
-    for (const { index, record, batch, leaf, rows } of group) {
+    for (const { index, body, batch, item, leaf, rows } of group) {
       const admitted = batches.get(batch) ?? { batch, creator: 0 };
       batches.set(batch, admitted);
-      records.push({ index, bytes: record, job: { batch: admitted, leaf } });
+      records.push({ index, body, job: { batch: admitted, item, leaf } });
       for (const { row } of rows) this.#inFlight.set(row, positionOf(asAddress(address), index));
     }
     const nowMs = this.#network.nowMs;
@@ -504,7 +506,8 @@ interface Executed {
   readonly index: number;
   readonly pending: Pending;
   readonly rows: readonly RowRead[];
-  readonly record: Buffer;
+  readonly body: Buffer;
+  readonly item: BatchItem;
   readonly summary: Buffer;
   readonly batch: Batch;
   readonly leaf: number;

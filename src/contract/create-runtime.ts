@@ -1,10 +1,11 @@
 import {
-  asBuffer,
   type Bytestring,
+  bytesOf,
   bytestringOf,
   DaybookError,
   type ErrorCode,
   isDaybookError,
+  textOf,
   toDaybookError,
 } from '../base/index.ts';
 import type { Timers } from '../io/index.ts';
@@ -139,7 +140,7 @@ class Runtime implements ContractRuntime, HostPort {
     this.#last = open;
     this.#run(open);
     const { functionName, args, timestampMs } = open.call;
-    const texts = args.map((arg) => asBuffer(arg).utf8Slice());
+    const texts = args.map(textOf);
     open.guest.start(open.id, timestampMs, functionName, ...texts);
   }
 
@@ -335,7 +336,8 @@ class Runtime implements ContractRuntime, HostPort {
         ...open.call,
         contract,
         functionName,
-        args: args.map((arg) => Buffer.from(arg, 'latin1')),
+        // A character stands for a byte, whatever the guest gave.
+        args: args.map((arg) => bytestringOf(bytesOf(arg))),
       };
       this.#begin(call, open.access, open, settle, (error) => this.#abort(open, error));
     });

@@ -137,10 +137,7 @@ export function hostFunctions(port: HostPort): HostFunctions {
     lastError: () => answers.errorMessage,
     lastCode: () => answers.errorCode,
 
-    argument: (id, index) => {
-      const bytes = port.find(id)?.call.args[index];
-      return bytes === undefined ? '' : bytestringOf(bytes);
-    },
+    argument: (id, index) => port.find(id)?.call.args[index] ?? '',
     binding: (id) => {
       const call = port.find(id)?.call;
       if (call === undefined) return '';

@@ -49,7 +49,7 @@ describe.skipIf(!existsSync(recording))('recorded exchanges of a real Fabric cha
           channel: 'bench',
           contract: bundle.name,
           functionName: exchange.args[0]?.toString() ?? '',
-          args: exchange.args.slice(1),
+          args: exchange.args.slice(1).map(bytestringOf),
           txId: exchange.txId,
           creator: new Uint8Array(),
           nonce: new Uint8Array(24),

@@ -9,7 +9,7 @@ export interface ContractCall {
   readonly contract: string;
   /** `name` or `ContractClass:name`. */
   readonly functionName: string;
-  readonly args: readonly Uint8Array[];
+  readonly args: readonly Bytestring[];
   /** 64 hexadecimal digits. */
   readonly txId: string;
   /** Serialised identity. */

@@ -10,16 +10,14 @@ import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contr
 import { asPosition, namespaceEnd, type Position, stateKey } from '../model/index.ts';
 import { type BulkPart, PendingUpdate } from '../state/index.ts';
 import {
-  type CallSet,
+  CallSet,
   type FoundRow,
-  KeyedRows,
   type Seen,
   seenAgain,
   seenRow,
   type ValueRow,
 } from './call-set.ts';
-import { encodeCall, type RecordHead } from './encode-call.ts';
-import type { VersionReference } from './frames.ts';
+import { type CallEnd, type EncodedCall, encodeCall } from './encode-call.ts';
 import { type InFlightWrite, newWrite } from './in-flight.ts';
 import { ownDeletes, withOwnWrites } from './own-writes.ts';
 import type { QueryFunctions } from './query-functions.ts';
@@ -49,13 +47,18 @@ export class CallContext implements StateAccess {
   waited = false;
   /** Set to end the call: every access throws from then on. */
   aborted: DaybookError | undefined;
+  /** The deployed version of its contract that runs; `undefined`: none is deployed. */
+  version: string | undefined;
+  /** Up to where committed state was applied when it began. */
+  readonly snapshot: Position;
   readonly #source: ReadSource;
-  #sets: CallSet[] = noSets;
+  #sets: readonly CallSet[] = noSets;
   #last: CallSet | undefined;
   #pending = false;
 
-  constructor(source: ReadSource) {
+  constructor(source: ReadSource, snapshot: Position) {
     this.#source = source;
+    this.snapshot = snapshot;
   }
 
   /** Executions in flight whose values were read. */
@@ -71,7 +74,7 @@ export class CallContext implements StateAccess {
   /** Whether a reader would find now what this call found in committed state. */
   isCurrent(): boolean {
     for (const set of this.#sets) {
-      for (const seen of set.reads.all) {
+      for (const seen of set.reads) {
         if (!seenAgain(seen, this.#source.read(seen.key, seen.stateKey))) return false;
       }
       for (const range of set.ranges) {
@@ -90,7 +93,7 @@ export class CallContext implements StateAccess {
   get(namespace: string, key: Bytestring): MaybePromise<Bytestring | undefined> {
     const set = this.#set(namespace);
     if (set.readYourWrites) {
-      const written = set.writes.get(key);
+      const written = set.written(key);
       if (written !== undefined) return written.value;
     }
     return this.#committed(set, key);
@@ -184,7 +187,8 @@ export class CallContext implements StateAccess {
         details: { limit: 'bulkPendingMax', max: bulkPendingMax },
       });
     }
-    this.#set(namespace).bulkUpdates.push({ start, end, query, update, rows });
+    const set = this.#set(namespace);
+    set.bulkUpdates = [...set.bulkUpdates, { start, end, query, update, rows }];
   }
 
   /** Whether the call makes a bulk update that its record carries as data. */
@@ -201,7 +205,7 @@ export class CallContext implements StateAccess {
     const { expanded } = set;
     this.#readRange(set, start, end, from, to, limits.bulkRowsCountedMax);
     for (const { key, value, stateKey: whole } of set.ranges.at(-1)?.rows ?? []) {
-      const written = set.writes.get(key);
+      const written = set.written(key);
       if (value === undefined || (written !== undefined && !expanded.has(key))) continue;
       const before = written === undefined ? value : written.value;
       const after = before === undefined ? undefined : compiled.valueAfter(whole, before);
@@ -212,15 +216,16 @@ export class CallContext implements StateAccess {
   }
 
   /** Namespaces with declared indexes whose rows the call writes. */
-  indexedWrites(): { namespace: string; key: Bytestring }[] {
-    const found: { namespace: string; key: Bytestring }[] = [];
+  indexedWrites(): readonly { readonly namespace: string; readonly key: Bytestring }[] {
+    let found: { namespace: string; key: Bytestring }[] | undefined;
     for (const { namespace, writes } of this.#sets) {
       if (!this.#source.query.hasIndexes(namespace)) continue;
-      for (const { key } of writes.all) {
+      found ??= [];
+      for (const { key } of writes) {
         if (!this.#source.query.isReserved(key)) found.push({ namespace, key });
       }
     }
-    return found;
+    return found ?? noRows;
   }
 
   /** The value that a row had before this call, recorded as a read. */
@@ -231,9 +236,9 @@ export class CallContext implements StateAccess {
   /** Adds the index entries of a written row to the writes. */
   addIndexWrites(namespace: string, key: Bytestring, before: Bytestring | undefined): void {
     const set = this.#set(namespace);
-    const after = set.writes.get(key)?.value;
+    const after = set.written(key)?.value;
     for (const write of this.#source.query.indexWrites(namespace, key, before, after)) {
-      setWrite(set, write.key, write.value);
+      set.write(write.key, write.value);
     }
   }
 
@@ -251,26 +256,24 @@ export class CallContext implements StateAccess {
   }
 
   /**
-   * Encodes the record and its summary; see {@link encodeCall}.
+   * Encodes the record's body, then its summary; see {@link encodeCall}.
    *
    * @param written - {@link CallContext.writes}.
    */
   encode(
-    head: RecordHead,
+    end: CallEnd,
     snapshot: Position,
     written: readonly InFlightWrite[],
-    record: ByteWriter,
-    summary: ByteWriter,
+    writer: ByteWriter,
     sorted = false,
-  ): readonly VersionReference[] {
-    const sets = this.#sets;
-    const call = { sets, pending: this.#pending, head, snapshot, written, sorted };
-    return encodeCall(call, record, summary);
+  ): EncodedCall {
+    const call = { sets: this.#sets, pending: this.#pending, snapshot, written, sorted };
+    return encodeCall(call, end, writer);
   }
 
   /** The value without own writes, recorded as a read. */
   #committed(set: CallSet, key: Bytestring): MaybePromise<Bytestring | undefined> {
-    const known = set.reads.get(key);
+    const known = set.read(key);
     if (known !== undefined) return known.value;
     const whole = set.prefix + key;
     const wait = this.#source.lockKey(whole);
@@ -281,15 +284,13 @@ export class CallContext implements StateAccess {
   #read(set: CallSet, key: Bytestring, whole: Bytestring): Bytestring | undefined {
     this.#alive();
     // While this call waited for the lock it may have read the key a second time.
-    const known = this.waited ? set.reads.get(key) : undefined;
+    const known = this.waited ? set.read(key) : undefined;
     if (known !== undefined) return known.value;
-    const { reads } = set;
-    if (reads.all.length >= limits.readsPerRecordMax) {
-      checkLimit('readsPerRecordMax', reads.all.length + 1);
-    }
+    const { length } = set.reads;
+    if (length >= limits.readsPerRecordMax) checkLimit('readsPerRecordMax', length + 1);
     const seen = this.#source.read(key, whole);
     if (seen.execution !== undefined) this.#pending = true;
-    reads.add(seen);
+    set.addRead(seen);
     return seen.value;
   }
 
@@ -306,7 +307,7 @@ export class CallContext implements StateAccess {
     const seen: Seen[] = [];
     const rows: Seen[] = [];
     // Own deletes will be taken out of the page, which must be full all the same.
-    const wanted = set.readYourWrites ? limit + ownDeletes(set.writes.all, start, end) : limit;
+    const wanted = set.readYourWrites ? limit + ownDeletes(set.writes, start, end) : limit;
     for (const row of this.#source.readRange(from, to, wanted)) {
       const { value, version, execution } = row;
       if (execution !== undefined) this.#pending = true;
@@ -317,9 +318,10 @@ export class CallContext implements StateAccess {
     set.rangeRows += seen.length;
     checkLimit('readsPerRecordMax', set.rangeRows);
     const exhausted = rows.length < wanted;
-    set.ranges.push({ start, end, exhausted, rows, seen, from, to, limit: wanted });
-    if (!set.readYourWrites || set.writes.all.length === 0) return rows as ValueRow[];
-    return withOwnWrites(rows as ValueRow[], set.writes.all, { start, end, exhausted, limit });
+    const range = { start, end, exhausted, rows, seen, from, to, limit: wanted };
+    set.ranges = [...set.ranges, range];
+    if (!set.readYourWrites || set.writes.length === 0) return rows as ValueRow[];
+    return withOwnWrites(rows as ValueRow[], set.writes, { start, end, exhausted, limit });
   }
 
   #write(namespace: string, key: Bytestring, value: Bytestring | undefined): void {
@@ -329,8 +331,8 @@ export class CallContext implements StateAccess {
       throw new DaybookError('INVALID_ARGUMENT', 'this key cannot be written by contracts');
     }
     const set = this.#set(namespace);
-    setWrite(set, key, value);
-    const { length } = set.writes.all;
+    set.write(key, value);
+    const { length } = set.writes;
     if (length > limits.writesPerRecordMax) checkLimit('writesPerRecordMax', length);
   }
 
@@ -339,17 +341,7 @@ export class CallContext implements StateAccess {
     if (this.#last?.namespace === namespace) return this.#last;
     let set = this.#sets.find((known) => known.namespace === namespace);
     if (set === undefined) {
-      set = {
-        namespace,
-        prefix: stateKey(namespace, ''),
-        readYourWrites: this.#source.query.readYourWrites(namespace),
-        reads: new KeyedRows(),
-        ranges: [],
-        rangeRows: 0,
-        writes: new KeyedRows(),
-        bulkUpdates: [],
-        expanded: undefined,
-      };
+      set = new CallSet(namespace, this.#source.query.readYourWrites(namespace));
       this.#sets = [...this.#sets, set];
     }
     this.#last = set;
@@ -368,26 +360,21 @@ export class CallContext implements StateAccess {
 
   #eachSeen(visit: (seen: Seen) => void): void {
     for (const set of this.#sets) {
-      for (const seen of set.reads.all) visit(seen);
+      for (const seen of set.reads) visit(seen);
       for (const range of set.ranges) for (const seen of range.seen) visit(seen);
     }
   }
 }
 
-function writesOf({ prefix, reads, writes }: CallSet): InFlightWrite[] {
+function writesOf(set: CallSet): InFlightWrite[] {
   // The string that was read with has its hash already.
-  return writes.all.map(({ key, value }) =>
-    newWrite(reads.get(key)?.stateKey ?? prefix + key, value),
+  return set.writes.map(({ key, value }) =>
+    newWrite(set.read(key)?.stateKey ?? set.prefix + key, value),
   );
 }
 
-function setWrite({ writes }: CallSet, key: Bytestring, value: Bytestring | undefined): void {
-  const known = writes.get(key);
-  if (known === undefined) writes.add({ key, value });
-  else known.value = value;
-}
-
-const noSets: CallSet[] = [];
+const noSets: readonly CallSet[] = [];
+const noRows: readonly never[] = [];
 
 /** Above all rows; never kept. */
 const uncommitted = {

@@ -1,21 +1,29 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { KeyedRows } from './call-set.ts';
+import { CallSet, seenRow } from './call-set.ts';
 
 it('finds rows by key, however many there are, and keeps the order in which they came', () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.string({ unit: 'binary-ascii' }), { maxLength: 40 }), (keys) => {
-      const rows = new KeyedRows<{ readonly key: string }>();
+      const set = new CallSet('n', false);
+      const sorted = [...keys].sort();
       for (const key of keys) {
-        expect(rows.get(key)).toBeUndefined();
-        const row = { key };
-        rows.add(row);
-        expect(rows.get(key)).toBe(row);
+        expect(set.read(key)).toBeUndefined();
+        expect(set.written(key)).toBeUndefined();
+        const row = seenRow(key, set.prefix + key, undefined, undefined, undefined);
+        set.addRead(row);
+        set.write(key, 'first');
+        expect(set.read(key)).toBe(row);
       }
-      expect(rows.all.map(({ key }) => key)).toEqual(keys);
-      for (const key of keys) expect(rows.get(key)?.key).toBe(key);
-      rows.sort();
-      expect(rows.all.map(({ key }) => key)).toEqual([...keys].sort());
+      for (const key of keys) set.write(key, `last of ${key}`);
+      expect(set.reads.map(({ key }) => key)).toEqual(keys);
+      expect(set.writes.map(({ key }) => key)).toEqual(keys);
+      for (const key of keys) expect(set.read(key)?.key).toBe(key);
+      for (const key of keys) expect(set.written(key)?.value).toBe(`last of ${key}`);
+      set.sortReads();
+      set.sortWrites();
+      expect(set.reads.map(({ key }) => key)).toEqual(sorted);
+      expect(set.writes.map(({ key }) => key)).toEqual(sorted);
     }),
   );
 });

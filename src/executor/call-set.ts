@@ -1,5 +1,13 @@
 import type { Bytestring } from '../base/index.ts';
-import type { BulkUpdate, KeyRead, KeyWrite, Position, RangeRead } from '../model/index.ts';
+import {
+  type BulkUpdate,
+  type KeyRead,
+  type KeyWrite,
+  type NamespaceSet,
+  type Position,
+  type RangeRead,
+  stateKey,
+} from '../model/index.ts';
 import type { SeenVersion } from '../sequencer/index.ts';
 
 /** What a read found: a committed row, a value in flight, or nothing. */
@@ -21,10 +29,10 @@ export interface Seen extends KeyRead, SeenVersion, Found {
   readonly version: Position | undefined;
   readonly stateKey: Bytestring;
   /**
-   * Where the version stands in the record, once that is encoded. A row that a call in flight
+   * Where the version stands in the record's body, once that is encoded. A row that a call in flight
    * deleted is absent there, whatever the position.
    */
-  recordOffset: number | undefined;
+  bodyOffset: number | undefined;
 }
 
 /** One read. */
@@ -35,47 +43,7 @@ export function seenRow(
   value: Bytestring | undefined,
   execution: number | undefined,
 ): Seen {
-  return { key, stateKey, version, value, execution, recordOffset: undefined };
-}
-
-/** From so many rows on a hash is faster than looking at each. */
-const hashedFrom = 10;
-
-const none: never[] = [];
-
-/** Rows by key, in the order in which they came. Most calls touch few, which need no hash. */
-export class KeyedRows<Row extends { readonly key: Bytestring }> {
-  #all: Row[] = none;
-  #byKey: Map<Bytestring, Row> | undefined;
-
-  get all(): readonly Row[] {
-    return this.#all;
-  }
-
-  get(key: Bytestring): Row | undefined {
-    if (this.#byKey !== undefined) return this.#byKey.get(key);
-    for (const row of this.#all) if (row.key === key) return row;
-    return undefined;
-  }
-
-  /** Puts them in ascending order of keys. */
-  sort(): void {
-    this.#all.sort((left, right) => (left.key < right.key ? -1 : 1));
-  }
-
-  /** Adds a row; there is none of its key yet. */
-  add(row: Row): void {
-    const all = this.#all;
-    const first = all[0];
-    // A list that grows by `push` takes room for seventeen at once.
-    if (first === undefined) this.#all = [row];
-    else if (all.length === 1) this.#all = [first, row];
-    else all.push(row);
-    if (this.#byKey !== undefined) this.#byKey.set(row.key, row);
-    else if (all.length >= hashedFrom) {
-      this.#byKey = new Map(all.map((known) => [known.key, known]));
-    }
-  }
+  return { key, stateKey, version, value, execution, bodyOffset: undefined };
 }
 
 /** A write of a call so far: the last one of its key counts. */
@@ -97,19 +65,108 @@ export interface SeenRange extends RangeRead {
   readonly limit: number;
 }
 
-/** What one call has read and written in one namespace, so far. Keys are the contract's. */
-export interface CallSet {
+/**
+ * What one call has read and written in one namespace, so far; also the `NamespaceSet` of the
+ * record. Keys are the contract's, each once, in the order in which they came.
+ */
+export class CallSet implements NamespaceSet {
   readonly namespace: string;
   /** What state keys of the namespace begin with. */
   readonly prefix: Bytestring;
   readonly readYourWrites: boolean;
-  readonly reads: KeyedRows<Seen>;
-  readonly ranges: SeenRange[];
-  rangeRows: number;
-  readonly writes: KeyedRows<CallWrite>;
-  readonly bulkUpdates: BulkUpdate[];
+  reads: readonly Seen[] = none;
+  writes: readonly CallWrite[] = none;
+  ranges: readonly SeenRange[] = none;
+  bulkUpdates: readonly BulkUpdate[] = none;
+  rangeRows = 0;
   /** Keys that `updateRange` wrote as rows: the next one goes on from there. */
   expanded: Set<Bytestring> | undefined;
+  /* Where there are many. */
+  #readsByKey: Map<Bytestring, Seen> | undefined;
+  #writesByKey: Map<Bytestring, CallWrite> | undefined;
+
+  constructor(namespace: string, readYourWrites: boolean) {
+    this.namespace = namespace;
+    this.prefix = stateKey(namespace, '');
+    this.readYourWrites = readYourWrites;
+  }
+
+  get isTouched(): boolean {
+    const { reads, ranges, writes, bulkUpdates } = this;
+    return reads.length + ranges.length + writes.length + bulkUpdates.length > 0;
+  }
+
+  read(key: Bytestring): Seen | undefined {
+    return this.#readsByKey === undefined ? find(this.reads, key) : this.#readsByKey.get(key);
+  }
+
+  written(key: Bytestring): CallWrite | undefined {
+    return this.#writesByKey === undefined ? find(this.writes, key) : this.#writesByKey.get(key);
+  }
+
+  /** Adds a read; there is none of its key yet. */
+  addRead(row: Seen): void {
+    this.reads = added(this.reads, row);
+    if (this.#readsByKey !== undefined) this.#readsByKey.set(row.key, row);
+    else if (this.reads.length >= hashedFrom) this.#readsByKey = byKey(this.reads);
+  }
+
+  write(key: Bytestring, value: Bytestring | undefined): void {
+    const known = this.written(key);
+    if (known !== undefined) {
+      known.value = value;
+      return;
+    }
+    const row = { key, value };
+    this.writes = added(this.writes, row);
+    if (this.#writesByKey !== undefined) this.#writesByKey.set(key, row);
+    else if (this.writes.length >= hashedFrom) this.#writesByKey = byKey(this.writes);
+  }
+
+  /** The call has ended: the record has its writes in ascending order. */
+  sortWrites(): void {
+    this.writes = inKeyOrder(this.writes);
+  }
+
+  /** As Fabric has them in its records. */
+  sortReads(): void {
+    this.reads = inKeyOrder(this.reads);
+  }
+}
+
+const none: readonly never[] = [];
+
+/** From so many rows on a hash is faster than looking at each. */
+const hashedFrom = 10;
+
+interface Keyed {
+  readonly key: Bytestring;
+}
+
+function find<Row extends Keyed>(rows: readonly Row[], key: Bytestring): Row | undefined {
+  for (const row of rows) if (row.key === key) return row;
+  return undefined;
+}
+
+function byKey<Row extends Keyed>(rows: readonly Row[]): Map<Bytestring, Row> {
+  return new Map(rows.map((row) => [row.key, row]));
+}
+
+/** The list with one more; only lists of more than one are changed in place. */
+function added<Row>(rows: readonly Row[], row: Row): readonly Row[] {
+  // A list that grows by `push` takes room for seventeen at once.
+  if (rows.length === 0) return [row];
+  if (rows.length === 1) return [rows[0] as Row, row];
+  (rows as Row[]).push(row);
+  return rows;
+}
+
+function inKeyOrder<Row extends Keyed>(rows: readonly Row[]): readonly Row[] {
+  const [first, second] = rows;
+  if (first === undefined || second === undefined) return rows;
+  // Most calls write two rows; `sort` would cost as much as all of the encoding.
+  if (rows.length === 2) return first.key < second.key ? rows : [second, first];
+  return rows.toSorted((left, right) => (left.key < right.key ? -1 : 1));
 }
 
 /**

@@ -1,5 +1,6 @@
 import {
   type ByteReader,
+  type Bytestring,
   ByteWriter,
   DaybookError,
   type ErrorCode,
@@ -13,9 +14,10 @@ import {
   decodeHistoryRequest,
   decodeResults,
   encodeHistoryAnswer,
+  type ResultHandler,
   type RunnerCall,
-  type RunnerResult,
   toRunner,
+  type VersionReference,
 } from './frames.ts';
 import type { Groups } from './groups.ts';
 import type { Job } from './job.ts';
@@ -36,9 +38,14 @@ export interface ContractLinkOptions {
   readonly onSkipped: (job: Job) => void;
 }
 
-/** A call whose result goes to whoever asked, not to the log. */
+/** What came of a call whose result goes to whoever asked, not to the log. */
+export type Answer =
+  | { readonly kind: 'evaluated'; readonly result: Bytestring }
+  /** Of the record, its body: the head is the caller's. */
+  | { readonly kind: 'prepared'; readonly body: Buffer; readonly summary: Buffer };
+
 interface Question {
-  readonly resolve: (result: RunnerResult & { kind: 'evaluated' | 'prepared' }) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: DaybookError) => void;
 }
 
@@ -54,7 +61,7 @@ const flushRetryMs = 200;
  * The contract process as the executor sees it: hands it calls while there is room, gives what comes
  * back to the groups, and tells it what happened in the log.
  */
-export class ContractLink {
+export class ContractLink implements ResultHandler {
   /** Resolves when the contract process takes calls for the first time. */
   readonly begun: Promise<void>;
   /** Calls that ran to an end. */
@@ -145,7 +152,7 @@ export class ContractLink {
   ask(
     call: Pick<RunnerCall, 'kind' | 'txId' | 'creator' | 'transactionBytes'>,
     unit: number,
-  ): Promise<RunnerResult & { kind: 'evaluated' | 'prepared' }> {
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (this.#closing) throw new DaybookError('CLOSED', 'the executor is closing');
       const waiting = this.#ready.length + this.#runner.unanswered;
@@ -160,7 +167,6 @@ export class ContractLink {
         ...call,
         call: this.#nextCall++,
         batch: unit,
-        leaf: 0,
         waiting: question,
       });
       this.dispatch();
@@ -201,7 +207,6 @@ export class ContractLink {
         call: this.#nextCall++,
         kind: 'submit',
         batch: next.unit,
-        leaf: next.leaf,
         txId: next.item.txId,
         creator: next.batch.batch.creatorBytes,
         transactionBytes: next.item.bytes,
@@ -301,30 +306,52 @@ export class ContractLink {
 
   #onResults(reader: ByteReader): void {
     const { groups } = this.#options;
-    const { appliedFrame } = decodeResults(reader, (result) => this.#onResult(result));
-    groups.acknowledged(appliedFrame);
+    groups.acknowledged(decodeResults(reader, this));
     groups.pump();
     this.#flush(false);
   }
 
-  #onResult(result: RunnerResult): void {
-    const call = this.#runner.answered(result.call);
-    if (call === undefined) return;
+  record(
+    number: number,
+    execution: number,
+    body: Buffer,
+    summary: Buffer,
+    references: readonly VersionReference[],
+  ): void {
+    const waiting = this.#answered(number);
+    if (waiting === undefined || 'resolve' in waiting) return;
+    this.#nextExecution = execution + 1;
+    this.#options.groups.add(waiting, execution, body, summary, references);
+  }
+
+  refused(number: number, code: ErrorCode, message: string, references: readonly number[]): void {
+    const waiting = this.#answered(number);
+    if (waiting === undefined) return;
+    if ('resolve' in waiting) waiting.reject(new DaybookError(code, message));
+    else this.#options.groups.addRefusal(waiting, code, message, references);
+  }
+
+  evaluated(number: number, result: Bytestring): void {
+    const waiting = this.#answered(number);
+    if (waiting !== undefined && 'resolve' in waiting)
+      waiting.resolve({ kind: 'evaluated', result });
+  }
+
+  prepared(number: number, body: Buffer, summary: Buffer): void {
+    const waiting = this.#answered(number);
+    if (waiting === undefined || !('resolve' in waiting)) return;
+    // They are kept for as long as the client takes; the frame need not be.
+    const kept = { body: Buffer.from(body), summary: Buffer.from(summary) };
+    waiting.resolve({ kind: 'prepared', ...kept });
+  }
+
+  /** Who waited for that call. */
+  #answered(number: number): Job | Question | undefined {
+    const waiting = this.#runner.answered(number)?.waiting;
+    if (waiting === undefined) return undefined;
     this.executed++;
-    const { waiting } = call;
-    if ('resolve' in waiting) {
-      this.#questions.delete(waiting);
-      if (result.kind === 'refused') waiting.reject(new DaybookError(result.code, result.message));
-      else if (result.kind !== 'record') waiting.resolve(result);
-      return;
-    }
-    const { groups } = this.#options;
-    if (result.kind === 'record') {
-      this.#nextExecution = result.execution + 1;
-      groups.add(waiting, result);
-    } else if (result.kind === 'refused') {
-      groups.addRefusal(waiting, result.code, result.message, result.references);
-    }
+    if ('resolve' in waiting) this.#questions.delete(waiting);
+    return waiting;
   }
 
   #onBlamed({ waiting }: LinkedCall, code: ErrorCode, message: string): void {

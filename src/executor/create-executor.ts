@@ -269,12 +269,12 @@ class NodeExecutor implements RunningExecutor {
       unit: this.#jobs.nextUnit(),
       attempts: 1,
       onItsWay: false,
-      prepared: { record: prepared.record, summary: prepared.summary },
+      prepared: { body: prepared.body, summary: prepared.summary },
       over: false,
       answered: false,
     };
     this.#jobs.add(job);
-    this.#groups.addPrepared(job, prepared.record, prepared.summary);
+    this.#groups.addPrepared(job, prepared.body, prepared.summary);
     this.#pump();
   }
 
@@ -379,7 +379,7 @@ class NodeExecutor implements RunningExecutor {
     job.unit = this.#jobs.nextUnit();
     if (job.prepared !== undefined) {
       job.attempts++;
-      this.#groups.addPrepared(job, job.prepared.record, job.prepared.summary);
+      this.#groups.addPrepared(job, job.prepared.body, job.prepared.summary);
       return;
     }
     this.#refresh.push(job);

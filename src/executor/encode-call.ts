@@ -1,27 +1,28 @@
-import type { Bytestring, ByteWriter } from '../base/index.ts';
+import { type Bytestring, type ByteWriter, checkLimit } from '../base/index.ts';
 import {
-  type CommitRecord,
-  encodeRecord,
+  encodeRecordBody,
   type KeyRead,
-  type KeyWrite,
-  type NamespaceSet,
   namespaceEnd,
   type Position,
+  type RecordBody,
+  recordHeadBytes,
   stateKey,
 } from '../model/index.ts';
 import { encodeRecordSummary, type RecordSummary } from '../sequencer/index.ts';
 import type { CallSet, Seen, SeenRange } from './call-set.ts';
 import type { VersionReference } from './frames.ts';
 
-/** What a record says besides reads and writes. */
-export type RecordHead = Omit<CommitRecord, 'sets' | 'batch'>;
+/** How a call ended. */
+export interface CallEnd extends Omit<RecordBody, 'sets'> {
+  /** Length of the transaction that was called for: the record has it, too. */
+  readonly transactionBytes: number;
+}
 
-/** A call that has come to its end, for {@link encodeCall}. */
-export interface EncodedCall {
-  readonly sets: CallSet[];
+/** What a call read and wrote, for {@link encodeCall}. */
+export interface CallToEncode {
+  readonly sets: readonly CallSet[];
   /** Whether values in flight were read. */
   readonly pending: boolean;
-  readonly head: RecordHead;
   /** Up to where committed state was seen. */
   readonly snapshot: Position;
   /** What was written in all namespaces, by state key. */
@@ -30,30 +31,57 @@ export interface EncodedCall {
   readonly sorted: boolean;
 }
 
+/** A call as {@link encodeCall} wrote it. */
+export interface EncodedCall {
+  /** Where the body ends and the summary begins. */
+  readonly bodyBytes: number;
+  /** The places of versions that are not known yet. */
+  readonly references: readonly VersionReference[];
+}
+
+const noReferences: readonly VersionReference[] = [];
+
 /**
- * Encodes the record of a call and its summary for the sequencer.
+ * Encodes the body of a call's record, and behind it the record's summary for the sequencer.
  *
- * @returns the places of versions that are not known yet.
+ * @param writer - an empty one.
  * @throws {DaybookError} `LIMIT_EXCEEDED`
  */
-export function encodeCall(
-  call: EncodedCall,
-  record: ByteWriter,
-  summary: ByteWriter,
-): readonly VersionReference[] {
-  const { head, snapshot, written, sorted, pending } = call;
-  const touched = call.sets.every(isTouched) ? call.sets : call.sets.filter(isTouched);
-  if (sorted) inFabricOrder(touched);
-  const sets = touched.map(namespaceSet);
-  const [only] = touched;
+export function encodeCall(call: CallToEncode, end: CallEnd, writer: ByteWriter): EncodedCall {
+  const { snapshot, written, sorted, pending } = call;
+  const sets = call.sets.every(isTouched) ? call.sets : call.sets.filter(isTouched);
+  for (const set of sets) set.sortWrites();
+  const inOrder = sorted ? inFabricOrder(sets) : sets;
+  const { contractVersion, result, event } = end;
+  const body = { contractVersion, sets: inOrder, result, event };
+  encodeRecordBody(body, writer, pending ? noteOffset : undefined);
+  const bodyBytes = writer.length;
+  checkLimit('recordBytesMax', recordHeadBytes(end.transactionBytes) + bodyBytes);
+  const summary = summaryOf(inOrder, snapshot, written);
+  if (!pending) {
+    encodeRecordSummary(summary, writer);
+    return { bodyBytes, references: noReferences };
+  }
+  const references: VersionReference[] = [];
+  encodeRecordSummary(summary, writer, (summaryOffset, row) => {
+    const { execution, bodyOffset } = row as Seen;
+    if (execution !== undefined) references.push({ bodyOffset, summaryOffset, execution });
+  });
+  return { bodyBytes, references };
+}
+
+function summaryOf(
+  sets: readonly CallSet[],
+  snapshot: Position,
+  written: readonly { readonly key: Bytestring }[],
+): RecordSummary {
+  const [only] = sets;
   // Most calls touch one namespace.
   const reads =
-    only !== undefined && touched.length === 1
-      ? only.reads.all
-      : touched.flatMap((set) => set.reads.all);
+    only !== undefined && sets.length === 1 ? only.reads : sets.flatMap((set) => set.reads);
   const ranges: RecordSummary['ranges'][number][] = [];
   const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
-  for (const set of touched) {
+  for (const set of sets) {
     for (const range of set.ranges) {
       const start = stateKey(set.namespace, range.start);
       ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
@@ -65,52 +93,22 @@ export function encodeCall(
       });
     }
   }
-  const { type, txId, leaf, transactionBytes, contractVersion, result, event } = head;
-  encodeRecord(
-    { type, txId, batch: 0, leaf, transactionBytes, contractVersion, sets, result, event },
-    record,
-    pending ? noteOffset : undefined,
-  );
-  const references: VersionReference[] = [];
   const writes = written.map(({ key }) => key);
-  encodeRecordSummary(
-    { snapshot, urgent: false, reads, ranges, writes, writtenRanges },
-    summary,
-    pending
-      ? (summaryOffset, row) => {
-          const { execution, recordOffset } = row as Seen;
-          if (execution === undefined) return;
-          references.push({ recordOffset, summaryOffset, execution });
-        }
-      : undefined,
-  );
-  return references;
+  return { snapshot, urgent: false, reads, ranges, writes, writtenRanges };
 }
 
 function noteOffset(offset: number, row: KeyRead): void {
   const seen = row as Seen;
-  if (seen.value !== undefined) seen.recordOffset = offset;
+  if (seen.value !== undefined) seen.bodyOffset = offset;
 }
 
-function isTouched({ reads, ranges, writes, bulkUpdates }: CallSet): boolean {
-  return reads.all.length + ranges.length + writes.all.length + bulkUpdates.length > 0;
+function isTouched(set: CallSet): boolean {
+  return set.isTouched;
 }
 
-function inFabricOrder(sets: CallSet[]): void {
-  sets.sort((left, right) => (left.namespace < right.namespace ? -1 : 1));
-  for (const { reads } of sets) reads.sort();
-}
-
-function namespaceSet({ namespace, reads, ranges, writes, bulkUpdates }: CallSet): NamespaceSet {
-  return { namespace, reads: reads.all, ranges, writes: inKeyOrder(writes.all), bulkUpdates };
-}
-
-function inKeyOrder(writes: readonly KeyWrite[]): readonly KeyWrite[] {
-  const [first, second] = writes;
-  if (first === undefined || second === undefined) return writes;
-  // Most calls write two rows; `sort` would cost as much as the rest of this file.
-  if (writes.length === 2) return first.key < second.key ? writes : [second, first];
-  return [...writes].sort((left, right) => (left.key < right.key ? -1 : 1));
+function inFabricOrder(sets: readonly CallSet[]): readonly CallSet[] {
+  for (const set of sets) set.sortReads();
+  return sets.toSorted((left, right) => (left.namespace < right.namespace ? -1 : 1));
 }
 
 /** The part of a range that was really read: up to and including the last row when it was cut. */

@@ -7,7 +7,6 @@ import {
   asAddress,
   asPosition,
   bundleKey,
-  decodeRecord,
   definitionKey,
   type ExclusiveControl,
   encodeBundle,
@@ -15,11 +14,12 @@ import {
   encodeTransaction,
   lifecycleNamespace,
   positionOf,
+  recordOf,
   stateKey,
 } from '../model/index.ts';
 import { Overlay } from '../state/index.ts';
 import { Engine, type EngineResults } from './engine.ts';
-import type { RunnerCall } from './frames.ts';
+import { type RunnerCall, receivedCalls } from './frames.ts';
 
 /** What a call does: reads of keys (several at a time), of ranges, writes; or it fails there. */
 type Step =
@@ -87,7 +87,7 @@ function callOf(call: number, batch: number, steps: readonly Step[]): RunnerCall
   });
   const txId = createHash('sha256').update(transactionBytes).digest();
   const creator = Buffer.alloc(0);
-  return { call, kind: 'submit', batch, leaf: 0, txId, creator, transactionBytes };
+  return { call, kind: 'submit', batch, txId, creator, transactionBytes };
 }
 
 /**
@@ -128,7 +128,7 @@ async function executeAll(
   for (const [batch, members] of batches.entries()) {
     for (const steps of members) calls.push(callOf(calls.length, batch, steps));
   }
-  engine.execute(calls);
+  engine.execute(receivedCalls(calls));
   let address = 0;
   let idleTurns = 0;
   while (answers.size < calls.length) {
@@ -190,12 +190,19 @@ it('a record names the version that ran, whatever is deployed while its call wai
       return { ok: true, result, event: undefined };
     },
   };
+  const head = {
+    type: 'call',
+    txId: Buffer.alloc(32),
+    batch: 0,
+    leaf: 0,
+    transactionBytes: Buffer.alloc(0),
+  } as const;
   const emitted: number[] = [];
   const versions: string[] = [];
   const engine = engineWith('transaction', runtime, {
     length: 0,
-    record: (_, execution, bytes) => {
-      const { contractVersion, result } = decodeRecord(Buffer.from(bytes));
+    record: (_, execution, made, bodyBytes) => {
+      const { contractVersion, result } = recordOf(head, made.subarray(0, bodyBytes));
       expect(contractVersion).toBe(result);
       versions.push(result);
       emitted.push(execution);
@@ -205,7 +212,7 @@ it('a record names the version that ran, whatever is deployed while its call wai
     prepared: () => undefined,
   });
   // The first holds the lock of `a` until its fate is known; the second has run and waits for it.
-  engine.execute([callOf(0, 0, []), callOf(1, 1, [])]);
+  engine.execute(receivedCalls([callOf(0, 0, []), callOf(1, 1, [])]));
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(emitted).toHaveLength(1);
   const [execution = 0] = emitted;

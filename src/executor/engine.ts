@@ -12,27 +12,25 @@ import {
   contractOfDefinitionKey,
   decodeBundle,
   decodeDefinition,
-  decodeTransaction,
   definitionKey,
   type ExclusiveControl,
   lifecycleNamespace,
   type Position,
   sequenceKey,
   stateKey,
-  type Transaction,
 } from '../model/index.ts';
 import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
 import { CallContext, type ReadSource } from './call-context.ts';
-import { CalledContract } from './called-contract.ts';
 import { deploy } from './deploy.ts';
-import type { RecordHead } from './encode-call.ts';
-import type { AppliedOperation, ResultWriter, RunnerCall, VersionReference } from './frames.ts';
+import type { CallEnd, EncodedCall } from './encode-call.ts';
+import type { AppliedOperation, ResultWriter } from './frames.ts';
 import { InFlightWrites } from './in-flight.ts';
 import { type CallTask, Owners, type Task, type WakeTask, waitsOver, wake } from './owners.ts';
 import { createQueryFunctions } from './query-functions.ts';
 import { committedSource, inFlightSource } from './read-source.ts';
+import type { ReceivedCall } from './received-call.ts';
 
-/** Takes the results: on their way to the executor, a `ResultWriter`. */
+/** Takes the results: on their way to the executor, a `ResultWriter`. Bytes are used again. */
 export type EngineResults = Pick<
   ResultWriter,
   'length' | 'record' | 'refused' | 'evaluated' | 'prepared'
@@ -80,8 +78,7 @@ export class Engine {
   readonly #owners: Owners | undefined;
   readonly #ready: Task[] = [];
   readonly #installed = new Map<string, ContractDefinition>();
-  readonly #record = new ByteWriter(4096);
-  readonly #summary = new ByteWriter(4096);
+  readonly #made = new ByteWriter(8192);
   readonly #definitions = new Map<string, ContractDefinition>();
   readonly #committedSource: ReadSource;
   readonly #source: ReadSource;
@@ -125,7 +122,7 @@ export class Engine {
   }
 
   /** Calls of one frame; those of one batch stand together. */
-  execute(calls: readonly RunnerCall[]): void {
+  execute(calls: readonly ReceivedCall[]): void {
     const owners = this.#owners;
     if (owners === undefined) {
       for (const call of calls) this.#ready.push({ kind: 'call', call, owner: 0, waits: noWaits });
@@ -239,7 +236,7 @@ export class Engine {
   /** Resolves when the call has ended; `undefined`: it has already. */
   #run(task: CallTask): Promise<void> | undefined {
     const source = task.call.kind === 'submit' ? this.#sourceOf(task) : this.#committedSource;
-    const context = new CallContext(source);
+    const context = new CallContext(source, this.#snapshot);
     task.context = context;
     let outcome: MaybePromise<CallOutcome>;
     try {
@@ -256,38 +253,41 @@ export class Engine {
 
   /** Runs the call and, when it ends well, makes its record. Throws as the contract or a limit does. */
   #attempt(task: CallTask, context: CallContext): MaybePromise<CallOutcome> {
-    const transaction = decodeTransaction(task.call.transactionBytes);
-    const { contract } = transaction;
-    const version = this.#definition(contract)?.version;
-    const attempt: Attempt = { task, context, transaction, version, snapshot: this.#snapshot };
+    context.version = this.#definition(task.call.contract)?.version;
     let invoked: MaybePromise<CallOutcome>;
     try {
-      invoked = this.#invoke(attempt);
+      invoked = this.#invoke(task.call, context);
     } catch (error) {
       if (task.waits.size === 0) throw error;
       invoked = Promise.reject(error);
     }
     return invoked instanceof Promise || task.waits.size > 0
-      ? this.#awaited(attempt, invoked)
-      : this.#recorded(attempt, invoked);
+      ? this.#awaited(task, context, invoked)
+      : this.#recorded(task, context, invoked);
   }
 
-  async #awaited(attempt: Attempt, invoked: MaybePromise<CallOutcome>): Promise<CallOutcome> {
+  async #awaited(
+    task: CallTask,
+    context: CallContext,
+    invoked: MaybePromise<CallOutcome>,
+  ): Promise<CallOutcome> {
     let outcome: CallOutcome;
     try {
       outcome = await invoked;
     } finally {
       // Reads that the contract did not wait for belong to it all the same.
-      if (attempt.task.waits.size > 0) await waitsOver(attempt.task);
+      if (task.waits.size > 0) await waitsOver(task);
     }
-    return this.#recorded(attempt, outcome);
+    return this.#recorded(task, context, outcome);
   }
 
-  #recorded(attempt: Attempt, outcome: CallOutcome): MaybePromise<CallOutcome> {
-    const { kind } = attempt.task.call;
+  #recorded(task: CallTask, context: CallContext, outcome: CallOutcome): MaybePromise<CallOutcome> {
+    const { kind } = task.call;
     if (!outcome.ok || kind === 'evaluate') return outcome;
     const finished =
-      kind === 'submit' ? this.#finish(attempt, outcome) : this.#prepared(attempt, outcome);
+      kind === 'submit'
+        ? this.#finish(task, context, outcome)
+        : this.#prepared(task, context, outcome);
     return finished === undefined ? outcome : finished.then(() => outcome);
   }
 
@@ -319,9 +319,10 @@ export class Engine {
     };
   }
 
-  #invoke({ task, context, transaction, version }: Attempt): MaybePromise<CallOutcome> {
-    const { contract, contractVersion } = transaction;
-    if (contract === lifecycleNamespace) return deploy(transaction, context);
+  #invoke(call: ReceivedCall, context: CallContext): MaybePromise<CallOutcome> {
+    const { contract, contractVersion } = call.transaction;
+    const { version } = context;
+    if (contract === lifecycleNamespace) return deploy(call.transaction, context);
     if (version === undefined) return refusal('CONTRACT_UNKNOWN', `no contract ${contract}`);
     if (contractVersion !== '' && contractVersion !== version) {
       return refusal(
@@ -330,25 +331,25 @@ export class Engine {
       );
     }
     this.prepare(contract);
-    return this.#options.runtime.call(new CalledContract(task.call, transaction), context);
+    return this.#options.runtime.call(call, context);
   }
 
   /** Ends a call well: index entries, exclusive locks, the record. */
-  #finish(attempt: Attempt, outcome: GoodOutcome): Promise<void> | undefined {
-    const indexed = addIndexEntries(attempt.context);
+  #finish(task: CallTask, context: CallContext, outcome: GoodOutcome): Promise<void> | undefined {
+    const indexed = addIndexEntries(context);
     if (indexed === undefined && this.#owners === undefined) {
-      this.#complete(attempt, outcome);
+      this.#complete(task, context, outcome);
       return undefined;
     }
-    return this.#lockAndComplete(indexed, attempt, outcome);
+    return this.#lockAndComplete(indexed, task, context, outcome);
   }
 
   async #lockAndComplete(
     indexed: Promise<void> | undefined,
-    attempt: Attempt,
+    task: CallTask,
+    context: CallContext,
     outcome: GoodOutcome,
   ): Promise<void> {
-    const { task, context } = attempt;
     if (indexed !== undefined) await indexed;
     if (context.isBulk && this.#options.exclusiveControl === 'batch') {
       // The records of a batch leave together; the barrier would wait for what waits for it.
@@ -363,34 +364,31 @@ export class Engine {
         if (wait !== undefined) await wait;
       }
     }
-    this.#complete(attempt, outcome);
+    this.#complete(task, context, outcome);
   }
 
   /** Makes the record, unless the call has to run again. */
-  #complete(attempt: Attempt, outcome: GoodOutcome): void {
-    const { task, context } = attempt;
+  #complete(task: CallTask, context: CallContext, outcome: GoodOutcome): void {
     if (context.aborted !== undefined) return;
     // After a wait the state is another one; the record speaks for the state of now, or not at all.
     if (context.waited && !context.isCurrent()) {
       this.#again(task);
       return;
     }
-    const snapshot = context.waited ? this.#snapshot : attempt.snapshot;
+    const snapshot = context.waited ? this.#snapshot : context.snapshot;
     const written = context.writes();
-    this.#record.reset();
-    this.#summary.reset();
-    const head = headOf(attempt, outcome);
-    const references = context.encode(head, snapshot, written, this.#record, this.#summary);
+    this.#made.reset();
+    const end = endOf(task.call, context, outcome);
+    const encoded = context.encode(end, snapshot, written, this.#made);
     const execution = this.#nextExecution++;
     if (context.isBulk) this.#barrier = execution;
     this.#inFlight.push(execution, written);
-    this.#emit(task, execution, references);
+    this.#emit(task, execution, encoded);
     this.#owners?.ended(task);
   }
 
   /** Ends a call well whose record is to be signed first: nothing of it is in flight. */
-  async #prepared(attempt: Attempt, outcome: GoodOutcome): Promise<void> {
-    const { task, context, snapshot } = attempt;
+  async #prepared(task: CallTask, context: CallContext, outcome: GoodOutcome): Promise<void> {
     const indexed = addIndexEntries(context);
     if (indexed !== undefined) await indexed;
     for (const contract of context.namespaces()) {
@@ -398,26 +396,25 @@ export class Engine {
       if (contract === lifecycleNamespace) continue;
       await context.get(lifecycleNamespace, sequenceKey(contract));
     }
-    this.#record.reset();
-    this.#summary.reset();
-    const head = headOf(attempt, outcome);
-    context.encode(head, snapshot, context.writes(), this.#record, this.#summary, true);
-    this.#options.results.prepared(task.call.call, this.#record.view(), this.#summary.view());
+    this.#made.reset();
+    const end = endOf(task.call, context, outcome);
+    const { snapshot } = context;
+    const { bodyBytes } = context.encode(end, snapshot, context.writes(), this.#made, true);
+    this.#options.results.prepared(task.call.call, this.#made.view(), bodyBytes);
     this.#owners?.ended(task);
   }
 
   /** Hands a record out; in mode `batch` only together with the others of its batch. */
-  #emit(task: CallTask, execution: number, references: readonly VersionReference[]): void {
+  #emit(task: CallTask, execution: number, { bodyBytes, references }: EncodedCall): void {
     const { results, exclusiveControl } = this.#options;
-    const { call } = task;
+    const { call } = task.call;
     this.#owners?.emitted(task, execution);
     if (exclusiveControl !== 'batch') {
-      results.record(call.call, execution, this.#record.view(), this.#summary.view(), references);
+      results.record(call, execution, this.#made.view(), bodyBytes, references);
       return;
     }
-    const record = this.#record.finish();
-    const summary = this.#summary.finish();
-    this.#give(task, () => results.record(call.call, execution, record, summary, references));
+    const made = this.#made.finish();
+    this.#give(task, () => results.record(call, execution, made, bodyBytes, references));
   }
 
   /** Inside a batch a refusal may rest on a value that is not handed out yet. */
@@ -461,30 +458,17 @@ const lifecyclePrefix = stateKey(lifecycleNamespace, '');
 
 type GoodOutcome = CallOutcome & { readonly ok: true };
 
-/** A call that runs. */
-interface Attempt {
-  readonly task: CallTask;
-  readonly context: CallContext;
-  readonly transaction: Transaction;
-  /** The deployed version of its contract that runs; `undefined`: none is deployed. */
-  readonly version: string | undefined;
-  /** Up to where committed state was applied when it began. */
-  readonly snapshot: Position;
-}
-
-function headOf(
-  { task, transaction, version }: Attempt,
+function endOf(
+  { contract, transactionBytes }: ReceivedCall,
+  { version }: CallContext,
   { result, event }: GoodOutcome,
-): RecordHead {
-  const { txId, leaf, transactionBytes } = task.call;
-  const isDeploy = transaction.contract === lifecycleNamespace;
-  const type = isDeploy ? 'deploy' : 'call';
-  const contractVersion = isDeploy ? '' : (version ?? '');
-  return { type, txId, leaf, transactionBytes, contractVersion, result, event };
+): CallEnd {
+  const contractVersion = contract === lifecycleNamespace ? '' : (version ?? '');
+  return { contractVersion, result, event, transactionBytes };
 }
 
 /** Calls of one batch stand together. */
-function* batchesOf(calls: readonly RunnerCall[]): Generator<readonly RunnerCall[]> {
+function* batchesOf(calls: readonly ReceivedCall[]): Generator<readonly ReceivedCall[]> {
   for (let from = 0; from < calls.length; ) {
     const batch = calls[from]?.batch;
     let to = from + 1;

@@ -1,13 +1,13 @@
 import { type Bytestring, bytestringOf } from '../base/index.ts';
-import { type BatchProof, encodeEntry, patchBatch } from '../model/index.ts';
-import type { AdmittedBatch, Job } from './job.ts';
+import { type BatchProof, encodeRecordHead, encodeRecordsEntry } from '../model/index.ts';
+import { type AdmittedBatch, headOf, type Job } from './job.ts';
 
 /** One record as it goes into an entry. */
 export interface EntryRecord {
   readonly index: number;
-  /** The record's bytes; its batch is filled in. */
-  readonly bytes: Buffer;
-  readonly job: Pick<Job, 'batch' | 'leaf'>;
+  /** The bytes of the record's body. */
+  readonly body: Buffer;
+  readonly job: Pick<Job, 'batch' | 'item' | 'leaf'>;
 }
 
 /**
@@ -27,7 +27,8 @@ export function buildEntry(
   const parts = new Map<AdmittedBatch, { index: number; leaves: number[] }>();
   let last: AdmittedBatch | undefined;
   let part: { index: number; leaves: number[] } | undefined;
-  for (const { bytes, job } of records) {
+  const batchOf: number[] = [];
+  for (const { job } of records) {
     const { batch, leaf } = job;
     // Records of one batch mostly stand together.
     if (batch !== last) part = parts.get(batch);
@@ -41,7 +42,7 @@ export function buildEntry(
       }
     }
     part.leaves.push(leaf);
-    patchBatch(bytes, part.index);
+    batchOf.push(part.index);
   }
   const batches: BatchProof[] = [];
   for (const [{ batch, creator }, { leaves }] of parts) {
@@ -68,7 +69,11 @@ export function buildEntry(
       endorsement: { ...endorsement, endorser },
     });
   }
-  return encodeEntry({ kind: 'records', writer, timestampMs, identities, batches, records });
+  const entry = { writer, timestampMs, identities, batches };
+  return encodeRecordsEntry(entry, records, ({ job, body }, bytes, at) => {
+    encodeRecordHead(headOf(job, batchOf[at] as number), bytes);
+    bytes.raw(body);
+  });
 }
 
 function proofOf({ tree }: AdmittedBatch['batch'], leaves: readonly number[]): Buffer[] {

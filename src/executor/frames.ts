@@ -1,5 +1,5 @@
 import {
-  type ByteReader,
+  ByteReader,
   type Bytestring,
   ByteWriter,
   type ErrorCode,
@@ -14,6 +14,7 @@ import {
   type RecordedUpdate,
   type StateWrite,
 } from '../state/index.ts';
+import { ReceivedCall } from './received-call.ts';
 
 /*
  * The messages between an executor and its contract process. Every frame carries many items: a
@@ -50,15 +51,13 @@ export interface RunnerSettings {
 export type CallKind = 'submit' | 'evaluate' | 'prepare';
 const callKinds: readonly CallKind[] = ['submit', 'evaluate', 'prepare'];
 
-/** One call on its way to the engine. */
+/** One call on its way to the engine, where it is a {@link ReceivedCall}. */
 export interface RunnerCall {
   /** The executor's number of the call; comes back with the result. */
   readonly call: number;
   readonly kind: CallKind;
   /** Calls with the same number in one frame form a batch (mode `batch`). */
   readonly batch: number;
-  /** Index of the transaction in the batch that was signed. */
-  readonly leaf: number;
   readonly txId: Uint8Array;
   readonly creator: Uint8Array;
   readonly transactionBytes: Uint8Array;
@@ -82,37 +81,30 @@ export type AppliedOperation =
 
 /** A reference to a value in flight: where its version goes once it is known. */
 export interface VersionReference {
-  /** Offset in the record's bytes, or `undefined` when the record says "absent" (a delete). */
-  readonly recordOffset: number | undefined;
+  /** Offset in the record's body, or `undefined` when the record says "absent" (a delete). */
+  readonly bodyOffset: number | undefined;
   readonly summaryOffset: number;
   readonly execution: number;
 }
 
-/** How a call ended, as the executor receives it. Byte fields are views of the frame. */
-export type RunnerResult =
-  | {
-      readonly kind: 'record';
-      readonly call: number;
-      readonly execution: number;
-      readonly record: Buffer;
-      readonly summary: Buffer;
-      readonly references: readonly VersionReference[];
-    }
-  | {
-      readonly kind: 'refused';
-      readonly call: number;
-      readonly code: ErrorCode;
-      readonly message: string;
-      /** Executions in flight whose values the call read. */
-      readonly references: readonly number[];
-    }
-  | { readonly kind: 'evaluated'; readonly call: number; readonly result: Bytestring }
-  | {
-      readonly kind: 'prepared';
-      readonly call: number;
-      readonly record: Buffer;
-      readonly summary: Buffer;
-    };
+/** What the executor does with results of calls; bytes are views of the frame. */
+export interface ResultHandler {
+  /**
+   * Of a record only what the call made of it comes this way: its body, and its summary for the
+   * sequencer. The executor has the head: it is what it sent.
+   */
+  record(
+    call: number,
+    execution: number,
+    body: Buffer,
+    summary: Buffer,
+    references: readonly VersionReference[],
+  ): void;
+  /** @param references - executions in flight whose values the call read. */
+  refused(call: number, code: ErrorCode, message: string, references: readonly number[]): void;
+  evaluated(call: number, result: Bytestring): void;
+  prepared(call: number, body: Buffer, summary: Buffer): void;
+}
 
 const noOffset = 0xffff_ffff;
 const modes: readonly ExclusiveControl[] = ['transaction', 'batch', 'interleaved'];
@@ -147,31 +139,41 @@ export function encodeCalls(writer: ByteWriter, calls: readonly RunnerCall[]): v
   for (const creator of creators.keys()) writer.bytes(creator);
   writer.u32(calls.length);
   for (const call of calls) {
-    writer.u64(call.call).u8(callKinds.indexOf(call.kind));
-    writer.u64(call.batch).u16(call.leaf).raw(call.txId);
-    writer.u32(creators.get(call.creator) as number).bytes(call.transactionBytes);
+    writer.u64(call.call).u8(callKinds.indexOf(call.kind)).u64(call.batch);
+    writer.u32(creators.get(call.creator) as number);
+    writer.raw(call.txId).bytes(call.transactionBytes);
   }
 }
 
-/** Reads {@link encodeCalls}; byte fields are views. */
-export function decodeCalls(reader: ByteReader): RunnerCall[] {
+/** Reads {@link encodeCalls}; the calls are views. */
+export function decodeCalls(reader: ByteReader): ReceivedCall[] {
   const creators: Uint8Array[] = [];
   for (let count = reader.u32(); count > 0; count--) {
     creators.push(reader.bytes(limits.certificateBytesMax * 2));
   }
-  const calls: RunnerCall[] = [];
+  const calls: ReceivedCall[] = [];
   for (let count = reader.u32(); count > 0; count--) {
-    calls.push({
-      call: reader.u64(),
-      kind: callKinds[reader.u8()] ?? reader.fail('unknown kind of call'),
-      batch: reader.u64(),
-      leaf: reader.u16(),
-      txId: reader.raw(32),
-      creator: creators[reader.u32()] ?? reader.fail('unknown creator'),
-      transactionBytes: reader.bytes(limits.batchBytesMax),
-    });
+    const call = reader.u64();
+    const kind = callKinds[reader.u8()] ?? reader.fail('unknown kind of call');
+    const batch = reader.u64();
+    const creator = creators[reader.u32()] ?? reader.fail('unknown creator');
+    const txIdAt = reader.skip(32);
+    const length = reader.length(limits.batchBytesMax);
+    const transactionAt = reader.skip(length);
+    const transactionEnd = reader.offset;
+    const at = { frame: reader.buffer, txIdAt, transactionAt, transactionEnd };
+    calls.push(new ReceivedCall(call, kind, batch, creator, at));
   }
   return calls;
+}
+
+/** Calls as they arrive at the other end. */
+export function receivedCalls(calls: readonly RunnerCall[]): ReceivedCall[] {
+  const writer = new ByteWriter();
+  encodeCalls(writer, calls);
+  const reader = new ByteReader(writer.finish(), 'calls');
+  reader.u8();
+  return decodeCalls(reader);
 }
 
 /** Collects what happened in the log for the contract process. */
@@ -295,20 +297,20 @@ export class ResultWriter {
     return this.#writer.length;
   }
 
-  /** Adds a record and its summary, in encoded form, with the references in them. */
+  /** @param made - the record's body, then, from `bodyBytes` on, its summary. */
   record(
     call: number,
     execution: number,
-    record: Uint8Array,
-    summary: Uint8Array,
+    made: Buffer,
+    bodyBytes: number,
     references: readonly VersionReference[],
   ): void {
     this.#count++;
     const writer = this.#writer;
     writer.u8(0).u64(call).u64(execution);
-    writer.bytes(record).bytes(summary).u32(references.length);
+    writer.u32(bodyBytes).bytes(made).u32(references.length);
     for (const reference of references) {
-      writer.u32(reference.recordOffset ?? noOffset).u32(reference.summaryOffset);
+      writer.u32(reference.bodyOffset ?? noOffset).u32(reference.summaryOffset);
       writer.u64(reference.execution);
     }
   }
@@ -325,9 +327,9 @@ export class ResultWriter {
     this.#writer.u8(2).u64(call).bytestring(result);
   }
 
-  prepared(call: number, record: Uint8Array, summary: Uint8Array): void {
+  prepared(call: number, made: Buffer, bodyBytes: number): void {
     this.#count++;
-    this.#writer.u8(3).u64(call).bytes(record).bytes(summary);
+    this.#writer.u8(3).u64(call).u32(bodyBytes).bytes(made);
   }
 
   /** The frame's parts, valid until the next result. @param appliedFrame - the last one taken in. */
@@ -340,53 +342,58 @@ export class ResultWriter {
   }
 }
 
-/** Reads a {@link ResultWriter}'s frame, one result after the other. */
-export function decodeResults(
-  reader: ByteReader,
-  onResult: (result: RunnerResult) => void,
-): { appliedFrame: number } {
+/**
+ * Reads a {@link ResultWriter}'s frame, one result after the other; bytes are views of it.
+ *
+ * @returns the last frame of what happened in the log that was taken in before.
+ */
+export function decodeResults(reader: ByteReader, handler: ResultHandler): number {
   const appliedFrame = reader.u64();
-  for (let count = reader.u32(); count > 0; count--) onResult(decodeResult(reader));
-  return { appliedFrame };
+  for (let count = reader.u32(); count > 0; count--) decodeResult(reader, handler);
+  return appliedFrame;
 }
 
 const noReferences: readonly VersionReference[] = [];
 
-function decodeResult(reader: ByteReader): RunnerResult {
+function decodeResult(reader: ByteReader, handler: ResultHandler): void {
   const tag = reader.u8();
   const call = reader.u64();
-  if (tag === 2) {
-    return { kind: 'evaluated', call, result: reader.bytestring(limits.valueBytesMax) };
-  }
-  if (tag === 3) {
-    const record = reader.bytes(limits.recordBytesMax);
-    return { kind: 'prepared', call, record, summary: reader.bytes(limits.frameBytesMax) };
-  }
-  if (tag === 1) {
+  if (tag === 0) {
+    const execution = reader.u64();
+    const bodyBytes = reader.u32();
+    const bytes = reader.u32();
+    const body = reader.raw(bodyBytes);
+    const summary = reader.raw(bytes - bodyBytes);
+    handler.record(call, execution, body, summary, readReferences(reader));
+  } else if (tag === 1) {
     const code = reader.text(limits.nameBytesMax);
     const message = reader.text(messageBytesMax);
     const references: number[] = [];
     for (let count = reader.u32(); count > 0; count--) references.push(reader.u64());
     const known = code in errorCatalog ? (code as ErrorCode) : 'INTERNAL';
-    return { kind: 'refused', call, code: known, message, references };
+    handler.refused(call, known, message, references);
+  } else if (tag === 2) {
+    handler.evaluated(call, reader.bytestring(limits.valueBytesMax));
+  } else {
+    const bodyBytes = reader.u32();
+    const bytes = reader.u32();
+    handler.prepared(call, reader.raw(bodyBytes), reader.raw(bytes - bodyBytes));
   }
-  const execution = reader.u64();
-  const record = reader.bytes(limits.recordBytesMax);
-  const summary = reader.bytes(limits.frameBytesMax);
+}
+
+function readReferences(reader: ByteReader): readonly VersionReference[] {
   const count = reader.u32();
-  if (count === 0) {
-    return { kind: 'record', call, execution, record, summary, references: noReferences };
-  }
+  if (count === 0) return noReferences;
   const references: VersionReference[] = [];
   for (let left = count; left > 0; left--) {
-    const recordOffset = reader.u32();
+    const bodyOffset = reader.u32();
     references.push({
-      recordOffset: recordOffset === noOffset ? undefined : recordOffset,
+      bodyOffset: bodyOffset === noOffset ? undefined : bodyOffset,
       summaryOffset: reader.u32(),
       execution: reader.u64(),
     });
   }
-  return { kind: 'record', call, execution, record, summary, references };
+  return references;
 }
 
 /** The contract process asks for a page of a key's history; the answer has the same number. */

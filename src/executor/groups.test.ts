@@ -16,7 +16,7 @@ function jobOf(number: number): Job {
   const txId = Buffer.alloc(32, number);
   return {
     txId: txId.toString('hex'),
-    item: { txId } as unknown as BatchItem,
+    item: { txId, bytes: Buffer.alloc(8) } as unknown as BatchItem,
     leaf: 0,
     batch: {} as Job['batch'],
     orderKey: undefined,
@@ -62,14 +62,7 @@ function twoGroups(first: Token, second: Token) {
   const jobs = [jobOf(1), jobOf(2)] as const;
   const tokens = [first, second];
   jobs.forEach((job, at) => {
-    groups.add(job, {
-      kind: 'record',
-      call: at,
-      execution: at,
-      record: Buffer.alloc(8),
-      summary: Buffer.alloc(64),
-      references: [],
-    });
+    groups.add(job, at, Buffer.alloc(8), Buffer.alloc(64), []);
     groups.pump();
     groups.granted(requested[at] as Group, { token: tokens[at], conflicts: [undefined] });
   });

@@ -6,6 +6,7 @@ import {
   type Position,
   patchVersion,
   positionOf,
+  recordHeadBytes,
   stateKey,
   verdicts,
 } from '../model/index.ts';
@@ -13,7 +14,7 @@ import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
 import { type Grant, markUrgent } from '../sequencer/index.ts';
 import { type RecordedUpdate, recordedUpdateOf } from '../state/index.ts';
 import type { EntryRecord } from './entry-builder.ts';
-import type { RunnerResult, VersionReference } from './frames.ts';
+import type { VersionReference } from './frames.ts';
 import type { Job } from './job.ts';
 
 /** One finished call on its way to the log. */
@@ -21,8 +22,8 @@ export interface Execution {
   /** `undefined`: it was prepared earlier; the contract process holds nothing of it. */
   readonly number: number | undefined;
   readonly job: Job;
-  /** The record's. */
-  readonly bytes: Buffer;
+  /** What the call made of the record. */
+  readonly body: Buffer;
   readonly summary: Buffer;
   /** Where versions are to be filled in, and whose; empty once its group has a token. */
   reads: readonly PendingRead[];
@@ -162,15 +163,15 @@ export class Groups {
   }
 
   /** Takes a record in that was executed earlier, on committed state. */
-  addPrepared(job: Job, record: Buffer, summary: Buffer): void {
-    this.#push(undefined, job, record, summary);
+  addPrepared(job: Job, body: Buffer, summary: Buffer): void {
+    this.#push(undefined, job, body, summary);
   }
 
-  #push(number: number | undefined, job: Job, bytes: Buffer, summary: Buffer): Execution {
+  #push(number: number | undefined, job: Job, body: Buffer, summary: Buffer): Execution {
     const execution: Execution = {
       number,
       job,
-      bytes,
+      body,
       summary,
       reads: noReads,
       stage: 'open',
@@ -186,18 +187,24 @@ export class Groups {
   }
 
   /** Takes a finished call in. */
-  add(job: Job, result: RunnerResult & { kind: 'record' }): void {
-    const execution = this.#push(result.execution, job, result.record, result.summary);
-    this.#known.set(result.execution, execution);
-    if (result.references.length === 0) return;
+  add(
+    job: Job,
+    number: number,
+    body: Buffer,
+    summary: Buffer,
+    references: readonly VersionReference[],
+  ): void {
+    const execution = this.#push(number, job, body, summary);
+    this.#known.set(number, execution);
+    if (references.length === 0) return;
     const reads: PendingRead[] = [];
-    for (const { execution: number, recordOffset, summaryOffset } of result.references) {
-      const source = this.#known.get(number);
+    for (const { execution: read, bodyOffset, summaryOffset } of references) {
+      const source = this.#known.get(read);
       if (source === undefined || source.fate === 'failed') {
         this.#fail([execution], 'dependency');
         return;
       }
-      reads.push({ recordOffset, summaryOffset, source });
+      reads.push({ bodyOffset, summaryOffset, source });
       if (source.fate === undefined) addDependent(source, execution);
     }
     execution.reads = reads;
@@ -375,7 +382,8 @@ export class Groups {
         count++;
         continue;
       }
-      const size = execution.bytes.length + recordOverheadBytes;
+      const { body, job } = execution;
+      const size = recordHeadBytes(job.item.bytes.length) + body.length + recordOverheadBytes;
       if (members.length > 0) {
         if (bytes + size > this.#groupBytesMax) break;
         if (this.#settings.byUnit && execution.job.unit !== unit) break;
@@ -401,10 +409,10 @@ export class Groups {
 
   /** Fills in the versions that were not known when the call was executed. */
   #fillIn(execution: Execution, group: Group): void {
-    for (const { recordOffset, summaryOffset, source } of execution.reads) {
+    for (const { bodyOffset, summaryOffset, source } of execution.reads) {
       const version = source.group === group ? { index: source.index } : source.position;
       assert(version !== undefined, 'earlier groups have their tokens');
-      if (recordOffset !== undefined) patchVersion(execution.bytes, recordOffset, version);
+      if (bodyOffset !== undefined) patchVersion(execution.body, bodyOffset, version);
       patchVersion(execution.summary, summaryOffset, version);
     }
   }

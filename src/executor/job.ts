@@ -1,4 +1,11 @@
-import type { Batch, BatchItem, Outcome, TxId } from '../model/index.ts';
+import {
+  type Batch,
+  type BatchItem,
+  type Outcome,
+  type RecordHead,
+  recordTypeOf,
+  type TxId,
+} from '../model/index.ts';
 
 /** A batch that was admitted, shared by its jobs. */
 export interface AdmittedBatch {
@@ -33,9 +40,15 @@ export interface Job {
   /** A record of it may be in the log: it must not be executed again before its fate is known. */
   onItsWay: boolean;
   /** Executed and endorsed before: this record is sent as it is, or not at all. */
-  readonly prepared?: { readonly record: Buffer; readonly summary: Buffer };
+  readonly prepared?: { readonly body: Buffer; readonly summary: Buffer };
   /** Nothing of it is under way any more. */
   over: boolean;
   /** Answered; nothing more to do but to learn the fate of what is on its way. */
   answered: boolean;
+}
+
+/** The head of a job's record. @param batch - index of the batch in the entry's table. */
+export function headOf({ item, leaf }: Pick<Job, 'item' | 'leaf'>, batch: number): RecordHead {
+  const { transaction, txId, bytes } = item;
+  return { type: recordTypeOf(transaction), txId, batch, leaf, transactionBytes: bytes };
 }

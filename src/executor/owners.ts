@@ -1,6 +1,5 @@
 import { assert, DaybookError } from '../base/index.ts';
 import type { CallContext } from './call-context.ts';
-import type { RunnerCall } from './frames.ts';
 import {
   type LockMode,
   type LockRequest,
@@ -8,11 +7,12 @@ import {
   type LockTarget,
   type Owner,
 } from './lock-table.ts';
+import type { ReceivedCall } from './received-call.ts';
 
 /** A call that is to run from its beginning. */
 export interface CallTask {
   readonly kind: 'call';
-  readonly call: RunnerCall;
+  readonly call: ReceivedCall;
   readonly owner: Owner;
   /** Of the present attempt. */
   context?: CallContext;
@@ -91,7 +91,7 @@ export class Owners {
   }
 
   /** Makes one owner of the calls; the first is ready. */
-  enter(calls: readonly RunnerCall[]): void {
+  enter(calls: readonly ReceivedCall[]): void {
     const owner = this.#next++;
     const state: OwnerState = {
       unfinished: calls.length,

@@ -4,7 +4,7 @@ import {
   type BatchItem,
   type BlockVersion,
   type ChannelConfig,
-  decodeRecord,
+  type CommitRecord,
   type Endorsement,
   EnvelopeWriter,
   endorsedSource,
@@ -14,8 +14,10 @@ import {
   notEndorsable,
   type Position,
   positionsRead,
+  recordOf,
   type Signer,
 } from '../model/index.ts';
+import { headOf } from './job.ts';
 
 /** What a node needs to endorse. */
 export interface Endorser {
@@ -34,7 +36,8 @@ export interface Endorser {
 export interface PreparedTransaction {
   readonly batch: Batch;
   readonly item: BatchItem;
-  readonly record: Buffer;
+  /** The record's. */
+  readonly body: Buffer;
   readonly summary: Buffer;
   readonly endorsement: Endorsement;
   /** What the client is to sign: `common.Payload` of the envelope. */
@@ -51,12 +54,12 @@ export async function endorse(
   endorser: Endorser,
   config: ChannelConfig,
   batch: Batch,
-  made: { readonly record: Buffer; readonly summary: Buffer },
+  { body, summary }: { readonly body: Buffer; readonly summary: Buffer },
   waitMs: number,
 ): Promise<PreparedTransaction> {
   const [item] = batch.items;
-  const record = decodeRecord(made.record);
   if (item === undefined) throw notPossible('there is no transaction');
+  const record = recordOf(headOf({ item, leaf: 0 }, 0), body);
   if (config.blocks?.cutBeforeReads === false) {
     throw notPossible('blocks of this channel are not cut so that Fabric finds reads valid');
   }
@@ -80,13 +83,13 @@ export async function endorse(
   );
   const endorsement = { ...unsigned, signature };
   const payload = Buffer.from(writer.payload(sourceOf(record, item, batch, endorsement)));
-  return { batch, item, ...made, endorsement, payload };
+  return { batch, item, body, summary, endorsement, payload };
 }
 
 const writer = new EnvelopeWriter();
 
 function sourceOf(
-  record: ReturnType<typeof decodeRecord>,
+  record: CommitRecord,
   { transaction }: BatchItem,
   { creatorBytes }: Batch,
   endorsement: Endorsement,
@@ -145,8 +148,8 @@ export class PreparedTransactions {
   }
 }
 
-function sizeOf({ record, summary, payload }: PreparedTransaction): number {
-  return record.length + summary.length + payload.length;
+function sizeOf({ body, summary, payload }: PreparedTransaction): number {
+  return body.length + summary.length + payload.length;
 }
 
 function full(limit: 'preparedTransactionsMax' | 'preparedBytesMax'): DaybookError {

@@ -1,19 +1,26 @@
 import { type Bytestring, type ErrorCode, limits } from '../base/index.ts';
 import { createContractRuntime, type HistoryPage } from '../contract/index.ts';
 import type { Io } from '../io/index.ts';
-import { asPosition, type CommitRecord, decodeRecord } from '../model/index.ts';
+import {
+  asPosition,
+  type CommitRecord,
+  decodeTransaction,
+  recordOf,
+  recordTypeOf,
+} from '../model/index.ts';
 import { Overlay, type RecordedUpdate, type StateWrite } from '../state/index.ts';
 import { Engine, type EngineResults } from './engine.ts';
-import type { RunnerCall } from './frames.ts';
+import { type RunnerCall, receivedCalls } from './frames.ts';
 
 /**
  * A transaction that is on record, as its client signed it: before it was executed (`submit`), or
  * after (`prepare`).
  */
-export type RecordedCall = Pick<
-  RunnerCall,
-  'kind' | 'txId' | 'leaf' | 'creator' | 'transactionBytes'
->;
+export interface RecordedCall
+  extends Pick<RunnerCall, 'kind' | 'txId' | 'creator' | 'transactionBytes'> {
+  /** Index of the transaction in the batch that was signed. */
+  readonly leaf: number;
+}
 
 /** What came out of executing it again. */
 export type Reexecuted =
@@ -42,14 +49,14 @@ export class Reexecution {
   constructor(io: Pick<Io, 'clock' | 'timers'>) {
     const results: EngineResults = {
       length: 0,
-      record: (_call, execution, record) => {
-        // The engine uses these bytes again.
-        this.#done?.({ kind: 'record', execution, record: decodeRecord(Buffer.from(record)) });
+      // The engine uses these bytes again.
+      record: (_call, execution, made, bodyBytes) => {
+        this.#done?.({ kind: 'record', execution, body: Buffer.from(made.subarray(0, bodyBytes)) });
       },
       refused: (_call, code, message) => this.#done?.({ kind: 'refused', code, message }),
       evaluated: () => undefined,
-      prepared: (_call, record) => {
-        this.#done?.({ kind: 'prepared', record: decodeRecord(Buffer.from(record)) });
+      prepared: (_call, made, bodyBytes) => {
+        this.#done?.({ kind: 'prepared', body: Buffer.from(made.subarray(0, bodyBytes)) });
       },
     };
     const engine: Engine = new Engine({
@@ -75,13 +82,17 @@ export class Reexecution {
     this.#readHistory = false;
     const parts = await new Promise<ReexecutedParts>((resolve) => {
       this.#done = resolve;
-      this.#engine.execute([{ ...call, call: this.#next++, batch: 0 }]);
+      this.#engine.execute(receivedCalls([{ ...call, call: this.#next++, batch: 0 }]));
     });
     const readHistory = this.#readHistory;
     if (parts.kind === 'refused') return { ...parts, readHistory };
-    if (parts.kind === 'prepared') return { kind: 'record', record: parts.record, readHistory };
-    this.#engine.apply([{ kind: 'failed', execution: parts.execution }], asPosition(0));
-    return { kind: 'record', record: parts.record, readHistory };
+    if (parts.kind === 'record') {
+      this.#engine.apply([{ kind: 'failed', execution: parts.execution }], asPosition(0));
+    }
+    const { txId, leaf, transactionBytes } = call;
+    const type = recordTypeOf(decodeTransaction(transactionBytes));
+    const record = recordOf({ type, txId, batch: 0, leaf, transactionBytes }, parts.body);
+    return { kind: 'record', record, readHistory };
   }
 
   /**
@@ -122,6 +133,6 @@ export class Reexecution {
 }
 
 type ReexecutedParts =
-  | { readonly kind: 'record'; readonly execution: number; readonly record: CommitRecord }
-  | { readonly kind: 'prepared'; readonly record: CommitRecord }
+  | { readonly kind: 'record'; readonly execution: number; readonly body: Buffer }
+  | { readonly kind: 'prepared'; readonly body: Buffer }
   | { readonly kind: 'refused'; readonly code: ErrorCode; readonly message: string };

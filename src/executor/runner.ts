@@ -20,7 +20,7 @@ export interface RunnerLimits {
 export interface RunnerEvents<Call extends RunnerCall> {
   /** A process is there and waits for {@link Runner.begin}. */
   onReady(): void;
-  /** Results came; the reader stands behind the kind. Bytes stay valid. */
+  /** Results came; the reader stands behind the kind. */
   onResults(reader: ByteReader): void;
   onHistoryRequest(reader: ByteReader): void;
   /** The process is gone. Its unanswered calls will be executed again after the next `begin`. */

@@ -92,32 +92,58 @@ export function configSigningBytes(config: string): Buffer {
  * @throws {DaybookError} `LIMIT_EXCEEDED`
  */
 export function encodeEntry(entry: Entry): Buffer {
-  scratch.reset();
-  const writer = scratch;
-  writer.u8(entryVersion).u8(kinds.indexOf(entry.kind)).text(entry.writer).u64(entry.timestampMs);
+  if (entry.kind === 'records') {
+    return encodeRecordsEntry(entry, entry.records, ({ bytes }, writer) => writer.raw(bytes));
+  }
+  const writer = beginEntry(entry.kind, entry);
   if (entry.kind === 'config') {
     writer.text(entry.config).bytes(entry.creator).bytes(entry.signature);
-  } else if (entry.kind === 'records') {
-    checkLimit('recordsPerEntryMax', entry.records.length);
-    writer.u16(entry.identities.length);
-    for (const identity of entry.identities) writer.bytes(identity);
-    writer.u16(entry.batches.length);
-    for (const batch of entry.batches) {
-      writer
-        .raw(batch.batchId)
-        .u16(batch.creator)
-        .u8(batch.mode === 'batch' ? 0 : 1);
-      writer.u16(batch.size).u16(batch.signatures.length);
-      for (const signature of batch.signatures) writer.bytes(signature);
-      writer.u16(batch.proof.length);
-      for (const hash of batch.proof) writer.raw(hash);
-      if (batch.mode === 'single') writeEndorsement(writer, batch.endorsement);
-    }
-    writer.u16(entry.records.length);
-    for (const { index, bytes } of entry.records) writer.u16(index).bytes(bytes);
   }
   checkLimit('entryBytesMax', writer.length);
   return writer.finish();
+}
+
+/**
+ * The bytes of an entry of records that nobody has in one piece.
+ *
+ * @param write - appends a record's canonical bytes (`encodeRecordHead`, `encodeRecordBody`).
+ * @throws {DaybookError} `LIMIT_EXCEEDED`
+ */
+export function encodeRecordsEntry<T extends { readonly index: number }>(
+  entry: Omit<RecordsEntry, 'kind' | 'records'>,
+  records: readonly T[],
+  write: (record: T, writer: ByteWriter, at: number) => void,
+): Buffer {
+  checkLimit('recordsPerEntryMax', records.length);
+  const writer = beginEntry('records', entry);
+  writer.u16(entry.identities.length);
+  for (const identity of entry.identities) writer.bytes(identity);
+  writer.u16(entry.batches.length);
+  for (const batch of entry.batches) {
+    writer
+      .raw(batch.batchId)
+      .u16(batch.creator)
+      .u8(batch.mode === 'batch' ? 0 : 1);
+    writer.u16(batch.size).u16(batch.signatures.length);
+    for (const signature of batch.signatures) writer.bytes(signature);
+    writer.u16(batch.proof.length);
+    for (const hash of batch.proof) writer.raw(hash);
+    if (batch.mode === 'single') writeEndorsement(writer, batch.endorsement);
+  }
+  writer.u16(records.length);
+  let at = 0;
+  for (const record of records) {
+    const start = writer.u16(record.index).u32(0).length;
+    write(record, writer, at++);
+    writer.patchU32(start - 4, writer.length - start);
+  }
+  checkLimit('entryBytesMax', writer.length);
+  return writer.finish();
+}
+
+function beginEntry(kind: Entry['kind'], { writer, timestampMs }: EntryHeader): ByteWriter {
+  scratch.reset();
+  return scratch.u8(entryVersion).u8(kinds.indexOf(kind)).text(writer).u64(timestampMs);
 }
 
 /**

@@ -1,5 +1,7 @@
-import { ByteReader, type Bytestring, type ByteWriter, checkLimit, limits } from '../base/index.ts';
+import { ByteReader, type Bytestring, ByteWriter, checkLimit, limits } from '../base/index.ts';
+import { lifecycleNamespace } from './lifecycle.ts';
 import type { Position } from './position.ts';
+import type { Transaction } from './transaction.ts';
 
 /**
  * `call`: a contract call. `deploy`: installs or upgrades a contract; its writes go to the
@@ -94,31 +96,60 @@ export interface CommitRecord {
   readonly event: ContractEvent | undefined;
 }
 
+/** What is known of a record before it is executed; `decodeRecord` reads it as part of the record. */
+export type RecordHead = Pick<
+  CommitRecord,
+  'type' | 'txId' | 'batch' | 'leaf' | 'transactionBytes'
+>;
+/** What came of executing it. */
+export type RecordBody = Omit<CommitRecord, keyof RecordHead>;
+
 const recordVersion = 1;
 const localFlag = 0x8000_0000;
 const txIdBytes = 32;
-const batchOffset = 2 + txIdBytes;
+const headBytes = 2 + txIdBytes + 2 + 2 + 4;
 /** Room that is made for a list because of its length alone, which may be a lie. */
 const listRoomMax = 64;
 
 /**
- * Canonical bytes of a record.
+ * Canonical bytes of a record: those of its head, then those of its body.
  *
- * @param onVersion - told the offset (from the record's first byte) of every version: where one that
+ * @throws {DaybookError} `LIMIT_EXCEEDED`
+ */
+export function encodeRecord(record: CommitRecord, writer: ByteWriter): void {
+  const start = writer.length;
+  encodeRecordHead(record, writer);
+  encodeRecordBody(record, writer);
+  checkLimit('recordBytesMax', writer.length - start);
+}
+
+/** The bytes of a record before its body. */
+export function encodeRecordHead(head: RecordHead, writer: ByteWriter): void {
+  writer.u8(recordVersion).u8(recordTypes.indexOf(head.type)).raw(head.txId);
+  writer.u16(head.batch).u16(head.leaf).bytes(head.transactionBytes);
+}
+
+/** How many {@link encodeRecordHead} writes. @param transactionBytes - the transaction's length. */
+export function recordHeadBytes(transactionBytes: number): number {
+  return headBytes + transactionBytes;
+}
+
+/**
+ * The bytes of a record behind its head.
+ *
+ * @param onVersion - told the offset (from the body's first byte) of every version: where one that
  *   was not known at execution is to be filled in, see {@link patchVersion}.
  * @throws {DaybookError} `LIMIT_EXCEEDED`
  */
-export function encodeRecord(
-  record: CommitRecord,
+export function encodeRecordBody(
+  body: RecordBody,
   writer: ByteWriter,
   onVersion?: (offset: number, read: KeyRead) => void,
 ): void {
   const start = writer.length;
-  writer.u8(recordVersion).u8(recordTypes.indexOf(record.type)).raw(record.txId);
-  writer.u16(record.batch).u16(record.leaf);
-  writer.bytes(record.transactionBytes).text(record.contractVersion);
-  writer.u16(record.sets.length);
-  for (const set of record.sets) {
+  writer.text(body.contractVersion);
+  writer.u16(body.sets.length);
+  for (const set of body.sets) {
     checkLimit('readsPerRecordMax', set.reads.length);
     checkLimit('writesPerRecordMax', set.writes.length);
     writer.text(set.namespace);
@@ -148,25 +179,31 @@ export function encodeRecord(
       writer.u32(bulk.rows);
     }
   }
-  checkLimit('valueBytesMax', record.result.length);
-  writer.bytestring(record.result);
-  if (record.event === undefined) writer.u8(0);
+  checkLimit('valueBytesMax', body.result.length);
+  writer.bytestring(body.result);
+  if (body.event === undefined) writer.u8(0);
   else {
-    checkLimit('valueBytesMax', record.event.payload.length);
-    writer.u8(1).text(record.event.name).bytestring(record.event.payload);
+    checkLimit('valueBytesMax', body.event.payload.length);
+    writer.u8(1).text(body.event.name).bytestring(body.event.payload);
   }
-  checkLimit('recordBytesMax', writer.length - start);
 }
 
-/** Fills in a version at an offset that {@link encodeRecord} reported. */
-export function patchVersion(recordBytes: Buffer, offset: number, value: ReadVersion): void {
-  recordBytes.writeUInt32BE(highWord(value), offset);
-  recordBytes.writeUInt32BE(lowWord(value), offset + 4);
+/** The record of a head and a body. @throws {DaybookError} `MALFORMED` */
+export function recordOf(head: RecordHead, bodyBytes: Uint8Array): CommitRecord {
+  const writer = new ByteWriter(recordHeadBytes(head.transactionBytes.length) + bodyBytes.length);
+  encodeRecordHead(head, writer);
+  return decodeRecord(writer.raw(bodyBytes).view());
 }
 
-/** Fills in the record's batch (index in the entry's table), which only the entry's writer knows. */
-export function patchBatch(recordBytes: Buffer, batch: number): void {
-  recordBytes.writeUInt16BE(batch, batchOffset);
+/** The type of the record of a transaction. */
+export function recordTypeOf({ contract }: Transaction): RecordType {
+  return contract === lifecycleNamespace ? 'deploy' : 'call';
+}
+
+/** Fills in a version at an offset that {@link encodeRecordBody} reported. */
+export function patchVersion(bodyBytes: Buffer, offset: number, value: ReadVersion): void {
+  bodyBytes.writeUInt32BE(highWord(value), offset);
+  bodyBytes.writeUInt32BE(lowWord(value), offset + 4);
 }
 
 /** A transaction whose bytes somebody holds. */

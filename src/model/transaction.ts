@@ -1,4 +1,12 @@
-import { ByteReader, ByteWriter, checkLimit, DaybookError, limits } from '../base/index.ts';
+import {
+  ByteReader,
+  type Bytestring,
+  ByteWriter,
+  bytestringOf,
+  checkLimit,
+  DaybookError,
+  limits,
+} from '../base/index.ts';
 import { sha256 } from './hash.ts';
 import type { Identity } from './identity.ts';
 import { identityBytes } from './identity.ts';
@@ -54,14 +62,25 @@ export function writeTransaction(transaction: Transaction, writer: ByteWriter): 
 }
 
 /**
- * Reads {@link encodeTransaction}'s bytes. Byte fields are views of `bytes`, made when they are
- * asked for: most of those who decode a transaction want its names and time only. So a copy made by
- * spreading lacks `args` and `nonce`.
+ * Reads {@link encodeTransaction}'s bytes, which stand in `bytes` from `start` to `end`. Byte fields
+ * are views of `bytes`, made when they are asked for: most of those who decode a transaction want
+ * its names and time only. So a copy made by spreading lacks `args` and `nonce`.
  *
  * @throws {DaybookError} `MALFORMED`
  */
-export function decodeTransaction(bytes: Uint8Array): Transaction {
-  return new ReceivedTransaction(bytes);
+export function decodeTransaction(
+  bytes: Uint8Array,
+  start: number = 0,
+  end: number = bytes.length,
+): Transaction {
+  return new ReceivedTransaction(bytes, start, end);
+}
+
+/** A transaction's arguments as bytestrings. */
+export function argumentsOf(transaction: Transaction): Bytestring[] {
+  return transaction instanceof ReceivedTransaction
+    ? transaction.bytestrings()
+    : transaction.args.map(bytestringOf);
 }
 
 class ReceivedTransaction implements Transaction {
@@ -74,10 +93,11 @@ class ReceivedTransaction implements Transaction {
   /** Where the arguments begin, after their number. */
   readonly #argsAt: number;
   readonly #argsCount: number;
+  readonly #end: number;
   #args: readonly Uint8Array[] | undefined;
 
-  constructor(bytes: Uint8Array) {
-    const reader = new ByteReader(bytes, 'transaction');
+  constructor(bytes: Uint8Array, start: number, end: number) {
+    const reader = new ByteReader(bytes, 'transaction', start, end);
     const version = reader.u8();
     if (version !== transactionVersion) reader.fail(`unknown version ${version}`);
     this.channel = reader.text(limits.nameBytesMax);
@@ -89,6 +109,7 @@ class ReceivedTransaction implements Transaction {
     this.#bytes = reader.buffer;
     this.#argsAt = reader.offset;
     this.#argsCount = count;
+    this.#end = end;
     for (let at = 0; at < count; at++) reader.skip(reader.length(limits.argumentBytesMax));
     reader.skip(limits.nonceBytes);
     this.timestampMs = reader.u64();
@@ -97,16 +118,28 @@ class ReceivedTransaction implements Transaction {
 
   get args(): readonly Uint8Array[] {
     if (this.#args !== undefined) return this.#args;
-    const reader = new ByteReader(this.#bytes, 'transaction', this.#argsAt);
+    const reader = this.#argsReader();
     const args: Buffer[] = new Array(this.#argsCount);
     for (let at = 0; at < args.length; at++) args[at] = reader.bytes(limits.argumentBytesMax);
     this.#args = args;
     return args;
   }
 
+  /** Keys of the state are arguments more often than not. */
+  bytestrings(): Bytestring[] {
+    const reader = this.#argsReader();
+    const args: Bytestring[] = new Array(this.#argsCount);
+    for (let at = 0; at < args.length; at++) args[at] = reader.key(limits.argumentBytesMax);
+    return args;
+  }
+
   get nonce(): Uint8Array {
-    const end = this.#bytes.length - timestampBytes;
+    const end = this.#end - timestampBytes;
     return this.#bytes.subarray(end - limits.nonceBytes, end);
+  }
+
+  #argsReader(): ByteReader {
+    return new ByteReader(this.#bytes, 'transaction', this.#argsAt, this.#end);
   }
 }
 

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { bytestringOfText } from '../../base/index.ts';
+import { bytestringOf, bytestringOfText } from '../../base/index.ts';
 import { identityBytes } from '../../model/index.ts';
 import { bundleContract } from '../bundle.ts';
 import { type ContractRuntimeOptions, createContractRuntime } from '../create-runtime.ts';
@@ -72,7 +72,9 @@ export class Harness {
       channel: 'main',
       contract: 'sample',
       functionName,
-      args: args.map((arg) => (typeof arg === 'string' ? Buffer.from(arg) : arg)),
+      args: args.map((arg) =>
+        typeof arg === 'string' ? bytestringOfText(arg) : bytestringOf(arg),
+      ),
       txId: this.#calls.toString(16).padStart(64, '0'),
       creator: this.creator,
       nonce: Buffer.alloc(24, 7),

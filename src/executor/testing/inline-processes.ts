@@ -129,10 +129,7 @@ function plainRuntime(contracts: TestContracts): ContractRuntime {
         return { ok: false, code: 'CONTRACT_FUNCTION_UNKNOWN', message: call.functionName };
       }
       try {
-        const result = await run(
-          access,
-          call.args.map((arg) => Buffer.from(arg).toString('latin1')),
-        );
+        const result = await run(access, call.args);
         return { ok: true, result, event: undefined };
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
