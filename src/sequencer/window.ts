@@ -14,9 +14,13 @@ interface Run {
   readonly start: Position;
   /** A key that was written twice stands here twice. */
   readonly keys: Bytestring[];
-  /** `keys` in order, once somebody has asked for a range. */
+  /** `keys` in order, once enough ranges have been looked for among them. */
   sorted: readonly Bytestring[] | undefined;
+  ranges: number;
 }
+
+/** Looking through keys a few times takes less than sorting them. */
+const sortedFrom = 10;
 
 /**
  * What the sequencer remembers of granted writes: the last position per key for about `keysMax`
@@ -52,7 +56,7 @@ export class Window {
     this.#floor = floor;
     this.#keysMax = keysMax;
     this.#rangesMax = rangesMax;
-    this.#open = { start: floor, keys: [], sorted: undefined };
+    this.#open = { start: floor, keys: [], sorted: undefined, ranges: 0 };
   }
 
   /** Every write at or after this position is known: older snapshots cannot be judged. */
@@ -67,7 +71,7 @@ export class Window {
 
   /** A group is about to be judged. @param start - position of its first record. */
   begin(start: Position): void {
-    this.#open = { start, keys: [], sorted: undefined };
+    this.#open = { start, keys: [], sorted: undefined, ranges: 0 };
   }
 
   /** The group has been judged: what is over the limits is forgotten. */
@@ -195,6 +199,7 @@ export class Window {
 
 /** The keys of a run that lie in a range. */
 function keysInside(run: Run, range: WrittenRange): readonly Bytestring[] {
+  if (++run.ranges < sortedFrom) return run.keys.filter((key) => isInside(key, range));
   run.sorted ??= [...run.keys].sort(compareKeys);
   const from = lowerBound(run.sorted, range.start);
   const to = range.end === '' ? run.sorted.length : lowerBound(run.sorted, range.end);
