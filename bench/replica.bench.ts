@@ -75,7 +75,8 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
       state.apply({
         address: state.nextAddress,
         writes: rows.slice(at, at + 50_000),
-        transactions: [],
+        records: [],
+        timestampsMs: [],
         logTimeMs: state.logTimeMs,
         horizonMs: 0,
       });
@@ -105,7 +106,7 @@ export async function replicaBench(options: ReplicaBenchOptions): Promise<Replic
         const replayed = performance.now();
         state.apply(change);
         time.add(replayed - started, performance.now() - replayed);
-        for (const { verdict } of change.transactions) if (verdict === 0) valid++;
+        for (const { verdict } of change.records) if (verdict === 0) valid++;
       }
       time.end();
       // Lets the flush run; its CPU counts.

@@ -45,12 +45,13 @@ class MemoryState implements ReplayState {
     return this.#committed.has(Buffer.from(txId).latin1Slice());
   }
 
-  apply({ writes, transactions, logTimeMs, horizonMs }: StateChange): void {
+  apply({ writes, records, logTimeMs, horizonMs }: StateChange): void {
     for (const { key, value, version } of writes) {
       if (value !== undefined) this.#rows.set(key, { key, value, version });
     }
-    for (const { txId, verdict } of transactions) {
-      if (verdict === verdicts.valid) this.#committed.add(Buffer.from(txId).latin1Slice());
+    for (const { record, verdict } of records) {
+      if (verdict !== verdicts.valid) continue;
+      this.#committed.add(Buffer.from(record.txId).latin1Slice());
     }
     this.logTimeMs = logTimeMs;
     this.horizonMs = horizonMs;
@@ -96,7 +97,14 @@ export class Chain {
     this.#apply(new Replay(this.#state), ledger.founding);
     const { logTimeMs, horizonMs } = this.#state;
     const address = this.#address;
-    this.#state.apply({ address, writes: [contract], transactions: [], logTimeMs, horizonMs });
+    this.#state.apply({
+      address,
+      writes: [contract],
+      records: [],
+      timestampsMs: [],
+      logTimeMs,
+      horizonMs,
+    });
     this.#next++;
     this.#replay = new Replay(this.#state);
   }
@@ -143,7 +151,7 @@ export class Chain {
     const { change } = replay.next({ address: this.#address, kind: 'data', epoch: 0, bytes });
     this.#state.apply(change);
     this.#next++;
-    return change.transactions.map(({ verdict }) => verdict);
+    return change.records.map(({ verdict }) => verdict);
   }
 
   #note(row: number, position: Position): void {

@@ -32,14 +32,14 @@ async function snapshotsOf(name: string, entries: number, channel = 'bank') {
     state.apply({
       address: asAddress(address),
       writes: [{ key: `ns\0k${address}`, value: `value ${address}`, version }],
-      transactions: [
+      records: [
         {
-          txId: sha256(Buffer.from(String(address))),
-          timestampMs: address,
+          record: { txId: sha256(Buffer.from(String(address))) },
           position: version,
           verdict: 0,
         },
       ],
+      timestampsMs: [address],
       logTimeMs: address,
       horizonMs: 0,
     });

@@ -22,8 +22,8 @@ import {
 /** A record with what was read out of it. */
 export interface ReadRecord {
   readonly record: CommitRecord;
-  /** The record's txId, as a key. */
-  readonly id: Bytestring;
+  /** Its index in the entry. */
+  readonly index: number;
   /** `undefined` when the transaction's bytes are malformed. */
   readonly transaction: Transaction | undefined;
   /** The batch that was verified at this node with the very same transaction at this leaf. */

@@ -17,19 +17,22 @@ export interface ReadContext {
   readonly address: Address;
   /** The state with the writes of earlier valid records of the entry. */
   readonly view: StateView & { version(key: Bytestring): Position | undefined };
-  /** Becomes the state keys of the record's reads, set by set: most writes are to keys read. */
+  /**
+   * Becomes the state keys of the record's reads, set by set: most writes are to keys read. Some of
+   * a former record may follow.
+   */
   readonly keys: Bytestring[];
 }
 
 /** Whether keys and ranges are what the record read: `valid`, `readConflict`, `phantomReadConflict`. */
 export function readsVerdict(context: ReadContext, sets: readonly NamespaceSet[]): VerdictCode {
   const { address, view, keys } = context;
-  keys.length = 0;
+  let count = 0;
   for (const { namespace, reads } of sets) {
     for (const { key, version } of reads) {
       const expected = typeof version === 'object' ? positionOf(address, version.index) : version;
       const whole = stateKey(namespace, key);
-      keys.push(whole);
+      keys[count++] = whole;
       if (view.version(whole) !== expected) return verdicts.readConflict;
     }
   }

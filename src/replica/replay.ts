@@ -1,9 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Bytestring, bytestringOf, bytestringOfText, textOf } from '../base/index.ts';
+import {
+  asBuffer,
+  type Bytestring,
+  bytestringOf,
+  bytestringOfText,
+  textOf,
+} from '../base/index.ts';
 import type { LogEntry } from '../log/index.ts';
 import {
   type Address,
-  asPosition,
   type Batch,
   type BatchItem,
   bulkRuleDefaults,
@@ -28,7 +33,6 @@ import {
   mayDeclareIndexes,
   type NamespaceSet,
   namespaceEnd,
-  type Position,
   positionOf,
   type RecordsEntry,
   sha256Hex,
@@ -131,7 +135,7 @@ export class Replay {
     return {
       applied: { address, entry, records, logTimeMs },
       change: {
-        ...this.#change(address, logTimeMs, [], transactionsOf(records)),
+        ...this.#change(address, logTimeMs, [], records),
         ...(entry?.kind === 'tick' ? { endsBlock: true } : {}),
       },
     };
@@ -145,31 +149,40 @@ export class Replay {
     verifier: IdentityVerifier,
   ): Replayed {
     const horizonMs = Math.max(this.#state.horizonMs, logTimeMs - config.transactionLifetimeMs);
-    const { reads, indices } = this.#read(entry);
+    const reads = this.#read(entry);
     const signers = this.#signers(entry, reads, config.channel, verifier);
     const local = new Overlay(this.#state);
     const pending = new PendingUpdates();
     const view = pending.view(local);
     const bulkUpdates: RecordedUpdate[] = [];
     const heavyRowsMin = (config.bulk ?? bulkRuleDefaults).heavyRowsMin;
-    const committed = new Set<Bytestring>();
     const writes: StateWrite[] = [];
-    const records: AppliedRecord[] = [];
-    const transactions: StateChange['transactions'][number][] = [];
-    const keys: Bytestring[] = [];
-    const context = { address, entry, config, logTimeMs, horizonMs, view, committed, keys };
+    const records = new Array<AppliedRecord>(reads.length);
+    const timestampsMs = new Array<number>(reads.length);
+    const context: Context = {
+      address,
+      entry,
+      config,
+      logTimeMs,
+      horizonMs,
+      view,
+      records,
+      committed: new Set(),
+      keys: [],
+    };
     for (let place = 0; place < reads.length; place++) {
       const read = reads[place] as ReadRecord;
       const { record, transaction } = read;
-      const position = positionOf(address, indices[place] as number);
+      const position = positionOf(address, read.index);
+      const timestampMs = transaction?.timestampMs ?? 0;
       const verdict = this.#verdict(context, read, signers[place]);
       if (verdict === verdicts.valid) {
-        committed.add(read.id);
+        context.committed.add(firstWord(record.txId));
         if (read.trusted !== undefined) this.#checker.tookEffect(read.trusted);
         // Rows take a record's bulk update first, then its writes: both give the record's version.
         const bulk = recordedUpdateOf(
           record.sets,
-          { position, txId: record.txId, timestampMs: transaction?.timestampMs ?? 0 },
+          { position, txId: record.txId, timestampMs },
           heavyRowsMin,
         );
         if (bulk !== undefined) {
@@ -181,7 +194,8 @@ export class Replay {
           const keysRead = at;
           at += set.reads.length;
           for (const { key, value } of set.writes) {
-            const whole = knownKey(set, key, keys, keysRead) ?? stateKey(set.namespace, key);
+            const whole =
+              knownKey(set, key, context.keys, keysRead) ?? stateKey(set.namespace, key);
             const write = { key: whole, value, version: position, head: 0 };
             writes.push(write);
             local.set(write);
@@ -191,20 +205,18 @@ export class Replay {
           }
         }
       }
-      records.push({ position, record, verdict });
-      const timestampMs = transaction?.timestampMs ?? 0;
-      transactions.push({ txId: record.txId, timestampMs, position, verdict });
+      records[place] = { position, record, verdict };
+      timestampsMs[place] = timestampMs;
     }
     return {
       applied: { address, entry, records, logTimeMs },
-      change: { address, writes, bulkUpdates, transactions, logTimeMs, horizonMs },
+      change: { address, writes, bulkUpdates, records, timestampsMs, logTimeMs, horizonMs },
     };
   }
 
   /** Decodes the records that can be decoded. */
-  #read(entry: RecordsEntry): { reads: ReadRecord[]; indices: number[] } {
+  #read(entry: RecordsEntry): ReadRecord[] {
     const reads: ReadRecord[] = [];
-    const indices: number[] = [];
     const trusted = entry.batches.map((proof) => this.#checker.trusted(proof));
     const itemAt = (batch: number, leaf: number): BatchItem | undefined =>
       trusted[batch]?.batch.items[leaf];
@@ -212,18 +224,17 @@ export class Replay {
       const record = recordOf(bytes, itemAt);
       if (record === undefined) continue;
       const { txId, transactionBytes } = record;
-      const id = bytestringOf(txId);
       const item = itemAt(record.batch, record.leaf);
       // The record holds the batch's own fields, and not views of the entry: it has the same bytes.
       if (item !== undefined && item.txId === txId && item.bytes === transactionBytes) {
-        reads.push({ record, id, transaction: item.transaction, trusted: trusted[record.batch] });
+        const { transaction } = item;
+        reads.push({ record, index, transaction, trusted: trusted[record.batch] });
       } else {
         const transaction = transactionOf(transactionBytes);
-        reads.push({ record, id, transaction, trusted: undefined });
+        reads.push({ record, index, transaction, trusted: undefined });
       }
-      indices.push(index);
     }
-    return { reads, indices };
+    return reads;
   }
 
   /** Per record, who signed it; `undefined` when nobody did. */
@@ -271,7 +282,7 @@ export class Replay {
     ) {
       return verdicts.expired;
     }
-    if (context.committed.has(read.id) || this.#state.isCommitted(record.txId)) {
+    if (isRepeated(context, record) || this.#state.isCommitted(record.txId)) {
       return verdicts.duplicateTransactionId;
     }
     const allowed = record.type === 'deploy' ? config.access.deploy : config.access.submit;
@@ -398,14 +409,15 @@ export class Replay {
     address: Address,
     logTimeMs: number,
     writes: readonly StateWrite[],
-    transactions: StateChange['transactions'],
+    records: readonly AppliedRecord[],
   ): StateChange {
     const lifetimeMs = this.#config?.transactionLifetimeMs;
     const horizonMs =
       lifetimeMs === undefined
         ? this.#state.horizonMs
         : Math.max(this.#state.horizonMs, logTimeMs - lifetimeMs);
-    return { address, writes, transactions, logTimeMs, horizonMs };
+    const timestampsMs = records.map(() => 0);
+    return { address, writes, records, timestampsMs, logTimeMs, horizonMs };
   }
 }
 
@@ -421,8 +433,29 @@ interface Context extends ReadContext {
   readonly config: ChannelConfig;
   readonly logTimeMs: number;
   readonly horizonMs: number;
-  /** Transactions that took effect earlier in the entry. */
-  readonly committed: ReadonlySet<Bytestring>;
+  /** The entry's records before this one. */
+  readonly records: readonly AppliedRecord[];
+  /** First words of the ids of those that took effect. */
+  readonly committed: Set<number>;
+}
+
+/** Whether the transaction took effect earlier in the entry. */
+function isRepeated({ records, committed }: Context, { txId }: CommitRecord): boolean {
+  return (
+    committed.has(firstWord(txId)) &&
+    records.some(
+      ({ record, verdict }) => verdict === verdicts.valid && asBuffer(record.txId).equals(txId),
+    )
+  );
+}
+
+function firstWord(txId: Uint8Array): number {
+  return (
+    ((txId[0] as number) << 24) |
+    ((txId[1] as number) << 16) |
+    ((txId[2] as number) << 8) |
+    (txId[3] as number)
+  );
 }
 
 /** Index entries are keys that a bulk update does not carry. */
@@ -433,13 +466,4 @@ function touchesIndex(
   if (bulkUpdates.length === 0) return false;
   const indexed = Object.values(options.indexes ?? {}).flat();
   return bulkUpdates.some(({ update }) => changesField(parseUpdate(update).paths, indexed));
-}
-
-function transactionsOf(records: readonly AppliedRecord[]): StateChange['transactions'] {
-  return records.map(({ record, position, verdict }) => ({
-    txId: record.txId,
-    timestampMs: 0,
-    position: asPosition(position) as Position,
-    verdict,
-  }));
 }

@@ -30,7 +30,8 @@ function change(address: number, more: Partial<StateChange>): StateChange {
   return {
     address: asAddress(address),
     writes: [],
-    transactions: [],
+    records: [],
+    timestampsMs: [],
     logTimeMs: address,
     horizonMs: 0,
     ...more,
@@ -42,7 +43,8 @@ function write(address: number): StateChange {
   const txId = sha256(Buffer.from(String(address)));
   return change(address, {
     writes: [{ key: stateKey('ns', `k${address}`), value: '1', version }],
-    transactions: [{ txId, timestampMs: address, position: version, verdict: 0 }],
+    records: [{ record: { txId }, position: version, verdict: 0 }],
+    timestampsMs: [address],
   });
 }
 

@@ -30,19 +30,19 @@ type Step = readonly { writes: ReadonlyMap<string, string | undefined>; verdict:
 
 function changeOf(address: Address, step: Step): StateChange {
   const writes: StateWrite[] = [];
-  const transactions = step.map(({ verdict }, index) => ({
-    txId: txIdOf(address, index),
-    timestampMs: 1000 + address,
+  const records = step.map(({ verdict }, index) => ({
     position: positionOf(address, index),
+    record: { txId: txIdOf(address, index) },
     verdict,
   }));
+  const timestampsMs = step.map(() => 1000 + address);
   step.forEach((record, index) => {
     if (record.verdict !== 0) return;
     for (const [key, value] of record.writes) {
       writes.push({ key, value, version: positionOf(address, index) });
     }
   });
-  return { address, writes, transactions, logTimeMs: 1000 + address, horizonMs: 0 };
+  return { address, writes, records, timestampsMs, logTimeMs: 1000 + address, horizonMs: 0 };
 }
 
 interface Model {

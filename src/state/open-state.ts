@@ -319,22 +319,21 @@ export class State implements StateView {
   apply(change: StateChange): void {
     assert(!this.#closed, 'the state is closed');
     assert(change.address === this.#nextAddress, `entry ${change.address} is out of order`);
-    const { transactions } = change;
+    const { records, timestampsMs } = change;
     const jobs = (change.bulkUpdates ?? []).map((recorded) => this.#bulk.add(recorded));
     let at = 0;
     for (const write of change.writes) {
       const { key, version } = write;
-      while (at < transactions.length - 1 && transactions[at]?.position !== version) at++;
-      const transaction = transactions[at];
+      while (at < records.length - 1 && records[at]?.position !== version) at++;
+      const written = records[at];
       write.head = 0;
       if (this.#bulk.covers(key)) this.#settler.settle(key, version);
-      if (transaction !== undefined && !isIndexKey(key)) {
-        const { timestampMs, txId } = transaction;
+      if (written !== undefined && !isIndexKey(key)) {
         write.head = this.#history.append(
           this.#settler.head(key),
           version,
-          timestampMs,
-          txId,
+          timestampsMs[at] as number,
+          written.record.txId,
           write.value,
         );
       }
@@ -342,21 +341,22 @@ export class State implements StateView {
     }
     for (const job of jobs) if (!job.update.recorded.heavy) this.#sweep.sweepNow(job);
     let allValid = true;
-    for (const { txId, timestampMs, position, verdict } of transactions) {
-      this.#transactions.add(txId, timestampMs, position, verdict);
+    for (let index = 0; index < records.length; index++) {
+      const { position, record, verdict } = records[index] as (typeof records)[number];
+      this.#transactions.add(record.txId, timestampsMs[index] as number, position, verdict);
       if (verdict !== 0) allValid = false;
     }
-    this.#transactionsPending += transactions.length;
+    this.#transactionsPending += records.length;
     const { address, logTimeMs } = change;
     // A configuration stands alone in its block; what is neither leaves the end where it is.
     const ends = change.endsBlock === true || change.configVerdict !== undefined;
-    this.#atBlockEnd = ends || (this.#atBlockEnd && transactions.length === 0);
+    this.#atBlockEnd = ends || (this.#atBlockEnd && records.length === 0);
     const verdicts =
       (change.configVerdict ?? 0) !== 0
         ? [change.configVerdict as VerdictCode]
         : allValid
           ? undefined
-          : transactions.map(({ verdict }) => verdict);
+          : records.map(({ verdict }) => verdict);
     this.#entries.push({ address, logTimeMs, verdicts });
     this.#settler.clearHeads();
     this.#nextAddress = nextAddress(address);

@@ -30,9 +30,8 @@ function put(state: State, count: number): void {
         { key: `ns\0k${address % 5000}`, value: `value ${address}`, version },
         { key: `ns\0x${address % 7}`, value: address % 2 ? undefined : 'x', version },
       ],
-      transactions: [
-        { txId: txIdOf(address), timestampMs: address, position: version, verdict: 0 },
-      ],
+      records: [{ record: { txId: txIdOf(address) }, position: version, verdict: 0 }],
+      timestampsMs: [address],
       logTimeMs: address,
       horizonMs: 0,
     });

@@ -52,12 +52,13 @@ export interface StateChange {
   /** Bulk updates of valid records, in log order. Rows written above them do not take them. */
   readonly bulkUpdates?: readonly RecordedUpdate[];
   /** Every record of the entry, valid or not. */
-  readonly transactions: readonly {
-    readonly txId: Uint8Array;
-    readonly timestampMs: number;
+  readonly records: readonly {
     readonly position: Position;
+    readonly record: { readonly txId: Uint8Array };
     readonly verdict: VerdictCode;
   }[];
+  /** The timestamps of their transactions, in the same order. */
+  readonly timestampsMs: readonly number[];
   /** Config entries only. */
   readonly configVerdict?: VerdictCode;
   /** A tick: no record before it is in a block that is still open after it. */

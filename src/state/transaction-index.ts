@@ -358,12 +358,15 @@ class IdTable {
       }
       order[at] = row;
     }
+    // Filled by plain loops: `from` and `map` make an object per id.
     return {
       count,
       greatestTimestampMs,
-      words: (column) => order.map((row) => rows[row + column] as number),
-      positions: () => Float64Array.from(order, (row) => positionIn(rows, row)),
-      verdicts: () => Uint8Array.from(order, (row) => verdictIn(rows, row)),
+      words: (column) =>
+        filledBy(new Uint32Array(count), (at) => rows[(order[at] as number) + column] as number),
+      positions: () =>
+        filledBy(new Float64Array(count), (at) => positionIn(rows, order[at] as number)),
+      verdicts: () => filledBy(new Uint8Array(count), (at) => verdictIn(rows, order[at] as number)),
     };
   }
 
@@ -401,6 +404,14 @@ class IdTable {
     // Thousands of ids in a row do not happen by chance, nor on purpose without knowing the salt.
     assert(false, 'the transaction table is clustered');
   }
+}
+
+function filledBy<T extends Uint32Array | Float64Array | Uint8Array>(
+  column: T,
+  valueAt: (at: number) => number,
+): T {
+  for (let at = 0; at < column.length; at++) column[at] = valueAt(at);
+  return column;
 }
 
 function isFree(rows: Uint32Array, row: number): boolean {

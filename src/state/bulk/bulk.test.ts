@@ -121,7 +121,8 @@ function changeOf(address: Address, step: Step): StateChange {
     address,
     writes,
     bulkUpdates,
-    transactions: [{ txId, timestampMs: 1000 + address, position: version, verdict: 0 }],
+    records: [{ record: { txId }, position: version, verdict: 0 }],
+    timestampsMs: [1000 + address],
     logTimeMs: 1000 + address,
     horizonMs: 0,
   };

@@ -286,6 +286,8 @@ export function recordedUpdateOf(
   at: Pick<RecordedUpdate, 'position' | 'txId' | 'timestampMs'>,
   heavyRowsMin: number,
 ): RecordedUpdate | undefined {
+  // The rule, for every record.
+  if (sets.every(({ bulkUpdates }) => bulkUpdates.length === 0)) return undefined;
   const parts: BulkPart[] = [];
   let rows = 0;
   for (const { namespace, bulkUpdates } of sets) {
@@ -294,5 +296,5 @@ export function recordedUpdateOf(
       rows = Math.max(rows, bulk.rows);
     }
   }
-  return parts.length === 0 ? undefined : { ...at, heavy: rows >= heavyRowsMin, parts };
+  return { ...at, heavy: rows >= heavyRowsMin, parts };
 }

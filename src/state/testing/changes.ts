@@ -22,9 +22,8 @@ export function changeAt(address: Address): StateChange {
   return {
     address,
     writes,
-    transactions: [
-      { txId: txIdAt(address), timestampMs: 1000 + address, position: version, verdict: 0 },
-    ],
+    records: [{ record: { txId: txIdAt(address) }, position: version, verdict: 0 }],
+    timestampsMs: [1000 + address],
     logTimeMs: 1000 + address,
     horizonMs: address,
   };
