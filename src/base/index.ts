@@ -3,3 +3,4 @@ export * from './bytes.ts';
 export * from './errors.ts';
 export { readKey } from './known-strings.ts';
 export * from './limits.ts';
+export { TransitMap } from './transit-map.ts';

@@ -1,4 +1,4 @@
-import { assert, type Bytestring, type ErrorCode, limits } from '../base/index.ts';
+import { assert, type Bytestring, type ErrorCode, limits, TransitMap } from '../base/index.ts';
 import type { Token } from '../log/index.ts';
 import {
   type Address,
@@ -132,7 +132,7 @@ export class Groups {
    * Groups with a token, by address, until replay has passed it. A sequencer that was deposed and
    * does not know may grant what its successor grants too: at most one of them is written there.
    */
-  readonly #written = new Map<Address, Group[]>();
+  readonly #written = new TransitMap<Address, Group[]>();
   #sequencing: Group | undefined;
   #writing = 0;
   /** Executions that a record to come may refer to. */

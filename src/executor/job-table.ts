@@ -1,4 +1,10 @@
-import { type Bytestring, bytestringOf, DaybookError, type ErrorJson } from '../base/index.ts';
+import {
+  type Bytestring,
+  bytestringOf,
+  DaybookError,
+  type ErrorJson,
+  TransitMap,
+} from '../base/index.ts';
 import type { Batch, Outcome, TxId } from '../model/index.ts';
 import { conflictError, unknownOutcome } from './executor-errors.ts';
 import type { AdmittedBatch, Job, OutcomeListener } from './job.ts';
@@ -9,7 +15,7 @@ const creatorsMax = 10_000;
 /** The transactions under way, by id: who waits for each, until when, and which one runs first. */
 export class JobTable {
   readonly #max: number;
-  readonly #jobs = new Map<TxId, Job>();
+  readonly #jobs = new TransitMap<TxId, Job>();
   readonly #order = new OrderQueues();
   readonly #creators = new Map<Bytestring, number>();
   #nextCreator = 1;

@@ -1,3 +1,4 @@
+import { TransitMap } from '../base/index.ts';
 import type { Job } from './job.ts';
 
 /**
@@ -6,7 +7,7 @@ import type { Job } from './job.ts';
  */
 export class OrderQueues {
   /** The job that runs first, then those that wait. */
-  readonly #queues = new Map<string, Job[]>();
+  readonly #queues = new TransitMap<string, Job[]>();
 
   /** @returns true when the job may run now. */
   enter(job: Job): boolean {

@@ -3,6 +3,7 @@ import {
   type ErrorJson,
   isDaybookError,
   limits,
+  TransitMap,
   toDaybookError,
 } from '../base/index.ts';
 import type { Connection } from './io.ts';
@@ -40,7 +41,7 @@ const headerBytes = 7;
 
 /** Takes a connection over. Frames: u8 kind, u32 call id, u16 method or channel, payload. */
 export function rpcPeer(connection: Connection): RpcPeer {
-  const pending = new Map<number, PendingCall>();
+  const pending = new TransitMap<number, PendingCall>();
   const handlers = new Map<number, RpcHandler>();
   const pushes = new Map<number, (payload: Buffer) => void>();
   const drains: (() => void)[] = [];
@@ -109,8 +110,7 @@ export function rpcPeer(connection: Connection): RpcPeer {
     if (kind === kinds.call) answer(id, method, payload);
     else if (kind === kinds.push) deliver(method, payload);
     else {
-      const call = pending.get(id);
-      pending.delete(id);
+      const call = pending.delete(id);
       if (kind === kinds.answer) call?.resolve(payload);
       else call?.reject(errorOf(payload));
     }

@@ -1,4 +1,10 @@
-import { AssertionError, asBuffer, type Bytestring, bytestringOf } from '../base/index.ts';
+import {
+  AssertionError,
+  asBuffer,
+  type Bytestring,
+  bytestringOf,
+  TransitMap,
+} from '../base/index.ts';
 import {
   type Batch,
   type BatchProof,
@@ -47,7 +53,7 @@ const verifiedMax = 10_000;
  */
 export class BatchChecker {
   /** By batch id. */
-  readonly #trusted = new Map<Bytestring, TrustedBatch>();
+  readonly #trusted = new TransitMap<Bytestring, TrustedBatch>();
   /** How many transactions they have. */
   #trustedCount = 0;
   /** Signed messages that were verified: message and signature. */
@@ -69,10 +75,8 @@ export class BatchChecker {
   }
 
   #distrust(id: Bytestring): void {
-    const trusted = this.#trusted.get(id);
-    if (trusted === undefined) return;
-    this.#trusted.delete(id);
-    this.#trustedCount -= trusted.batch.items.length;
+    const trusted = this.#trusted.delete(id);
+    if (trusted !== undefined) this.#trustedCount -= trusted.batch.items.length;
   }
 
   /** What is remembered under the id of this batch: it may be another one all the same. */

@@ -4,6 +4,7 @@ import {
   DaybookError,
   isDaybookError,
   limits,
+  TransitMap,
   toDaybookError,
 } from '../../base/index.ts';
 import type { Address } from '../../model/index.ts';
@@ -76,7 +77,7 @@ class EmbeddedLog implements SharedLog {
   readonly #recent: RecentEntries;
   readonly #release: () => Promise<void>;
   /** By address: queued, or in the group being written. */
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new TransitMap<number, Pending>();
   #pendingBytes = 0;
   #queue: Pending[] = [];
   /** Resolves when the groups that are under way have settled. */
