@@ -16,6 +16,7 @@ import { type RecordedUpdate, recordedUpdateOf } from '../state/index.ts';
 import type { EntryRecord } from './entry-builder.ts';
 import type { VersionReference } from './frames.ts';
 import type { Job } from './job.ts';
+import { Numbered } from './numbered.ts';
 
 /** One finished call on its way to the log. */
 export interface Execution {
@@ -136,7 +137,7 @@ export class Groups {
   #sequencing: Group | undefined;
   #writing = 0;
   /** Executions that a record to come may refer to. */
-  readonly #known = new Map<number, Execution>();
+  readonly #known = new Numbered<Execution>();
   /** Fates told to the contract process in a frame that it has not taken in yet. */
   #told: number[] = [];
   readonly #toldFrames: { frame: number; executions: number[] }[] = [];
@@ -195,7 +196,7 @@ export class Groups {
     references: readonly VersionReference[],
   ): void {
     const execution = this.#push(number, job, body, summary);
-    this.#known.set(number, execution);
+    this.#known.add(number, execution);
     if (references.length === 0) return;
     const reads: PendingRead[] = [];
     for (const { execution: read, bodyOffset, summaryOffset } of references) {
@@ -356,7 +357,7 @@ export class Groups {
     for (let first = this.#toldFrames[0]; first !== undefined; first = this.#toldFrames[0]) {
       if (first.frame > frame) return;
       this.#toldFrames.shift();
-      for (const number of first.executions) this.#known.delete(number);
+      for (const number of first.executions) this.#known.take(number);
     }
   }
 

@@ -1,6 +1,7 @@
 import BTreeModule from 'sorted-btree';
 import type { Bytestring } from '../base/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
+import { Numbered } from './numbered.ts';
 
 /**
  * One write of a call, by state key; `value` undefined deletes. The same object goes from the call
@@ -13,31 +14,31 @@ export interface InFlightWrite {
   execution: number;
   /** Set when its record is valid. */
   version: Position;
-  /** While it is in flight: the writes of its key, oldest first. */
-  stack: InFlightWrite[];
+  /** While it is in flight: the next older and the next newer write of its key. */
+  older: InFlightWrite | undefined;
+  newer: InFlightWrite | undefined;
 }
 
 const unsettled = asPosition(0);
-const settled: InFlightWrite[] = [];
 
 /** A write of a call that runs. */
 export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlightWrite {
-  return { key, value, execution: -1, version: unsettled, stack: settled };
+  return { key, value, execution: -1, version: unsettled, older: undefined, newer: undefined };
 }
 
 /** Idle keys are cleared away when there are so many, and more of them than of others. */
 const idleKeysMin = 4_096;
 
 /**
- * Writes on their way to the log: a stack per state key, in execution order, so that later calls
+ * Writes on their way to the log: of every state key a chain in execution order, so that later calls
  * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use;
  * then a key keeps its place for a while when it has no writes: one that is written again and again
  * is sorted in once.
  */
 export class InFlightWrites {
-  /** Of every key, oldest first; an empty one: the key is idle. */
-  readonly #stacks = new Map<Bytestring, InFlightWrite[]>();
-  readonly #executions = new Map<number, readonly InFlightWrite[]>();
+  /** The newest of every key; `undefined`: the key is idle. */
+  readonly #newest = new Map<Bytestring, InFlightWrite | undefined>();
+  readonly #executions = new Numbered<readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
   #idleKeys = 0;
 
@@ -48,34 +49,30 @@ export class InFlightWrites {
 
   /** Puts an execution's writes on top. Executions come in ascending order. */
   push(execution: number, writes: readonly InFlightWrite[]): void {
-    this.#executions.set(execution, writes);
+    this.#executions.add(execution, writes);
     for (const write of writes) {
       write.execution = execution;
-      const stack = this.#stacks.get(write.key);
-      if (stack === undefined) {
-        write.stack = [write];
-        this.#stacks.set(write.key, write.stack);
-        this.#sorted?.set(write.key, undefined);
+      const newest = this.#newest.get(write.key);
+      if (newest === undefined) {
+        this.#awaken(write);
       } else {
-        if (stack.length === 0) this.#idleKeys--;
-        stack.push(write);
-        write.stack = stack;
+        newest.newer = write;
+        write.older = newest;
+        this.#newest.set(write.key, write);
       }
     }
   }
 
   /** The newest write of a key, if one is in flight. */
   top(key: Bytestring): InFlightWrite | undefined {
-    const stack = this.#stacks.get(key);
-    // The place before the first one would be looked for like a name.
-    return stack === undefined || stack.length === 0 ? undefined : stack[stack.length - 1];
+    return this.#newest.get(key);
   }
 
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
   range(start: Bytestring, end: Bytestring): InFlightWrite[] {
     if (this.#sorted === undefined) {
       this.#sorted = new BTree<Bytestring, undefined>(undefined, compare);
-      for (const key of [...this.#stacks.keys()].sort(compare)) this.#sorted.set(key, undefined);
+      for (const key of [...this.#newest.keys()].sort(compare)) this.#sorted.set(key, undefined);
     }
     const found: InFlightWrite[] = [];
     let pair = this.#sorted.getPairOrNextHigher(start);
@@ -93,29 +90,42 @@ export class InFlightWrites {
    * @returns the writes; `undefined` when the execution is not in flight (any more).
    */
   remove(execution: number): readonly InFlightWrite[] | undefined {
-    const writes = this.#executions.get(execution);
+    const writes = this.#executions.take(execution);
     if (writes === undefined) return undefined;
-    this.#executions.delete(execution);
     for (const write of writes) {
-      const { stack } = write;
-      if (stack[0] === write) stack.shift();
-      else stack.splice(stack.indexOf(write), 1);
-      if (stack.length === 0) this.#empty(write.key);
-      write.stack = settled;
+      const { older, newer } = write;
+      if (older !== undefined) older.newer = newer;
+      if (newer !== undefined) newer.older = older;
+      else if (older !== undefined) this.#newest.set(write.key, older);
+      else this.#idle(write.key);
+      write.older = undefined;
+      write.newer = undefined;
     }
-    if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#stacks.size) this.#clearIdle();
+    if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#newest.size) this.#clearIdle();
     return writes;
   }
 
-  #empty(key: Bytestring): void {
-    if (this.#sorted === undefined) this.#stacks.delete(key);
-    else this.#idleKeys++;
+  /** The first write of a key that is idle, or not known. */
+  #awaken(write: InFlightWrite): void {
+    const keys = this.#newest.size;
+    this.#newest.set(write.key, write);
+    if (this.#newest.size > keys) this.#sorted?.set(write.key, undefined);
+    else this.#idleKeys--;
+  }
+
+  #idle(key: Bytestring): void {
+    if (this.#sorted === undefined) {
+      this.#newest.delete(key);
+      return;
+    }
+    this.#newest.set(key, undefined);
+    this.#idleKeys++;
   }
 
   #clearIdle(): void {
-    for (const [key, stack] of this.#stacks) {
-      if (stack.length > 0) continue;
-      this.#stacks.delete(key);
+    for (const [key, newest] of this.#newest) {
+      if (newest !== undefined) continue;
+      this.#newest.delete(key);
       this.#sorted?.delete(key);
     }
     this.#idleKeys = 0;

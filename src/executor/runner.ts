@@ -7,6 +7,7 @@ import {
   type RunnerCall,
   type RunnerSettings,
 } from './frames.ts';
+import { Numbered } from './numbered.ts';
 
 /** Limits of a contract process; the defaults are in `limits`. */
 export interface RunnerLimits {
@@ -51,7 +52,7 @@ export class Runner<Call extends RunnerCall> {
   readonly #events: RunnerEvents<Call>;
   readonly #limits: RunnerLimits;
   readonly #module: URL;
-  readonly #outstanding = new Map<number, Call>();
+  readonly #outstanding = new Numbered<Call>();
   /** Calls that were unanswered when the process ended: to be run one at a time. */
   #suspects: Call[] = [];
   /** A suspect runs, and nothing else. */
@@ -114,7 +115,7 @@ export class Runner<Call extends RunnerCall> {
 
   /** Sends calls; at most {@link Runner.room}, but for a unit that must stay together. */
   send(calls: readonly Call[]): void {
-    for (const call of calls) this.#outstanding.set(call.call, call);
+    for (const call of calls) this.#outstanding.add(call.call, call);
     this.#writer.reset();
     encodeCalls(this.#writer, calls);
     this.#child?.connection.send([this.#writer.view()]);
@@ -127,9 +128,7 @@ export class Runner<Call extends RunnerCall> {
 
   /** The call of this number has its result. @returns `undefined` when nobody waits for it. */
   answered(number: number): Call | undefined {
-    const call = this.#outstanding.get(number);
-    this.#outstanding.delete(number);
-    return call;
+    return this.#outstanding.take(number);
   }
 
   /** Ends the process; its calls are not answered. */
@@ -190,7 +189,7 @@ export class Runner<Call extends RunnerCall> {
     this.#begun = false;
     if (this.#closed) return;
     const code = this.#sentence ?? codeOf(reason);
-    const unanswered = [...this.#outstanding.values()];
+    const unanswered = this.#outstanding.values();
     this.#outstanding.clear();
     // Killed by us over a single call, or ended while a suspect ran alone: there is no doubt.
     const [only] = unanswered;
