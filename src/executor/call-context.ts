@@ -275,7 +275,7 @@ export class CallContext implements StateAccess {
   #committed(set: CallSet, key: Bytestring): MaybePromise<Bytestring | undefined> {
     const known = set.read(key);
     if (known !== undefined) return known.value;
-    const whole = set.prefix + key;
+    const whole = stateKey(set.namespace, key);
     const wait = this.#source.lockKey(whole);
     if (wait === undefined) return this.#read(set, key, whole);
     return this.#after(wait, () => this.#read(set, key, whole));
@@ -369,7 +369,7 @@ export class CallContext implements StateAccess {
 function writesOf(set: CallSet): InFlightWrite[] {
   // The string that was read with has its hash already.
   return set.writes.map(({ key, value }) =>
-    newWrite(set.read(key)?.stateKey ?? set.prefix + key, value),
+    newWrite(set.read(key)?.stateKey ?? stateKey(set.namespace, key), value),
   );
 }
 

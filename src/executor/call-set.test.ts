@@ -10,7 +10,7 @@ it('finds rows by key, however many there are, and keeps the order in which they
       for (const key of keys) {
         expect(set.read(key)).toBeUndefined();
         expect(set.written(key)).toBeUndefined();
-        const row = seenRow(key, set.prefix + key, undefined, undefined, undefined);
+        const row = seenRow(key, `n\0${key}`, undefined, undefined, undefined);
         set.addRead(row);
         set.write(key, 'first');
         expect(set.read(key)).toBe(row);

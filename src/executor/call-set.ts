@@ -1,12 +1,11 @@
 import type { Bytestring } from '../base/index.ts';
-import {
-  type BulkUpdate,
-  type KeyRead,
-  type KeyWrite,
-  type NamespaceSet,
-  type Position,
-  type RangeRead,
-  stateKey,
+import type {
+  BulkUpdate,
+  KeyRead,
+  KeyWrite,
+  NamespaceSet,
+  Position,
+  RangeRead,
 } from '../model/index.ts';
 import type { SeenVersion } from '../sequencer/index.ts';
 
@@ -71,8 +70,6 @@ export interface SeenRange extends RangeRead {
  */
 export class CallSet implements NamespaceSet {
   readonly namespace: string;
-  /** What state keys of the namespace begin with. */
-  readonly prefix: Bytestring;
   readonly readYourWrites: boolean;
   reads: readonly Seen[] = none;
   writes: readonly CallWrite[] = none;
@@ -87,7 +84,6 @@ export class CallSet implements NamespaceSet {
 
   constructor(namespace: string, readYourWrites: boolean) {
     this.namespace = namespace;
-    this.prefix = stateKey(namespace, '');
     this.readYourWrites = readYourWrites;
   }
 

@@ -17,13 +17,29 @@ export interface InFlightWrite {
   /** While it is in flight: the next older and the next newer write of its key. */
   older: InFlightWrite | undefined;
   newer: InFlightWrite | undefined;
+  /** While it is in flight: the chain of its key. */
+  chain: KeyChain | undefined;
+}
+
+/** The writes of one key that are in flight. */
+interface KeyChain {
+  /** `undefined`: there are none, the key is idle. */
+  newest: InFlightWrite | undefined;
 }
 
 const unsettled = asPosition(0);
 
 /** A write of a call that runs. */
 export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlightWrite {
-  return { key, value, execution: -1, version: unsettled, older: undefined, newer: undefined };
+  return {
+    key,
+    value,
+    execution: -1,
+    version: unsettled,
+    older: undefined,
+    newer: undefined,
+    chain: undefined,
+  };
 }
 
 /** Idle keys are cleared away when there are so many, and more of them than of others. */
@@ -31,13 +47,12 @@ const idleKeysMin = 4_096;
 
 /**
  * Writes on their way to the log: of every state key a chain in execution order, so that later calls
- * see the newest one. Point reads cost a hash lookup. Sorted keys are kept once ranges are in use;
- * then a key keeps its place for a while when it has no writes: one that is written again and again
- * is sorted in once.
+ * see the newest one. A key keeps its place for a while when it has no writes: one that is written
+ * again and again is looked up, and never put in or taken out. Point reads cost a hash lookup.
+ * Sorted keys are kept once ranges are in use.
  */
 export class InFlightWrites {
-  /** The newest of every key; `undefined`: the key is idle. */
-  readonly #newest = new Map<Bytestring, InFlightWrite | undefined>();
+  readonly #chains = new Map<Bytestring, KeyChain>();
   readonly #executions = new Numbered<readonly InFlightWrite[]>();
   #sorted: SortedKeys | undefined;
   #idleKeys = 0;
@@ -52,27 +67,32 @@ export class InFlightWrites {
     this.#executions.add(execution, writes);
     for (const write of writes) {
       write.execution = execution;
-      const newest = this.#newest.get(write.key);
-      if (newest === undefined) {
-        this.#awaken(write);
+      let chain = this.#chains.get(write.key);
+      if (chain === undefined) {
+        chain = { newest: undefined };
+        this.#chains.set(write.key, chain);
+        this.#sorted?.set(write.key, undefined);
+      } else if (chain.newest === undefined) {
+        this.#idleKeys--;
       } else {
-        newest.newer = write;
-        write.older = newest;
-        this.#newest.set(write.key, write);
+        chain.newest.newer = write;
+        write.older = chain.newest;
       }
+      chain.newest = write;
+      write.chain = chain;
     }
   }
 
   /** The newest write of a key, if one is in flight. */
   top(key: Bytestring): InFlightWrite | undefined {
-    return this.#newest.get(key);
+    return this.#chains.get(key)?.newest;
   }
 
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
   range(start: Bytestring, end: Bytestring): InFlightWrite[] {
     if (this.#sorted === undefined) {
       this.#sorted = new BTree<Bytestring, undefined>(undefined, compare);
-      for (const key of [...this.#newest.keys()].sort(compare)) this.#sorted.set(key, undefined);
+      for (const key of [...this.#chains.keys()].sort(compare)) this.#sorted.set(key, undefined);
     }
     const found: InFlightWrite[] = [];
     let pair = this.#sorted.getPairOrNextHigher(start);
@@ -92,40 +112,28 @@ export class InFlightWrites {
   remove(execution: number): readonly InFlightWrite[] | undefined {
     const writes = this.#executions.take(execution);
     if (writes === undefined) return undefined;
-    for (const write of writes) {
-      const { older, newer } = write;
-      if (older !== undefined) older.newer = newer;
-      if (newer !== undefined) newer.older = older;
-      else if (older !== undefined) this.#newest.set(write.key, older);
-      else this.#idle(write.key);
-      write.older = undefined;
-      write.newer = undefined;
-    }
-    if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#newest.size) this.#clearIdle();
+    for (const write of writes) this.#unlink(write);
+    if (this.#idleKeys > idleKeysMin && this.#idleKeys * 2 > this.#chains.size) this.#clearIdle();
     return writes;
   }
 
-  /** The first write of a key that is idle, or not known. */
-  #awaken(write: InFlightWrite): void {
-    const keys = this.#newest.size;
-    this.#newest.set(write.key, write);
-    if (this.#newest.size > keys) this.#sorted?.set(write.key, undefined);
-    else this.#idleKeys--;
-  }
-
-  #idle(key: Bytestring): void {
-    if (this.#sorted === undefined) {
-      this.#newest.delete(key);
-      return;
+  #unlink(write: InFlightWrite): void {
+    const { older, newer } = write;
+    if (older !== undefined) older.newer = newer;
+    if (newer !== undefined) newer.older = older;
+    else if (write.chain !== undefined) {
+      write.chain.newest = older;
+      if (older === undefined) this.#idleKeys++;
     }
-    this.#newest.set(key, undefined);
-    this.#idleKeys++;
+    write.older = undefined;
+    write.newer = undefined;
+    write.chain = undefined;
   }
 
   #clearIdle(): void {
-    for (const [key, newest] of this.#newest) {
+    for (const [key, { newest }] of this.#chains) {
       if (newest !== undefined) continue;
-      this.#newest.delete(key);
+      this.#chains.delete(key);
       this.#sorted?.delete(key);
     }
     this.#idleKeys = 0;
