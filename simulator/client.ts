@@ -1,6 +1,6 @@
 import { ByteWriter, DaybookError, toDaybookError } from '../src/base/index.ts';
 import { type Io, pause, type RpcPeer, rpcPeer } from '../src/io/index.ts';
-import { OutcomeReader, signBatch, type WireOutcome } from '../src/model/index.ts';
+import { type Outcome, OutcomeReader, signBatch } from '../src/model/index.ts';
 import { checkRefusal } from './bounds.ts';
 import type { Cluster } from './cluster.ts';
 import { CommittedCalls } from './committed-calls.ts';
@@ -24,7 +24,7 @@ export interface CallHistory {
   readonly txId: string;
   readonly functionName: string;
   readonly submittedUs: number;
-  readonly outcome: WireOutcome | undefined;
+  readonly outcome: Outcome | undefined;
   /** Sent more than once, or an answer was lost: what it says about failure is not the last word. */
   readonly attempts: number;
 }
@@ -32,7 +32,7 @@ export interface CallHistory {
 /** A batch with what became of its calls, in columns: there are very many of them. */
 interface SentBatch extends SignedCalls {
   readonly submittedUs: number;
-  readonly outcomes: (WireOutcome | undefined)[];
+  readonly outcomes: (Outcome | undefined)[];
   readonly answeredUs: number[];
   readonly attempts: number[];
 }
@@ -211,7 +211,7 @@ function begun(signed: SignedCalls, submittedUs: number): SentBatch {
   return {
     ...signed,
     submittedUs,
-    outcomes: new Array<WireOutcome | undefined>(count).fill(undefined),
+    outcomes: new Array<Outcome | undefined>(count).fill(undefined),
     answeredUs: new Array<number>(count).fill(0),
     attempts: new Array<number>(count).fill(0),
   };

@@ -52,11 +52,12 @@ export function submitWatched(
 ): void {
   const answered = new Uint8Array(batch.items.length);
   executor.submit(batch, deadlineMs, (index, outcome) => {
+    const { txId } = batch.items[index] as BatchItem;
     if (answered[index] === 1) {
-      world.fail(new SimulationFailure('correctness', `${outcome.txId} is answered twice`));
+      const id = (txId as Buffer).toString('hex');
+      world.fail(new SimulationFailure('correctness', `${id} is answered twice`));
     }
     answered[index] = 1;
-    const { txId } = batch.items[index] as BatchItem;
     oracle.answering(name, txId, outcome, replica);
     if (isAlone && outcome.status === 'committed') {
       world.happened('sequencer: a node without one commits');
@@ -130,9 +131,8 @@ function evaluate({ executor, replica }: Served, batch: Batch, answer: Answer): 
   verifyBatch(batch, verifierOf(replica), 'evaluate');
   const position = positionOf(replica.nextAddress, 0);
   let begun = false;
-  for (const [index, { transaction, txId: id }] of batch.items.entries()) {
+  for (const [index, { transaction }] of batch.items.entries()) {
     const { contract, functionName, args } = transaction;
-    const txId = Buffer.from(id).toString('hex');
     const settle = (outcome: Outcome): void => {
       answer(answers.outcomes, piece(!begun, index, outcome));
       begun = true;
@@ -140,9 +140,8 @@ function evaluate({ executor, replica }: Served, batch: Batch, answer: Answer): 
     executor
       .evaluate({ channel: batch.channel, contract, functionName, args, creator: batch.creator })
       .then(
-        (result) => settle({ status: 'committed', txId, position, result }),
-        (error: unknown) =>
-          settle({ status: 'rejected', txId, error: toDaybookError(error).toJSON() }),
+        (result) => settle({ status: 'committed', position, result }),
+        (error: unknown) => settle({ status: 'rejected', error: toDaybookError(error).toJSON() }),
       );
   }
 }

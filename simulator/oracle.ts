@@ -199,7 +199,7 @@ export class Oracle {
   answering(node: string, id: Uint8Array, outcome: Outcome, replica: Replica): void {
     this.#answers++;
     if (outcome.status !== 'committed') return;
-    const { txId, position } = outcome;
+    const { position } = outcome;
     if (replica.nextAddress <= addressOf(position)) {
       this.#wrong(
         'I4',
@@ -207,8 +207,10 @@ export class Oracle {
       );
     }
     const known = this.#valid.get(id);
-    if (known === undefined) this.#wrong('I4', `${node} answers ${txId}, which nobody found valid`);
-    else if (known !== position) {
+    if (known === undefined) {
+      const txId = (id as Buffer).toString('hex');
+      this.#wrong('I4', `${node} answers ${txId}, which nobody found valid`);
+    } else if (known !== position) {
       this.#wrong('I4', `${node} answers ${position} for a record at ${known}`);
     }
   }

@@ -1,6 +1,6 @@
 import { DaybookError, type ErrorJson, isDaybookError } from '../base/index.ts';
 import { type Io, pause } from '../io/index.ts';
-import { type Signer, type SigningMode, signBatch, type WireOutcome } from '../model/index.ts';
+import { type Outcome, type Signer, type SigningMode, signBatch } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { PendingCall } from './call.ts';
 import { chainsOf, overtaken } from './chain.ts';
@@ -111,9 +111,9 @@ export class Delivery {
   async #attempt(gateway: string): Promise<void> {
     const { io, transport, balancer, door, attemptMs, horizon } = this.#context;
     const calls = this.#open;
-    const outcomes: (WireOutcome | undefined)[] = Array.from({ length: calls.length });
+    const outcomes: (Outcome | undefined)[] = Array.from({ length: calls.length });
     const settled = new Uint8Array(calls.length);
-    const onOutcome = (index: number, outcome: WireOutcome): void => {
+    const onOutcome = (index: number, outcome: Outcome): void => {
       outcomes[index] = outcome;
       const call = calls[index] as PendingCall;
       if (outcome.status === 'committed') {
@@ -181,7 +181,7 @@ export class Delivery {
 
   #keepOpen(
     calls: readonly PendingCall[],
-    outcomes: readonly (WireOutcome | undefined)[],
+    outcomes: readonly (Outcome | undefined)[],
     settled: Uint8Array,
   ): void {
     const open: PendingCall[] = [];

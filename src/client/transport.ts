@@ -1,4 +1,4 @@
-import type { WireOutcome } from '../model/index.ts';
+import type { Outcome } from '../model/index.ts';
 
 /** The two doors of a gateway that take signed batches. */
 export type Door = 'batches' | 'evaluate';
@@ -14,7 +14,7 @@ export interface Attempt {
   /** A position the gateway's node must have applied first. */
   readonly after: number | undefined;
   /** Called for each outcome as it comes. */
-  readonly onOutcome: (index: number, outcome: WireOutcome) => void;
+  readonly onOutcome: (index: number, outcome: Outcome) => void;
 }
 
 /** See {@link Transport.post}. */

@@ -16,7 +16,6 @@ import {
   isLowS,
   type Outcome,
   type Position,
-  type TxId,
   verdictName,
   verdicts,
 } from '../model/index.ts';
@@ -32,7 +31,7 @@ import {
 } from './executor-options.ts';
 import { GroupWriter } from './group-writer.ts';
 import { type GroupEffects, Groups, type RetryCause } from './groups.ts';
-import type { Job } from './job.ts';
+import { type Job, jobOf } from './job.ts';
 import { JobTable } from './job-table.ts';
 import { OriginalOutcomes } from './original-outcomes.ts';
 import { endorse, PreparedTransactions, signedBatch } from './prepared.ts';
@@ -141,9 +140,8 @@ class NodeExecutor implements RunningExecutor {
     const nowMs = this.#options.io.clock.nowMs();
     for (let leaf = 0; leaf < batch.items.length; leaf++) {
       const item = batch.items[leaf] as BatchItem;
-      const txId = (item.txId as Buffer).toString('hex');
-      const listener = { index: leaf, onOutcome };
-      if (this.#jobs.join(txId, listener, deadlineMs)) continue;
+      const { txId } = item;
+      if (this.#jobs.join(txId, leaf, onOutcome, deadlineMs)) continue;
       const status = replica.status(txId);
       if (status?.verdict === verdicts.valid) {
         this.#originals.ask(txId, status.position, (outcome) => onOutcome(leaf, outcome));
@@ -151,24 +149,12 @@ class NodeExecutor implements RunningExecutor {
       }
       const expired = this.#expired(item, nowMs);
       if (expired !== undefined) {
-        onOutcome(leaf, { status: 'rejected', txId, error: expired.toJSON() });
+        onOutcome(leaf, { status: 'rejected', error: expired.toJSON() });
         continue;
       }
       const { orderingKey } = item;
-      const job: Job = {
-        txId,
-        item,
-        leaf,
-        batch: admitted,
-        orderKey: orderingKey === '' ? undefined : `${admitted.creator}\0${orderingKey}`,
-        listeners: [listener],
-        deadlineMs,
-        unit,
-        attempts: 0,
-        onItsWay: false,
-        over: false,
-        answered: false,
-      };
+      const orderKey = orderingKey === '' ? undefined : `${admitted.creator}\0${orderingKey}`;
+      const job = jobOf({ item, leaf, batch: admitted, orderKey, onOutcome, deadlineMs, unit });
       if (this.#jobs.add(job)) this.#contracts.enqueue(job);
     }
     this.#contracts.dispatch();
@@ -228,27 +214,26 @@ class NodeExecutor implements RunningExecutor {
   }
 
   submitPrepared(
-    txId: TxId,
+    txId: Uint8Array,
     signature: Uint8Array,
     deadlineMs: number,
     onOutcome: (outcome: Outcome) => void,
   ): void {
     this.#checkOpen();
     const { io, replica } = this.#options;
-    const listener = { index: 0, onOutcome: (_: number, outcome: Outcome) => onOutcome(outcome) };
-    if (this.#jobs.join(txId, listener, deadlineMs)) return;
+    const tell = (_: number, outcome: Outcome): void => onOutcome(outcome);
+    if (this.#jobs.join(txId, 0, tell, deadlineMs)) return;
     const status = replica.status(txId);
     if (status?.verdict === verdicts.valid) {
       this.#originals.ask(txId, status.position, onOutcome);
       return;
     }
-    const id = Buffer.from(txId, 'hex');
-    const prepared = this.#prepared.get(id, io.clock.monotonicMs());
+    const prepared = this.#prepared.get(txId, io.clock.monotonicMs());
     if (prepared === undefined) {
       // What is in the log and invalid stays so.
       if (status !== undefined) throw staleError(txId);
       throw new DaybookError('ENDORSEMENT_UNKNOWN', 'no such transaction waits for a signature', {
-        details: { txId },
+        details: { txId: Buffer.from(txId).toString('hex') },
       });
     }
     if (!isLowS(signature)) {
@@ -256,23 +241,19 @@ class NodeExecutor implements RunningExecutor {
     }
     replica.verifier?.checkSignature(prepared.batch.creator, prepared.payload, signature);
     this.#jobs.admit(1 + this.#originals.waiting);
-    this.#prepared.delete(id);
+    this.#prepared.delete(txId);
     const batch = signedBatch(prepared, signature);
-    const job: Job = {
-      txId,
+    const job = jobOf({
       item: batch.items[0] as BatchItem,
       leaf: 0,
       batch: this.#jobs.admitted(batch),
       orderKey: undefined,
-      listeners: [listener],
+      onOutcome: tell,
       deadlineMs,
       unit: this.#jobs.nextUnit(),
-      attempts: 1,
-      onItsWay: false,
       prepared: { body: prepared.body, summary: prepared.summary },
-      over: false,
-      answered: false,
-    };
+    });
+    job.attempts = 1;
     this.#jobs.add(job);
     this.#groups.addPrepared(job, prepared.body, prepared.summary);
     this.#pump();
@@ -338,7 +319,7 @@ class NodeExecutor implements RunningExecutor {
       bulk: (update) => this.#contracts.recorder?.bulk(update),
       committed: (job, position, result) => {
         this.#counters.committed++;
-        this.#jobs.answer(job, { status: 'committed', txId: job.txId, position, result });
+        this.#jobs.answer(job, { status: 'committed', position, result });
         this.#finish(job);
       },
       invalid: (job, applied) => this.#invalid(job, applied),
@@ -368,7 +349,7 @@ class NodeExecutor implements RunningExecutor {
       return;
     }
     if (job.prepared !== undefined && cause !== 'lost') {
-      this.#reject(job, staleError(job.txId));
+      this.#reject(job, staleError(job.item.txId));
       return;
     }
     if (job.attempts >= limits.executionAttemptsMax) {
@@ -401,7 +382,7 @@ class NodeExecutor implements RunningExecutor {
   #refused(job: Job, code: ErrorCode, message: string): void {
     // Another executor may have committed it since it was admitted here; then the contract refused
     // to do it a second time.
-    const status = this.#options.replica.status(job.txId);
+    const status = this.#options.replica.status(job.item.txId);
     if (status?.verdict === verdicts.valid) {
       this.#committedBefore(job, status.position);
       return;
@@ -413,7 +394,7 @@ class NodeExecutor implements RunningExecutor {
 
   #invalid(job: Job, { verdict, position }: AppliedRecord): void {
     if (verdict === verdicts.duplicateTransactionId) {
-      const status = this.#options.replica.status(job.txId);
+      const status = this.#options.replica.status(job.item.txId);
       if (status?.verdict === verdicts.valid) {
         this.#committedBefore(job, status.position);
         return;
@@ -427,7 +408,7 @@ class NodeExecutor implements RunningExecutor {
 
   /** Ends a job whose transaction took effect through another execution. */
   #committedBefore(job: Job, position: Position): void {
-    this.#originals.ask(job.txId, position, (outcome) => {
+    this.#originals.ask(job.item.txId, position, (outcome) => {
       this.#jobs.answer(job, outcome);
       this.#finish(job);
     });

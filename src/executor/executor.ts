@@ -1,5 +1,5 @@
 import type { Bytestring } from '../base/index.ts';
-import type { Batch, Identity, Outcome, TxId } from '../model/index.ts';
+import type { Batch, Identity, Outcome } from '../model/index.ts';
 
 export type { CommittedOutcome, Outcome, RejectedOutcome } from '../model/index.ts';
 
@@ -47,7 +47,7 @@ export interface Executor {
    * @throws {DaybookError} `ENDORSEMENT_UNKNOWN`, `SIGNATURE_INVALID`, `OVERLOADED`, `CLOSED`.
    */
   submitPrepared(
-    txId: TxId,
+    txId: Uint8Array,
     signature: Uint8Array,
     deadlineMs: number,
     onOutcome: (outcome: Outcome) => void,

@@ -10,24 +10,19 @@ import {
 } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
 import { type Group, type GroupEffects, Groups } from './groups.ts';
-import type { Job } from './job.ts';
+import { type Job, jobOf } from './job.ts';
 
-function jobOf(number: number): Job {
+function numbered(number: number): Job {
   const txId = Buffer.alloc(32, number);
-  return {
-    txId: txId.toString('hex'),
+  return jobOf({
     item: { txId, bytes: Buffer.alloc(8) } as unknown as BatchItem,
     leaf: 0,
     batch: {} as Job['batch'],
     orderKey: undefined,
-    listeners: [],
+    onOutcome: undefined,
     deadlineMs: 0,
     unit: number,
-    attempts: 1,
-    onItsWay: false,
-    over: false,
-    answered: false,
-  };
+  });
 }
 
 function appliedAt(address: number, writer: string, job: Job): AppliedEntry {
@@ -59,7 +54,7 @@ function twoGroups(first: Token, second: Token) {
     again: (job, cause) => told.push(`again ${job.unit} ${cause}`),
   };
   const groups = new Groups(effects, { writer: 'node', byUnit: false });
-  const jobs = [jobOf(1), jobOf(2)] as const;
+  const jobs = [numbered(1), numbered(2)] as const;
   const tokens = [first, second];
   jobs.forEach((job, at) => {
     groups.add(job, at, Buffer.alloc(8), Buffer.alloc(64), []);
@@ -92,7 +87,7 @@ it('a group of a former reign is lost when its write is refused, though another 
 
 it('both are lost when another node has the address', () => {
   const { groups, told } = twoGroups(deposed, reigning);
-  groups.applied(appliedAt(7, 'other', jobOf(3)));
+  groups.applied(appliedAt(7, 'other', numbered(3)));
   expect(told).toEqual(['again 1 lost', 'again 2 lost']);
   expect(groups.live).toBe(0);
 });

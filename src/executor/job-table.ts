@@ -5,9 +5,9 @@ import {
   type ErrorJson,
   TransitMap,
 } from '../base/index.ts';
-import type { Batch, Outcome, TxId } from '../model/index.ts';
+import type { Batch, Outcome } from '../model/index.ts';
 import { conflictError, unknownOutcome } from './executor-errors.ts';
-import type { AdmittedBatch, Job, OutcomeListener } from './job.ts';
+import type { AdmittedBatch, Job, OnOutcome } from './job.ts';
 import { OrderQueues } from './order-queues.ts';
 
 const creatorsMax = 10_000;
@@ -15,7 +15,9 @@ const creatorsMax = 10_000;
 /** The transactions under way, by id: who waits for each, until when, and which one runs first. */
 export class JobTable {
   readonly #max: number;
-  readonly #jobs = new TransitMap<TxId, Job>();
+  /** By the first bytes of their ids, those that begin alike in a list. */
+  readonly #jobs = new TransitMap<number, Job>();
+  #size = 0;
   readonly #order = new OrderQueues();
   readonly #creators = new Map<Bytestring, number>();
   #nextCreator = 1;
@@ -28,19 +30,19 @@ export class JobTable {
 
   /** How many are under way. */
   get size(): number {
-    return this.#jobs.size;
+    return this.#size;
   }
 
   /** Whether somebody waits for an answer. */
   get isOwed(): boolean {
-    for (const job of this.#jobs.values()) if (!job.answered) return true;
+    for (const job of this.#all()) if (!job.answered) return true;
     return false;
   }
 
   /** @throws {DaybookError} `OVERLOADED` when there is no room for so many more. */
   admit(count: number): void {
     const max = this.#max;
-    if (this.#jobs.size + count <= max) return;
+    if (this.#size + count <= max) return;
     throw new DaybookError('OVERLOADED', `executorTransactionsMax is ${max}`, {
       details: { limit: 'executorTransactionsMax', max },
     });
@@ -61,10 +63,11 @@ export class JobTable {
    *
    * @returns false: there is none.
    */
-  join(txId: TxId, listener: OutcomeListener, deadlineMs: number): boolean {
-    const known = this.#jobs.get(txId);
+  join(txId: Uint8Array, index: number, onOutcome: OnOutcome, deadlineMs: number): boolean {
+    let known = this.#jobs.get(firstWord(txId));
+    while (known !== undefined && !isSame(known.item.txId, txId)) known = known.alike;
     if (known === undefined) return false;
-    known.listeners.push(listener);
+    known.others = [...(known.others ?? []), { index, onOutcome }];
     known.deadlineMs = Math.max(known.deadlineMs, deadlineMs);
     known.answered = false;
     return true;
@@ -72,26 +75,32 @@ export class JobTable {
 
   /** @returns true when the job may run now; otherwise {@link JobTable.finish} will return it. */
   add(job: Job): boolean {
-    this.#jobs.set(job.txId, job);
+    const word = firstWord(job.item.txId);
+    job.alike = this.#jobs.get(word);
+    this.#jobs.set(word, job);
+    this.#size++;
     return this.#order.enter(job);
   }
 
   /** Tells all who wait. */
   answer(job: Job, outcome: Outcome): void {
-    const { listeners } = job;
-    job.listeners = [];
+    const { onOutcome, others } = job;
+    job.onOutcome = undefined;
+    job.others = undefined;
     job.answered = true;
-    for (const { index, onOutcome } of listeners) onOutcome(index, outcome);
+    onOutcome?.(job.leaf, outcome);
+    if (others === undefined) return;
+    for (const other of others) other.onOutcome(other.index, outcome);
   }
 
   answerError(job: Job, error: ErrorJson): void {
-    this.answer(job, { status: 'rejected', txId: job.txId, error });
+    this.answer(job, { status: 'rejected', error });
   }
 
   /** Answers all jobs, those on their way to the log as unknown; none ends. */
   answerAll(reason: DaybookError): void {
-    for (const job of this.#jobs.values()) {
-      this.answerError(job, (job.onItsWay ? unknownOutcome(job.txId) : reason).toJSON());
+    for (const job of this.#all()) {
+      this.answerError(job, (job.onItsWay ? unknownOutcome(job.item.txId) : reason).toJSON());
     }
   }
 
@@ -102,7 +111,7 @@ export class JobTable {
    */
   refuseWaiting(reason: DaybookError): Job[] {
     const over: Job[] = [];
-    for (const job of this.#jobs.values()) {
+    for (const job of this.#all()) {
       if (job.answered || job.onItsWay) continue;
       this.answerError(job, reason.toJSON());
       if (job.attempts === 0) over.push(job);
@@ -120,9 +129,9 @@ export class JobTable {
    */
   answerOverdue(nowMs: number, reason: DaybookError | undefined): Job[] {
     const over: Job[] = [];
-    for (const job of this.#jobs.values()) {
+    for (const job of this.#all()) {
       if (job.answered || job.deadlineMs > nowMs) continue;
-      const error = job.onItsWay ? unknownOutcome(job.txId) : (reason ?? conflictError(job));
+      const error = job.onItsWay ? unknownOutcome(job.item.txId) : (reason ?? conflictError(job));
       this.answerError(job, error.toJSON());
       if (job.attempts === 0) over.push(job);
     }
@@ -137,20 +146,52 @@ export class JobTable {
   finish(job: Job): Job | undefined {
     if (job.over) return undefined;
     job.over = true;
-    this.#jobs.delete(job.txId);
+    this.#remove(job);
     const successor = this.#order.leave(job);
     if (successor !== undefined) successor.unit = this.#nextUnit++;
     return successor;
+  }
+
+  #remove(job: Job): void {
+    const word = firstWord(job.item.txId);
+    const first = this.#jobs.get(word);
+    if (first === undefined) return;
+    this.#size--;
+    if (first !== job) {
+      let before = first;
+      while (before.alike !== undefined && before.alike !== job) before = before.alike;
+      before.alike = job.alike;
+    } else if (job.alike === undefined) {
+      this.#jobs.delete(word);
+    } else {
+      this.#jobs.set(word, job.alike);
+    }
+  }
+
+  *#all(): Generator<Job> {
+    for (const first of this.#jobs.values()) {
+      for (let job: Job | undefined = first; job !== undefined; job = job.alike) yield job;
+    }
   }
 
   #creatorOf(creatorBytes: Uint8Array): number {
     const key = bytestringOf(creatorBytes);
     let creator = this.#creators.get(key);
     if (creator === undefined) {
-      if (this.#creators.size >= creatorsMax && this.#jobs.size === 0) this.#creators.clear();
+      if (this.#creators.size >= creatorsMax && this.#size === 0) this.#creators.clear();
       creator = this.#nextCreator++;
       this.#creators.set(key, creator);
     }
     return creator;
   }
+}
+
+/** Ids are hashes: their first bytes are as good as any hash of them. */
+function firstWord(txId: Uint8Array): number {
+  const byte = (at: number): number => txId[at] as number;
+  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
+}
+
+function isSame(left: Uint8Array, right: Uint8Array): boolean {
+  return Buffer.compare(left, right) === 0;
 }

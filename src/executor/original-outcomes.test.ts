@@ -66,7 +66,7 @@ it('reads few entries at a time, and says of each transaction that is not read t
   const count = 3 * limits.originalReadsMax;
   for (let at = 0; at < 2 * count; at++) {
     const position = positionOf(asAddress(at % count), at < count ? 0 : 1);
-    originals.ask(String(at), position, (outcome) => outcomes.push(outcome));
+    originals.ask(Buffer.from(String(at)), position, (outcome) => outcomes.push(outcome));
   }
   expect(waiting).toHaveLength(limits.originalReadsMax);
   expect(originals.waiting).toBe(2 * count);

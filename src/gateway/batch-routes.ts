@@ -5,6 +5,7 @@ import {
   afterHeader,
   asPosition,
   type Batch,
+  type BatchItem,
   batchMediaType,
   deadlineHeader,
   decodeBatch,
@@ -154,7 +155,7 @@ function start(
     const stream = new OutcomeStream(reply.raw, count, io.timers, end);
     answer = (index, outcome) => stream.settle(index, outcome);
   } else {
-    answer = jsonAnswer(reply, count, end);
+    answer = jsonAnswer(reply, batch, end);
   }
   for (const [index, outcome] of early) answer(index, outcome);
 }
@@ -167,8 +168,7 @@ function submit(...[, backend, batch, deadlineMs, settle]: Parameters<Run>): voi
 function evaluate(...[context, backend, batch, deadlineMs, settle]: Parameters<Run>): void {
   const { clock, timers } = context.io;
   admitEvaluation(backend, batch, clock.nowMs());
-  batch.items.forEach(({ transaction, txId: id }, index) => {
-    const txId = Buffer.from(id).toString('hex');
+  batch.items.forEach(({ transaction }, index) => {
     let open = true;
     const once = (outcome: Outcome): void => {
       if (!open) return;
@@ -177,7 +177,7 @@ function evaluate(...[context, backend, batch, deadlineMs, settle]: Parameters<R
       settle(index, outcome);
     };
     const reject = (error: unknown): void =>
-      once({ status: 'rejected', txId, error: toDaybookError(error).toJSON() });
+      once({ status: 'rejected', error: toDaybookError(error).toJSON() });
     const timer = timers.after(Math.max(0, deadlineMs - clock.monotonicMs()), () =>
       reject(new DaybookError('TIMEOUT', 'the call was not evaluated before the deadline')),
     );
@@ -185,15 +185,15 @@ function evaluate(...[context, backend, batch, deadlineMs, settle]: Parameters<R
     const { contract, functionName, args } = transaction;
     backend.executor
       .evaluate({ channel: batch.channel, contract, functionName, args, creator: batch.creator })
-      .then((result) => once({ status: 'committed', txId, position, result }), reject);
+      .then((result) => once({ status: 'committed', position, result }), reject);
   });
 }
 
-function jsonAnswer(reply: FastifyReply, count: number, end: () => void): Settle {
+function jsonAnswer(reply: FastifyReply, { items }: Batch, end: () => void): Settle {
   const outcomes: object[] = [];
-  let missing = count;
+  let missing = items.length;
   return (index, outcome) => {
-    outcomes[index] = outcomeJson(index, outcome);
+    outcomes[index] = outcomeJson(index, (items[index] as BatchItem).txId, outcome);
     missing--;
     if (missing > 0) return;
     end();

@@ -7,12 +7,12 @@ import {
   type BatchCall,
   type BatchPurpose,
   batchMediaType,
+  type Outcome,
   OutcomeReader,
   type Signer,
   signBatch,
   signReadToken,
   transactionIdOf,
-  type WireOutcome,
 } from '../model/index.ts';
 import { type Gateway, startGateway } from './index.ts';
 import { FakeBackend } from './testing/fake-backend.ts';
@@ -91,9 +91,9 @@ function post(
   });
 }
 
-async function outcomes(response: Response, count: number): Promise<WireOutcome[]> {
+async function outcomes(response: Response, count: number): Promise<Outcome[]> {
   expect(response.status).toBe(200);
-  const got: WireOutcome[] = [];
+  const got: Outcome[] = [];
   const reader = new OutcomeReader(count, (index, outcome) => {
     got[index] = outcome;
   });

@@ -76,16 +76,17 @@ export function malformed(what: string, why: string): DaybookError {
 const ofBytestring = (bytestring: Bytestring): JsonBytes => toJsonBytes(bytesOf(bytestring));
 
 /** One line of the answer to a JSON batch. */
-export function outcomeJson(index: number, outcome: Outcome): object {
+export function outcomeJson(index: number, id: Uint8Array, outcome: Outcome): object {
+  const txId = Buffer.from(id).toString('hex');
   return outcome.status === 'committed'
     ? {
         index,
-        txId: outcome.txId,
+        txId,
         status: outcome.status,
         position: outcome.position,
         result: ofBytestring(outcome.result),
       }
-    : { index, txId: outcome.txId, status: outcome.status, error: outcome.error };
+    : { index, txId, status: outcome.status, error: outcome.error };
 }
 
 /** A record with all that the log says about it. */

@@ -1,12 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { ByteWriter, limits } from '../base/index.ts';
 import type { Timer, Timers } from '../io/index.ts';
-import {
-  beginOutcomes,
-  encodeOutcome,
-  outcomeMediaType,
-  type WireOutcome,
-} from '../model/index.ts';
+import { beginOutcomes, encodeOutcome, type Outcome, outcomeMediaType } from '../model/index.ts';
 
 // One for all: it is only used within one turn of the event loop.
 const scratch = new ByteWriter(64 * 1024);
@@ -27,7 +22,7 @@ export class OutcomeStream {
   readonly #timers: Timers;
   readonly #onEnd: () => void;
   #indexes: number[] = [];
-  #outcomes: WireOutcome[] = [];
+  #outcomes: Outcome[] = [];
   #timer: Timer | undefined;
   #missing: number;
   #begun = false;
@@ -48,7 +43,7 @@ export class OutcomeStream {
   }
 
   /** Takes the outcome of transaction `index`. */
-  settle(index: number, outcome: WireOutcome): void {
+  settle(index: number, outcome: Outcome): void {
     this.#missing--;
     if (this.#missing === 0) this.#onEnd();
     if (this.#gone) return;
@@ -85,7 +80,7 @@ export class OutcomeStream {
     scratch.reset();
     if (!this.#begun) beginOutcomes(scratch);
     for (let at = 0; at < this.#indexes.length; at++) {
-      encodeOutcome(scratch, this.#indexes[at] as number, this.#outcomes[at] as WireOutcome);
+      encodeOutcome(scratch, this.#indexes[at] as number, this.#outcomes[at] as Outcome);
     }
     this.#indexes = [];
     this.#outcomes = [];

@@ -95,7 +95,7 @@ export function preparedRoutes(context: GatewayContext): void {
     async ({ params, headers, query, body }) => {
       const backend = context.backend(params.channel);
       const waitMs = readDeadlineMs(headers[deadlineHeader] ?? query.deadlineMs);
-      const txId = fromHex(params.txId, 32, 'txId').toString('hex');
+      const txId = fromHex(params.txId, 32, 'txId');
       const signature = fromBase64(body.signature, 'signature');
       if (signature.length > signatureBytesMax) {
         throw new DaybookError('SIGNATURE_INVALID', 'no ECDSA signature is that long');
@@ -107,7 +107,7 @@ export function preparedRoutes(context: GatewayContext): void {
             txId,
             signature,
             io.clock.monotonicMs() + waitMs,
-            (outcome) => resolve(outcomeJson(0, outcome)),
+            (outcome) => resolve(outcomeJson(0, txId, outcome)),
           );
         });
       } finally {

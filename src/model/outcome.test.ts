@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ByteWriter, DaybookError, isDaybookError, limits } from '../base/index.ts';
-import { beginOutcomes, encodeOutcome, OutcomeReader, type WireOutcome } from './outcome.ts';
+import { beginOutcomes, encodeOutcome, type Outcome, OutcomeReader } from './outcome.ts';
 import { asPosition } from './position.ts';
 
 const outcomes = fc.array(
@@ -22,17 +22,17 @@ const outcomes = fc.array(
     }),
   ),
   { minLength: 1, maxLength: 30 },
-) as fc.Arbitrary<WireOutcome[]>;
+) as fc.Arbitrary<Outcome[]>;
 
-function encode(list: readonly WireOutcome[], order: readonly number[]): Buffer {
+function encode(list: readonly Outcome[], order: readonly number[]): Buffer {
   const writer = new ByteWriter(16);
   beginOutcomes(writer);
-  for (const index of order) encodeOutcome(writer, index, list[index] as WireOutcome);
+  for (const index of order) encodeOutcome(writer, index, list[index] as Outcome);
   return writer.finish();
 }
 
-function readInPieces(bytes: Buffer, count: number, cuts: readonly number[]): WireOutcome[] {
-  const got: WireOutcome[] = [];
+function readInPieces(bytes: Buffer, count: number, cuts: readonly number[]): Outcome[] {
+  const got: Outcome[] = [];
   const reader = new OutcomeReader(count, (index, outcome) => {
     got[index] = outcome;
   });
@@ -90,7 +90,7 @@ test('random bytes are MALFORMED or incomplete', () => {
 });
 
 test('an outcome twice or out of range is MALFORMED', () => {
-  const done: WireOutcome = { status: 'committed', position: asPosition(1), result: '' };
+  const done: Outcome = { status: 'committed', position: asPosition(1), result: '' };
   expect(() => readInPieces(encode([done, done], [0, 0]), 2, [])).toThrow('malformed');
   expect(() => readInPieces(encode([done, done], [1]), 1, [])).toThrow('malformed');
 });
@@ -103,6 +103,6 @@ test('a huge message of a contract is cut, its code stays', () => {
 
 test('a result over valueBytesMax is refused', () => {
   const result = 'x'.repeat(limits.valueBytesMax + 1);
-  const outcome: WireOutcome = { status: 'committed', position: asPosition(1), result };
+  const outcome: Outcome = { status: 'committed', position: asPosition(1), result };
   expect(() => encode([outcome], [0])).toThrow('valueBytesMax');
 });

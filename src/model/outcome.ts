@@ -7,15 +7,16 @@ import {
   limits,
 } from '../base/index.ts';
 import { asPosition, type Position } from './position.ts';
-import type { TxId } from './transaction.ts';
 
-/** How one transaction ended. */
+/** How one transaction ended. Who asked knows its id by the index in the batch. */
 export type Outcome = CommittedOutcome | RejectedOutcome;
 
-/** Durable, and found valid by the answering node's own replica (invariant I4). */
+/**
+ * Durable, and found valid by the answering node's own replica (invariant I4). For an evaluated call
+ * `position` is the one below which everything was applied when it ran.
+ */
 export interface CommittedOutcome {
   readonly status: 'committed';
-  readonly txId: TxId;
   readonly position: Position;
   readonly result: Bytestring;
 }
@@ -26,17 +27,8 @@ export interface CommittedOutcome {
  */
 export interface RejectedOutcome {
   readonly status: 'rejected';
-  readonly txId: TxId;
   readonly error: ErrorJson;
 }
-
-/**
- * An outcome on the wire: who asked knows the transaction id by the index in the batch. For an
- * evaluated call `position` is the one below which everything was applied when it ran.
- */
-export type WireOutcome =
-  | { readonly status: 'committed'; readonly position: Position; readonly result: Bytestring }
-  | { readonly status: 'rejected'; readonly error: ErrorJson };
 
 /*
  * The answer to a batch is a stream of outcomes, each as soon as it is known, in any order:
@@ -77,7 +69,7 @@ export function beginOutcomes(writer: ByteWriter): void {
  *
  * @throws {DaybookError} `LIMIT_EXCEEDED` (`valueBytesMax`)
  */
-export function encodeOutcome(writer: ByteWriter, index: number, outcome: WireOutcome): void {
+export function encodeOutcome(writer: ByteWriter, index: number, outcome: Outcome): void {
   if (outcome.status === 'committed') {
     checkLimit('valueBytesMax', outcome.result.length);
     writer.u32(headerBytes + 8 + outcome.result.length).u16(index);
@@ -105,7 +97,7 @@ function errorText(error: ErrorJson): string {
  */
 export class OutcomeReader {
   readonly #count: number;
-  readonly #onOutcome: (index: number, outcome: WireOutcome) => void;
+  readonly #onOutcome: (index: number, outcome: Outcome) => void;
   readonly #seen: Uint8Array;
   #rest: Buffer | undefined;
   #parts: Buffer[] = [];
@@ -115,7 +107,7 @@ export class OutcomeReader {
   #missing: number;
 
   /** @param count - the number of transactions in the batch. */
-  constructor(count: number, onOutcome: (index: number, outcome: WireOutcome) => void) {
+  constructor(count: number, onOutcome: (index: number, outcome: Outcome) => void) {
     this.#count = count;
     this.#missing = count;
     this.#seen = new Uint8Array(count);
@@ -172,7 +164,7 @@ export class OutcomeReader {
     const index = reader.u16();
     if (index >= this.#count || this.#seen[index] === 1) reader.fail('index of an outcome');
     const status = reader.u8();
-    let outcome: WireOutcome;
+    let outcome: Outcome;
     if (status === 0) {
       if (length < headerBytes + 8) reader.fail('outcome too short');
       const position = asPosition(reader.u64());

@@ -193,7 +193,7 @@ class FollowingReplica implements Replica {
     this.#grantedMs = this.#io.clock.monotonicMs();
   }
 
-  status(txId: TxId): TransactionStatus | undefined {
+  status(txId: TxId | Uint8Array): TransactionStatus | undefined {
     return this.state.transaction(txId);
   }
 

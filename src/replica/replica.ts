@@ -82,7 +82,7 @@ export interface Replica {
   expect(end: Address): void;
 
   /** Where a transaction stands in the log; `undefined` when it is unknown or long ago. */
-  status(txId: TxId): TransactionStatus | undefined;
+  status(txId: TxId | Uint8Array): TransactionStatus | undefined;
 
   /**
    * Tells that a batch was verified here already, so that its records need not be verified once

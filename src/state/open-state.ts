@@ -278,7 +278,7 @@ export class State implements StateView {
   }
 
   /** Where a transaction stands; `undefined` when it is unknown or long ago. */
-  transaction(txId: TxId): TransactionStatus | undefined {
+  transaction(txId: TxId | Uint8Array): TransactionStatus | undefined {
     return this.#transactions.find(txId);
   }
 

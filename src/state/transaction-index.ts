@@ -121,8 +121,12 @@ export class TransactionIndex {
   }
 
   /** Where a transaction stands; a valid occurrence goes before others, then the newest. */
-  find(txId: TxId): TransactionStatus | undefined {
-    return this.#find(idWordsOfHex(this.#id, txId, this.#salt), true);
+  find(txId: TxId | Uint8Array): TransactionStatus | undefined {
+    const id =
+      typeof txId === 'string'
+        ? idWordsOfHex(this.#id, txId, this.#salt)
+        : idWords(this.#id, txId, this.#salt);
+    return this.#find(id, true);
   }
 
   /**

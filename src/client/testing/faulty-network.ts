@@ -3,8 +3,8 @@ import {
   asPosition,
   type BatchItem,
   decodeBatch,
+  type Outcome,
   type Position,
-  type WireOutcome,
 } from '../../model/index.ts';
 import { type Attempt, AttemptLost, type Transport } from '../transport.ts';
 import type { VirtualIo } from './virtual-io.ts';
@@ -88,18 +88,18 @@ export class FaultyNetwork implements Transport {
 
   #execute(
     items: readonly BatchItem[],
-    onOutcome: (index: number, outcome: WireOutcome) => void,
+    onOutcome: (index: number, outcome: Outcome) => void,
   ): void {
     items.forEach((item, index) => {
       onOutcome(index, this.#outcome(item));
     });
   }
 
-  #outcome({ txId: id, orderingKey, transaction }: BatchItem): WireOutcome {
+  #outcome({ txId: id, orderingKey, transaction }: BatchItem): Outcome {
     const txId = Buffer.from(id).toString('hex');
     const known = this.committed.get(txId);
     if (known === undefined) {
-      const rejected = (code: ErrorCode): WireOutcome => ({
+      const rejected = (code: ErrorCode): Outcome => ({
         status: 'rejected',
         error: new DaybookError(code, code).toJSON(),
       });

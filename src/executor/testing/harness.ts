@@ -7,6 +7,7 @@ import { type Child, type Io, realIo } from '../../io/index.ts';
 import { openEmbeddedLog, type SharedLog } from '../../log/index.ts';
 import {
   asAddress,
+  type BatchItem,
   type ChannelConfig,
   type ContractBundle,
   decodeBatch,
@@ -16,6 +17,7 @@ import {
   type Outcome,
   type Signer,
   signBatch,
+  type TxId,
 } from '../../model/index.ts';
 import { openReplica, type Replica } from '../../replica/index.ts';
 import { configEntry, testConfig, testMember } from '../../replica/testing/ledger.ts';
@@ -32,6 +34,9 @@ export interface TestCall {
   readonly args?: readonly (string | Uint8Array)[];
   readonly orderingKey?: string;
 }
+
+/** The outcome of a call, and which one it was. */
+export type TestOutcome = Outcome & { readonly txId: TxId };
 
 /** One executor with its replica. */
 export interface TestNode {
@@ -51,7 +56,7 @@ export interface TestChannel {
   readonly nodes: readonly TestNode[];
   readonly signer: Signer;
   /** Signs and submits calls as one batch; resolves with all outcomes. */
-  submit(node: number, calls: readonly TestCall[], deadlineMs?: number): Promise<Outcome[]>;
+  submit(node: number, calls: readonly TestCall[], deadlineMs?: number): Promise<TestOutcome[]>;
   /** The text that an evaluated function returned. */
   evaluate(node: number, contract: string, fn: string, ...args: string[]): Promise<string>;
   deploy(node: number, bundle: ContractBundle): Promise<Outcome>;
@@ -111,10 +116,11 @@ export async function openTestChannel(options: TestChannelOptions = {}): Promise
   const submit: TestChannel['submit'] = (node, calls, deadlineMs = 20_000) =>
     new Promise((resolve) => {
       const batch = signCalls(io, signer, calls);
-      const outcomes: Outcome[] = [];
+      const outcomes: TestOutcome[] = [];
       let missing = calls.length;
       nodes[node]?.executor.submit(batch, io.clock.monotonicMs() + deadlineMs, (index, outcome) => {
-        outcomes[index] = outcome;
+        const { txId } = batch.items[index] as BatchItem;
+        outcomes[index] = { ...outcome, txId: Buffer.from(txId).toString('hex') };
         missing--;
         if (missing === 0) resolve(outcomes);
       });

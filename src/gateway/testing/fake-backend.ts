@@ -50,12 +50,12 @@ export class FakeLedger {
       };
       const earlier = this.committed.get(txId);
       if (earlier !== undefined) {
-        answer({ status: 'committed', txId, ...earlier });
+        answer({ status: 'committed', ...earlier });
         return;
       }
       if (transaction.functionName === 'refuse') {
         const error = new DaybookError('CONTRACT_REJECTED', 'refused').toJSON();
-        answer({ status: 'rejected', txId, error });
+        answer({ status: 'rejected', error });
         return;
       }
       const position = positionOf(address, records.length);
@@ -76,7 +76,7 @@ export class FakeLedger {
       };
       records.push({ position, record, verdict: verdicts.valid });
       this.committed.set(txId, { position, result });
-      answer({ status: 'committed', txId, position, result });
+      answer({ status: 'committed', position, result });
     });
     if (records.length > 0) {
       const entry = {
@@ -157,9 +157,9 @@ export class FakeBackend implements GatewayBackend {
         return bytestringOf(args[0] ?? new Uint8Array());
       },
       prepare: async () => Buffer.from('payload'),
-      submitPrepared: (txId, _signature, _deadlineMs, onOutcome) => {
+      submitPrepared: (_txId, _signature, _deadlineMs, onOutcome) => {
         const position = positionOf(ledger.next, 0);
-        onOutcome({ status: 'committed', txId, position, result: '' });
+        onOutcome({ status: 'committed', position, result: '' });
       },
       close: async () => undefined,
     };

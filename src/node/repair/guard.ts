@@ -70,7 +70,7 @@ export function guardedBackend(inner: GatewayBackend, guard: Guard): GatewayBack
           // Another node has the outcome: the client asks it with the same signed bytes.
           if (error === undefined) onOutcome(index, outcome);
           else {
-            onOutcome(index, { status: 'rejected', txId: outcome.txId, error: error.toJSON() });
+            onOutcome(index, { status: 'rejected', error: error.toJSON() });
           }
         });
       },
@@ -87,7 +87,7 @@ export function guardedBackend(inner: GatewayBackend, guard: Guard): GatewayBack
         inner.executor.submitPrepared(txId, signature, deadlineMs, (outcome) => {
           const { error } = guard;
           if (error === undefined) onOutcome(outcome);
-          else onOutcome({ status: 'rejected', txId, error: error.toJSON() });
+          else onOutcome({ status: 'rejected', error: error.toJSON() });
         });
       },
       close: () => inner.executor.close(),
