@@ -96,6 +96,7 @@ export async function runSeed(options: RunOptions): Promise<RunReport> {
     world.note(`${kindOfFailure}: ${cause.message}`);
   } finally {
     process.off('unhandledRejection', crash);
+    for (const listener of world.onEnd) listener();
   }
   return {
     seed,

@@ -1,22 +1,33 @@
 import { dirname } from 'node:path/posix';
 import { DaybookError } from '../src/base/index.ts';
 import type { Disk, DiskFile } from '../src/io/index.ts';
+import { PagedBytes, PagePool } from './paged-bytes.ts';
 import type { SimProcess, World } from './world.ts';
 
 const sectorBytes = 512;
 const bootIdPath = '/proc/sys/kernel/random/boot_id';
 
 interface Inode {
-  /** What programs see: the page cache. Longer than `size`. */
-  content: Buffer;
+  /** What programs see: the page cache. */
+  readonly content: PagedBytes;
   size: number;
   /** What the medium holds for sure. */
-  durable: Buffer;
+  readonly durable: PagedBytes;
   durableSize: number;
-  /** Written, but not yet on the medium. */
-  dirty: { readonly offset: number; readonly bytes: Buffer }[];
+  /** Written, but not yet on the medium, in order. */
+  dirty: DirtyWrite[];
+  /** The bytes of these writes, one after the other, and their end. */
+  readonly unsaved: PagedBytes;
+  unsavedEnd: number;
   /** A sync failed: the cache shows what the medium does not hold, and nobody will save it. */
   isForgotten: boolean;
+}
+
+interface DirtyWrite {
+  readonly offset: number;
+  readonly length: number;
+  /** Where its bytes begin in {@link Inode.unsaved}. */
+  readonly start: number;
 }
 
 /** What is wrong with a disk. */
@@ -47,10 +58,12 @@ export class SimDisk {
   /** Stores of a library whose files are not simulated, by path: they move and go with directories. */
   readonly #objects = new Map<string, unknown>();
   readonly #locks = new Map<string, SimProcess>();
+  readonly #pages = new PagePool();
   #boots = 1;
 
   constructor(world: World) {
     this.#world = world;
+    world.onEnd.push(() => this.#pages.release());
   }
 
   /** The machine loses power; its processes must be dead. @returns files that lost something. */
@@ -62,16 +75,15 @@ export class SimDisk {
       const isSaved = inode.dirty.length === 0 && inode.size === inode.durableSize;
       if (isSaved && !inode.isForgotten) continue;
       let end = inode.durableSize;
-      for (const { offset, bytes } of inode.dirty) {
+      for (const { offset, length, start } of inode.dirty) {
         let kept = 0;
         let lost = 0;
-        for (let at = 0; at < bytes.length; ) {
-          const next = Math.min(bytes.length, at + sectorBytes - ((offset + at) % sectorBytes));
+        for (let at = 0; at < length; ) {
+          const next = Math.min(length, at + sectorBytes - ((offset + at) % sectorBytes));
           if (!chance.happens(0.5)) lost++;
           else {
             kept++;
-            inode.durable = grown(inode.durable, offset + next);
-            bytes.copy(inode.durable, offset + at, at, next);
+            inode.durable.copy(inode.unsaved, start + at, next - at, offset + at);
             end = Math.max(end, offset + next);
           }
           at = next;
@@ -85,9 +97,8 @@ export class SimDisk {
       if (chance.happens(0.5)) end = Math.max(end, inode.size);
       inode.size = end;
       inode.durableSize = end;
-      inode.durable = grown(inode.durable, end);
-      inode.content = Buffer.from(inode.durable);
-      inode.dirty = [];
+      inode.content.become(inode.durable);
+      forgetUnsaved(inode);
       inode.isForgotten = false;
     }
     return [...torn];
@@ -108,9 +119,8 @@ export class SimDisk {
     const at = chance.below(inode.durableSize);
     const bit = 1 << chance.below(8);
     this.#world.happened('disk: a bit rots');
-    inode.durable = Buffer.from(inode.durable);
-    inode.durable[at] = (inode.durable[at] as number) ^ bit;
-    inode.content[at] = (inode.content[at] as number) ^ bit;
+    inode.durable.flip(at, bit);
+    inode.content.flip(at, bit);
     return path;
   }
 
@@ -129,17 +139,30 @@ export class SimDisk {
   #copyFile(from: string, to: string): void {
     const inode = this.#inodes.get(from);
     if (inode === undefined) return;
-    const { size } = inode;
-    const content = Buffer.from(inode.content);
-    const durable = Buffer.from(inode.content);
-    this.#inodes.set(to, {
-      content,
-      size,
-      durable,
-      durableSize: size,
+    this.#save(to, inode.content.head(inode.size));
+  }
+
+  /** A file that holds this, for good. */
+  #save(path: string, bytes: Uint8Array): void {
+    const inode = this.#emptyInode();
+    inode.content.write(bytes, 0);
+    inode.durable.write(bytes, 0);
+    inode.size = bytes.length;
+    inode.durableSize = bytes.length;
+    this.#inodes.set(path, inode);
+  }
+
+  #emptyInode(): Inode {
+    return {
+      content: new PagedBytes(this.#pages),
+      size: 0,
+      durable: new PagedBytes(this.#pages),
+      durableSize: 0,
       dirty: [],
+      unsaved: new PagedBytes(this.#pages),
+      unsavedEnd: 0,
       isForgotten: false,
-    });
+    };
   }
 
   /** Removes a directory at once; `''`: all that the disk holds. */
@@ -183,7 +206,7 @@ export class SimDisk {
           let inode = this.#inodes.get(path);
           if (inode === undefined) {
             if (options?.create !== true) throw new DaybookError('NOT_FOUND', path);
-            inode = emptyInode();
+            inode = this.#emptyInode();
             this.#inodes.set(path, inode);
           }
           return this.#file(process, inode);
@@ -205,21 +228,13 @@ export class SimDisk {
         turn(short(), () => {
           if (path === bootIdPath) return Buffer.from(`boot-${this.#boots}`);
           const inode = this.#inodes.get(path);
-          return inode && Buffer.from(inode.content.subarray(0, inode.size));
+          return inode?.content.head(inode.size);
         }),
       writeFile: (path, bytes) => {
         const content = Buffer.from(bytes);
         return turn(this.#syncUs(), () => {
           this.#room(content.length);
-          const { length } = content;
-          this.#inodes.set(path, {
-            content,
-            size: length,
-            durable: Buffer.from(content),
-            durableSize: length,
-            dirty: [],
-            isForgotten: false,
-          });
+          this.#save(path, content);
         });
       },
       rename: (from, to) => turn(this.#syncUs(), () => this.#rename(from, to)),
@@ -250,8 +265,9 @@ export class SimDisk {
     };
     const readSync = (target: Uint8Array, offset: number): number => {
       check();
-      if (offset >= inode.size) return 0;
-      return inode.content.copy(target, 0, offset, Math.min(inode.size, offset + target.length));
+      const length = Math.min(target.length, Math.max(0, inode.size - offset));
+      inode.content.read(target.subarray(0, length), offset);
+      return length;
     };
     const turn = <T>(us: number, work: () => T): Promise<T> => this.#turn(process, us, work);
     const short = (): number => this.#world.chance.between(5, 60);
@@ -260,20 +276,14 @@ export class SimDisk {
       readSync,
       read: (target, offset) => turn(short(), () => readSync(target, offset)),
       write: (parts, offset) => {
-        const bytes = Buffer.concat(parts);
-        const write = (part: Buffer): void => {
-          const end = offset + part.length;
-          inode.content = grown(inode.content, end);
-          part.copy(inode.content, offset);
-          inode.size = Math.max(inode.size, end);
-          inode.dirty.push({ offset, bytes: part });
-        };
+        let length = 0;
+        for (const part of parts) length += part.length;
         try {
           check();
-          this.#room(Math.max(0, offset + bytes.length - inode.size));
-          write(bytes);
+          this.#room(Math.max(0, offset + length - inode.size));
+          cache(inode, parts, length, offset);
         } catch (error) {
-          write(bytes.subarray(0, bytes.length >> 1));
+          cache(inode, parts, length >> 1, offset);
           return turn(short(), () => {
             throw error;
           });
@@ -294,8 +304,10 @@ export class SimDisk {
             inode.isForgotten = true;
             throw new DaybookError('IO_FAILED', 'sync failed');
           }
-          inode.durable = grown(inode.durable, size);
-          for (const { offset, bytes } of saved) bytes.copy(inode.durable, offset);
+          for (const { offset, length, start } of saved) {
+            inode.durable.copy(inode.unsaved, start, length, offset);
+          }
+          if (inode.dirty.length === 0) forgetUnsaved(inode);
           inode.durableSize = Math.max(inode.durableSize, size);
         });
       },
@@ -303,12 +315,11 @@ export class SimDisk {
         turn(short(), () => {
           check();
           if (size > inode.size) this.#room(size - inode.size);
-          inode.content = grown(inode.content, size);
           if (size < inode.size) {
-            inode.content.fill(0, size);
-            inode.durable.fill(0, Math.min(size, inode.durable.length));
+            inode.content.clear(size);
+            inode.durable.clear(size);
             inode.durableSize = Math.min(inode.durableSize, size);
-            inode.dirty = [];
+            forgetUnsaved(inode);
           }
           inode.size = size;
         }),
@@ -350,22 +361,23 @@ export class SimDisk {
   }
 }
 
-function emptyInode(): Inode {
-  const empty = Buffer.alloc(0);
-  return {
-    content: empty,
-    size: 0,
-    durable: empty,
-    durableSize: 0,
-    dirty: [],
-    isForgotten: false,
-  };
+/** Writes the first bytes of the parts into the page cache. */
+function cache(inode: Inode, parts: readonly Uint8Array[], length: number, offset: number): void {
+  const start = inode.unsavedEnd;
+  let done = 0;
+  for (const part of parts) {
+    const bytes = part.subarray(0, length - done);
+    inode.content.write(bytes, offset + done);
+    inode.unsaved.write(bytes, start + done);
+    done += bytes.length;
+  }
+  inode.size = Math.max(inode.size, offset + length);
+  inode.unsavedEnd = start + length;
+  inode.dirty.push({ offset, length, start });
 }
 
-/** The same bytes with room for `size`; new ones are zero. */
-function grown(buffer: Buffer, size: number): Buffer {
-  if (buffer.length >= size) return buffer;
-  const larger = Buffer.alloc(Math.max(size, buffer.length * 2));
-  buffer.copy(larger);
-  return larger;
+/** Nothing that was written waits for the medium any more. */
+function forgetUnsaved(inode: Inode): void {
+  inode.dirty = [];
+  inode.unsavedEnd = 0;
 }

@@ -51,6 +51,8 @@ const immediatesPerTurn = 64;
  */
 export class World {
   readonly chance: Chance;
+  /** Called by who ran it, when nothing will happen in it any more. */
+  readonly onEnd: (() => void)[] = [];
   #nowUs = 0;
   #order = 0;
   /** Binary heap by time, then order. */
