@@ -286,14 +286,20 @@ export class ByteReader {
 const tinyStringMax = 8;
 
 function tinyBytestring(buffer: Buffer, start: number, count: number): Bytestring {
-  const char = String.fromCharCode;
-  const byte = (offset: number): number => buffer[start + offset] as number;
-  let text = '';
-  let at = 0;
-  for (; at + 4 <= count; at += 4) text += char(byte(at), byte(at + 1), byte(at + 2), byte(at + 3));
-  if (at + 3 === count) return text + char(byte(at), byte(at + 1), byte(at + 2));
-  if (at + 2 === count) return text + char(byte(at), byte(at + 1));
-  return at + 1 === count ? text + char(byte(at)) : text;
+  if (count <= 4) return upToFour(buffer, start, count);
+  return upToFour(buffer, start, 4) + upToFour(buffer, start + 4, count - 4);
+}
+
+/** No loop and no closure: it would allocate more than the string. */
+function upToFour(buffer: Buffer, at: number, count: number): Bytestring {
+  if (count === 0) return '';
+  const first = buffer[at] as number;
+  if (count === 1) return String.fromCharCode(first);
+  const second = buffer[at + 1] as number;
+  if (count === 2) return String.fromCharCode(first, second);
+  const third = buffer[at + 2] as number;
+  if (count === 3) return String.fromCharCode(first, second, third);
+  return String.fromCharCode(first, second, third, buffer[at + 3] as number);
 }
 
 // Byte by byte: several times faster than `readUInt32BE`, which checks its arguments.
