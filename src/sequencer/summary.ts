@@ -21,19 +21,11 @@ export function encodeRecordSummary(
 ): void {
   const start = writer.length;
   writer.u64(summary.snapshot).u8(summary.urgent ? 1 : 0);
-  const rows = (seen: readonly SeenVersion[]): void => {
-    writer.u32(seen.length);
-    for (const row of seen) {
-      writer.bytestring(row.stateKey);
-      onVersion?.(writer.length - start, row);
-      writeVersion(writer, row.version);
-    }
-  };
-  rows(summary.reads);
+  writeRows(writer, summary.reads, start, onVersion);
   writer.u32(summary.ranges.length);
   for (const range of summary.ranges) {
     writer.bytestring(range.start).bytestring(range.end);
-    rows(range.rows);
+    writeRows(writer, range.rows, start, onVersion);
   }
   writer.u32(summary.writes.length);
   for (const key of summary.writes) writer.bytestring(key);
@@ -51,6 +43,20 @@ export function groupSummary(requester: string, records: readonly Uint8Array[]):
   scratch.reset();
   for (const record of records) scratch.bytes(record);
   return { requester, count: records.length, summaries: scratch.finish() };
+}
+
+function writeRows(
+  writer: ByteWriter,
+  rows: readonly SeenVersion[],
+  start: number,
+  onVersion: ((offset: number, seen: SeenVersion) => void) | undefined,
+): void {
+  writer.u32(rows.length);
+  for (const row of rows) {
+    writer.bytestring(row.stateKey);
+    onVersion?.(writer.length - start, row);
+    writeVersion(writer, row.version);
+  }
 }
 
 function writeVersion(writer: ByteWriter, version: ReadVersion): void {
