@@ -168,6 +168,8 @@ export class Overlay<W extends StateWrite = StateWrite> implements StateView {
 }
 
 const sortedFrom = 1_000;
+/** Looking through a few keys so often takes as long as keeping them sorted. */
+const rangesSorted = 20;
 
 /** One map of writes, with its keys sorted once somebody asks for a range. */
 class Generation<W extends StateWrite> {
@@ -177,6 +179,8 @@ class Generation<W extends StateWrite> {
   bytes = 0;
   /** The keys of `writes`; a key that is written again costs nothing here. */
   #sorted: SortedKeys | undefined;
+  /** How many ranges were looked for without it. */
+  #ranges = 0;
 
   constructor(sorted: boolean) {
     this.#sorted = sorted ? newTree() : undefined;
@@ -206,6 +210,13 @@ class Generation<W extends StateWrite> {
   /** Writes of `start <= key < end` (`end` empty: no bound) in key order. */
   *from(start: Bytestring, end: Bytestring): Generator<W, undefined> {
     if (this.#sorted === undefined) {
+      if (this.writes.size <= sortedFrom && ++this.#ranges < rangesSorted) {
+        const inside = [...this.writes.values()].filter(
+          ({ key }) => key >= start && (end === '' || key < end),
+        );
+        yield* inside.sort((left, right) => compareBytestrings(left.key, right.key));
+        return undefined;
+      }
       this.#sorted = newTree();
       const keys = [...this.writes.keys()].sort(compareBytestrings);
       for (const key of keys) this.#sorted.set(key, undefined);
