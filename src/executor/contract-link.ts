@@ -20,7 +20,7 @@ import {
   type VersionReference,
 } from './frames.ts';
 import type { Groups } from './groups.ts';
-import type { Job } from './job.ts';
+import { Job } from './job.ts';
 import { Runner, type RunnerLimits } from './runner.ts';
 
 /** What a {@link ContractLink} works with. */
@@ -38,20 +38,16 @@ export interface ContractLinkOptions {
   readonly onSkipped: (job: Job) => void;
 }
 
-/** What came of a call whose result goes to whoever asked, not to the log. */
+/** What came of a call whose result does not go to the log. */
 export type Answer =
   | { readonly kind: 'evaluated'; readonly result: Bytestring }
   /** Of the record, its body: the head is the caller's. */
   | { readonly kind: 'prepared'; readonly body: Buffer; readonly summary: Buffer };
 
-interface Question {
+/** A call whose result goes to whoever asked, not to the log. */
+interface Question extends RunnerCall {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: DaybookError) => void;
-}
-
-/** A call and who waits for its result. */
-interface LinkedCall extends RunnerCall {
-  readonly waiting: Job | Question;
 }
 
 const drainPollMs = 1;
@@ -67,10 +63,10 @@ export class ContractLink implements ResultHandler {
   /** Calls that ran to an end. */
   executed = 0;
   readonly #options: ContractLinkOptions;
-  readonly #runner: Runner<LinkedCall>;
+  readonly #runner: Runner<Job | Question>;
   readonly #unsubscribe: (() => void)[];
   /** Calls that wait for room in the contract process. */
-  #ready: (Job | LinkedCall)[] = [];
+  #ready: (Job | Question)[] = [];
   readonly #questions = new Set<Question>();
   readonly #applied = new AppliedWriter();
   #appliedFrame = 0;
@@ -161,14 +157,9 @@ export class ContractLink implements ResultHandler {
         const message = `evaluationsInFlightMax is ${limits.evaluationsInFlightMax}`;
         throw new DaybookError('OVERLOADED', message, { details });
       }
-      const question = { resolve, reject };
+      const question = { ...call, call: this.#nextCall++, unit, resolve, reject };
       this.#questions.add(question);
-      this.#ready.push({
-        ...call,
-        call: this.#nextCall++,
-        batch: unit,
-        waiting: question,
-      });
+      this.#ready.push(question);
       this.dispatch();
     });
   }
@@ -188,30 +179,22 @@ export class ContractLink implements ResultHandler {
     const room = this.#runner.room;
     if (room === 0 || this.#ready.length === 0) return;
     let taken = 0;
-    const calls: LinkedCall[] = [];
+    const calls: (Job | Question)[] = [];
     const byUnit = this.#options.exclusiveControl === 'batch';
     for (const next of this.#ready) {
-      const together = byUnit && !('call' in next) && calls.at(-1)?.batch === next.unit;
+      const isJob = next instanceof Job;
+      const together = byUnit && isJob && calls.at(-1)?.unit === next.unit;
       if (calls.length >= room && !together) break;
       taken++;
-      if ('call' in next) {
-        calls.push(next);
-        continue;
+      if (isJob) {
+        if (next.answered) {
+          this.#options.onSkipped(next);
+          continue;
+        }
+        next.attempts++;
+        next.call = this.#nextCall++;
       }
-      if (next.answered) {
-        this.#options.onSkipped(next);
-        continue;
-      }
-      next.attempts++;
-      calls.push({
-        call: this.#nextCall++,
-        kind: 'submit',
-        batch: next.unit,
-        txId: next.item.txId,
-        creator: next.batch.batch.creatorBytes,
-        transactionBytes: next.item.bytes,
-        waiting: next,
-      });
+      calls.push(next);
     }
     this.#ready = taken === this.#ready.length ? [] : this.#ready.slice(taken);
     if (calls.length > 0) this.#runner.send(calls);
@@ -319,47 +302,48 @@ export class ContractLink implements ResultHandler {
     references: readonly VersionReference[],
   ): void {
     const waiting = this.#answered(number);
-    if (waiting === undefined || 'resolve' in waiting) return;
+    if (!(waiting instanceof Job)) return;
     this.#nextExecution = execution + 1;
     this.#options.groups.add(waiting, execution, body, summary, references);
   }
 
   refused(number: number, code: ErrorCode, message: string, references: readonly number[]): void {
     const waiting = this.#answered(number);
-    if (waiting === undefined) return;
-    if ('resolve' in waiting) waiting.reject(new DaybookError(code, message));
-    else this.#options.groups.addRefusal(waiting, code, message, references);
+    if (waiting instanceof Job) {
+      this.#options.groups.addRefusal(waiting, code, message, references);
+    } else {
+      waiting?.reject(new DaybookError(code, message));
+    }
   }
 
   evaluated(number: number, result: Bytestring): void {
     const waiting = this.#answered(number);
-    if (waiting !== undefined && 'resolve' in waiting)
-      waiting.resolve({ kind: 'evaluated', result });
+    if (!(waiting instanceof Job)) waiting?.resolve({ kind: 'evaluated', result });
   }
 
   prepared(number: number, body: Buffer, summary: Buffer): void {
     const waiting = this.#answered(number);
-    if (waiting === undefined || !('resolve' in waiting)) return;
+    if (waiting instanceof Job) return;
     // They are kept for as long as the client takes; the frame need not be.
     const kept = { body: Buffer.from(body), summary: Buffer.from(summary) };
-    waiting.resolve({ kind: 'prepared', ...kept });
+    waiting?.resolve({ kind: 'prepared', ...kept });
   }
 
   /** Who waited for that call. */
   #answered(number: number): Job | Question | undefined {
-    const waiting = this.#runner.answered(number)?.waiting;
+    const waiting = this.#runner.answered(number);
     if (waiting === undefined) return undefined;
     this.executed++;
-    if ('resolve' in waiting) this.#questions.delete(waiting);
+    if (!(waiting instanceof Job)) this.#questions.delete(waiting);
     return waiting;
   }
 
-  #onBlamed({ waiting }: LinkedCall, code: ErrorCode, message: string): void {
-    if ('resolve' in waiting) {
-      this.#questions.delete(waiting);
-      waiting.reject(new DaybookError(code, message));
+  #onBlamed(call: Job | Question, code: ErrorCode, message: string): void {
+    if (call instanceof Job) {
+      this.#options.onBlamed(call, code, message);
     } else {
-      this.#options.onBlamed(waiting, code, message);
+      this.#questions.delete(call);
+      call.reject(new DaybookError(code, message));
     }
   }
 

@@ -31,7 +31,7 @@ import {
 } from './executor-options.ts';
 import { GroupWriter } from './group-writer.ts';
 import { type GroupEffects, Groups, type RetryCause } from './groups.ts';
-import { type Job, jobOf } from './job.ts';
+import { Job } from './job.ts';
 import { JobTable } from './job-table.ts';
 import { OriginalOutcomes } from './original-outcomes.ts';
 import { endorse, PreparedTransactions, signedBatch } from './prepared.ts';
@@ -154,7 +154,7 @@ class NodeExecutor implements RunningExecutor {
       }
       const { orderingKey } = item;
       const orderKey = orderingKey === '' ? undefined : `${admitted.creator}\0${orderingKey}`;
-      const job = jobOf({ item, leaf, batch: admitted, orderKey, onOutcome, deadlineMs, unit });
+      const job = new Job({ item, leaf, batch: admitted, orderKey, onOutcome, deadlineMs, unit });
       if (this.#jobs.add(job)) this.#contracts.enqueue(job);
     }
     this.#contracts.dispatch();
@@ -243,7 +243,7 @@ class NodeExecutor implements RunningExecutor {
     this.#jobs.admit(1 + this.#originals.waiting);
     this.#prepared.delete(txId);
     const batch = signedBatch(prepared, signature);
-    const job = jobOf({
+    const job = new Job({
       item: batch.items[0] as BatchItem,
       leaf: 0,
       batch: this.#jobs.admitted(batch),

@@ -8,7 +8,7 @@ import {
   recordHeadBytes,
   stateKey,
 } from '../model/index.ts';
-import { encodeRecordSummary, type RecordSummary } from '../sequencer/index.ts';
+import { encodeRecordSummary, type RecordSummary, type WrittenRange } from '../sequencer/index.ts';
 import type { CallSet, Seen, SeenRange } from './call-set.ts';
 import type { VersionReference } from './frames.ts';
 
@@ -39,7 +39,7 @@ export interface EncodedCall {
   readonly references: readonly VersionReference[];
 }
 
-const noReferences: readonly VersionReference[] = [];
+const none: readonly never[] = [];
 
 /**
  * Encodes the body of a call's record, and behind it the record's summary for the sequencer.
@@ -60,7 +60,7 @@ export function encodeCall(call: CallToEncode, end: CallEnd, writer: ByteWriter)
   const summary = summaryOf(inOrder, snapshot, written);
   if (!pending) {
     encodeRecordSummary(summary, writer);
-    return { bodyBytes, references: noReferences };
+    return { bodyBytes, references: none };
   }
   const references: VersionReference[] = [];
   encodeRecordSummary(summary, writer, (summaryOffset, row) => {
@@ -79,22 +79,32 @@ function summaryOf(
   // Most calls touch one namespace.
   const reads =
     only !== undefined && sets.length === 1 ? only.reads : sets.flatMap((set) => set.reads);
-  const ranges: RecordSummary['ranges'][number][] = [];
-  const writtenRanges: RecordSummary['writtenRanges'][number][] = [];
-  for (const set of sets) {
-    for (const range of set.ranges) {
-      const start = stateKey(set.namespace, range.start);
-      ranges.push({ start, end: rangeEnd(set.namespace, range), rows: range.seen });
-    }
-    for (const { start, end } of set.bulkUpdates) {
-      writtenRanges.push({
-        start: stateKey(set.namespace, start),
-        end: end === '' ? namespaceEnd(set.namespace) : stateKey(set.namespace, end),
-      });
-    }
-  }
+  const ranges = sets.some(isRanging) ? sets.flatMap(rangesOf) : none;
+  const writtenRanges = sets.some(isBulk) ? sets.flatMap(writtenRangesOf) : none;
   const writes = written.map(({ key }) => key);
   return { snapshot, urgent: false, reads, ranges, writes, writtenRanges };
+}
+
+function isRanging({ ranges }: CallSet): boolean {
+  return ranges.length > 0;
+}
+
+function isBulk({ bulkUpdates }: CallSet): boolean {
+  return bulkUpdates.length > 0;
+}
+
+function rangesOf({ namespace, ranges }: CallSet): RecordSummary['ranges'][number][] {
+  return ranges.map((range) => {
+    const start = stateKey(namespace, range.start);
+    return { start, end: rangeEnd(namespace, range), rows: range.seen };
+  });
+}
+
+function writtenRangesOf({ namespace, bulkUpdates }: CallSet): WrittenRange[] {
+  return bulkUpdates.map(({ start, end }) => ({
+    start: stateKey(namespace, start),
+    end: end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
+  }));
 }
 
 function noteOffset(offset: number, row: KeyRead): void {

@@ -75,7 +75,7 @@ function engineWith(
   });
 }
 
-function callOf(call: number, batch: number, steps: readonly Step[]): RunnerCall {
+function callOf(call: number, unit: number, steps: readonly Step[]): RunnerCall {
   const transactionBytes = encodeTransaction({
     channel: 'main',
     contract: 'steps',
@@ -87,7 +87,7 @@ function callOf(call: number, batch: number, steps: readonly Step[]): RunnerCall
   });
   const txId = createHash('sha256').update(transactionBytes).digest();
   const creator = Buffer.alloc(0);
-  return { call, kind: 'submit', batch, txId, creator, transactionBytes };
+  return { call, kind: 'submit', unit, txId, creator, transactionBytes };
 }
 
 /**

@@ -470,9 +470,9 @@ function endOf(
 /** Calls of one batch stand together. */
 function* batchesOf(calls: readonly ReceivedCall[]): Generator<readonly ReceivedCall[]> {
   for (let from = 0; from < calls.length; ) {
-    const batch = calls[from]?.batch;
+    const unit = calls[from]?.unit;
     let to = from + 1;
-    while (to < calls.length && calls[to]?.batch === batch) to++;
+    while (to < calls.length && calls[to]?.unit === unit) to++;
     yield calls.slice(from, to);
     from = to;
   }

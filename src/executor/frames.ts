@@ -56,8 +56,8 @@ export interface RunnerCall {
   /** The executor's number of the call; comes back with the result. */
   readonly call: number;
   readonly kind: CallKind;
-  /** Calls with the same number in one frame form a batch (mode `batch`). */
-  readonly batch: number;
+  /** Mode `batch`: calls of one unit stand together in one frame. */
+  readonly unit: number;
   readonly txId: Uint8Array;
   readonly creator: Uint8Array;
   readonly transactionBytes: Uint8Array;
@@ -139,7 +139,7 @@ export function encodeCalls(writer: ByteWriter, calls: readonly RunnerCall[]): v
   for (const creator of creators.keys()) writer.bytes(creator);
   writer.u32(calls.length);
   for (const call of calls) {
-    writer.u64(call.call).u8(callKinds.indexOf(call.kind)).u64(call.batch);
+    writer.u64(call.call).u8(callKinds.indexOf(call.kind)).u64(call.unit);
     writer.u32(creators.get(call.creator) as number);
     writer.raw(call.txId).bytes(call.transactionBytes);
   }
@@ -155,14 +155,14 @@ export function decodeCalls(reader: ByteReader): ReceivedCall[] {
   for (let count = reader.u32(); count > 0; count--) {
     const call = reader.u64();
     const kind = callKinds[reader.u8()] ?? reader.fail('unknown kind of call');
-    const batch = reader.u64();
+    const unit = reader.u64();
     const creator = creators[reader.u32()] ?? reader.fail('unknown creator');
     const txIdAt = reader.skip(32);
     const length = reader.length(limits.batchBytesMax);
     const transactionAt = reader.skip(length);
     const transactionEnd = reader.offset;
     const at = { frame: reader.buffer, txIdAt, transactionAt, transactionEnd };
-    calls.push(new ReceivedCall(call, kind, batch, creator, at));
+    calls.push(new ReceivedCall(call, kind, unit, creator, at));
   }
   return calls;
 }

@@ -10,11 +10,11 @@ import {
 } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
 import { type Group, type GroupEffects, Groups } from './groups.ts';
-import { type Job, jobOf } from './job.ts';
+import { Job } from './job.ts';
 
 function numbered(number: number): Job {
   const txId = Buffer.alloc(32, number);
-  return jobOf({
+  return new Job({
     item: { txId, bytes: Buffer.alloc(8) } as unknown as BatchItem,
     leaf: 0,
     batch: {} as Job['batch'],

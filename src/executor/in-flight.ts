@@ -14,16 +14,15 @@ export interface InFlightWrite {
   execution: number;
   /** Set when its record is valid. */
   version: Position;
-  /** While it is in flight: the next older and the next newer write of its key. */
-  older: InFlightWrite | undefined;
+  /** While it is in flight: the next newer write of its key. */
   newer: InFlightWrite | undefined;
-  /** While it is in flight: the chain of its key. */
+  /** While it is in flight: all writes of its key. */
   chain: KeyChain | undefined;
 }
 
-/** The writes of one key that are in flight. */
+/** The writes of one key that are in flight; both `undefined`: there are none, the key is idle. */
 interface KeyChain {
-  /** `undefined`: there are none, the key is idle. */
+  oldest: InFlightWrite | undefined;
   newest: InFlightWrite | undefined;
 }
 
@@ -31,15 +30,7 @@ const unsettled = asPosition(0);
 
 /** A write of a call that runs. */
 export function newWrite(key: Bytestring, value: Bytestring | undefined): InFlightWrite {
-  return {
-    key,
-    value,
-    execution: -1,
-    version: unsettled,
-    older: undefined,
-    newer: undefined,
-    chain: undefined,
-  };
+  return { key, value, execution: -1, version: unsettled, newer: undefined, chain: undefined };
 }
 
 /** Idle keys are cleared away when there are so many, and more of them than of others. */
@@ -69,14 +60,16 @@ export class InFlightWrites {
       write.execution = execution;
       let chain = this.#chains.get(write.key);
       if (chain === undefined) {
-        chain = { newest: undefined };
+        chain = { oldest: undefined, newest: undefined };
         this.#chains.set(write.key, chain);
         this.#sorted?.set(write.key, undefined);
-      } else if (chain.newest === undefined) {
+        this.#idleKeys++;
+      }
+      if (chain.newest === undefined) {
         this.#idleKeys--;
+        chain.oldest = write;
       } else {
         chain.newest.newer = write;
-        write.older = chain.newest;
       }
       chain.newest = write;
       write.chain = chain;
@@ -118,16 +111,23 @@ export class InFlightWrites {
   }
 
   #unlink(write: InFlightWrite): void {
-    const { older, newer } = write;
-    if (older !== undefined) older.newer = newer;
-    if (newer !== undefined) newer.older = older;
-    else if (write.chain !== undefined) {
-      write.chain.newest = older;
-      if (older === undefined) this.#idleKeys++;
-    }
-    write.older = undefined;
-    write.newer = undefined;
+    const { chain, newer } = write;
     write.chain = undefined;
+    write.newer = undefined;
+    if (chain === undefined) return;
+    if (chain.oldest === write) {
+      chain.oldest = newer;
+      if (newer !== undefined) return;
+      chain.newest = undefined;
+      this.#idleKeys++;
+      return;
+    }
+    // Only what fails goes before older ones.
+    let older = chain.oldest;
+    while (older !== undefined && older.newer !== write) older = older.newer;
+    if (older === undefined) return;
+    older.newer = newer;
+    if (newer === undefined) chain.newest = older;
   }
 
   #clearIdle(): void {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { DaybookError } from '../base/index.ts';
 import type { Batch, BatchItem, Outcome } from '../model/index.ts';
-import { type Job, jobOf } from './job.ts';
+import { Job } from './job.ts';
 import { JobTable } from './job-table.ts';
 
 const batch = { creatorBytes: Buffer.from('ann') } as unknown as Batch;
@@ -19,7 +19,7 @@ function job(
   const onOutcome = (_: number, outcome: Outcome): void => {
     heard.push(outcome.status === 'rejected' ? outcome.error.code : outcome.status);
   };
-  const made = jobOf({
+  const made = new Job({
     item: { txId } as unknown as BatchItem,
     leaf: 0,
     batch: table.admitted(batch),
@@ -28,7 +28,7 @@ function job(
     deadlineMs: 1_000,
     unit: table.nextUnit(),
   });
-  return { job: { ...made, ...more }, heard };
+  return { job: Object.assign(made, more), heard };
 }
 
 test('what may be in the log is never said to be undone, also when all are told to go', () => {

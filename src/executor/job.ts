@@ -5,6 +5,7 @@ import {
   type RecordHead,
   recordTypeOf,
 } from '../model/index.ts';
+import type { RunnerCall } from './frames.ts';
 
 /** A batch that was admitted, shared by its jobs. */
 export interface AdmittedBatch {
@@ -22,61 +23,76 @@ export interface OutcomeListener {
   readonly onOutcome: OnOutcome;
 }
 
-/** One transaction from its admission until its fate is known. */
-export interface Job {
+/** What is known of a job from the beginning. */
+export interface JobParts {
   readonly item: BatchItem;
   /** Index of the item in its batch: the leaf under which it was signed. */
   readonly leaf: number;
   readonly batch: AdmittedBatch;
   /** Jobs of one creator with the same key run one after another; `undefined`: no order. */
   readonly orderKey: string | undefined;
-  /** The first who asked; no longer kept when the job was answered. */
+  /** Of the first who asked. */
+  readonly onOutcome: OnOutcome | undefined;
+  /** Monotonic time at which the job is answered in any case. */
+  readonly deadlineMs: number;
+  /** Mode `batch`: jobs of one unit go to the log in one piece. */
+  readonly unit: number;
+  /** Executed and endorsed before: this record is sent as it is, or not at all. */
+  readonly prepared?: { readonly body: Buffer; readonly summary: Buffer };
+}
+
+/**
+ * One transaction from its admission until its fate is known; also the call of it, which goes to the
+ * contract process in one attempt after the other.
+ */
+export class Job implements RunnerCall {
+  readonly kind = 'submit';
+  readonly item: BatchItem;
+  readonly leaf: number;
+  readonly batch: AdmittedBatch;
+  readonly orderKey: string | undefined;
+  readonly prepared: JobParts['prepared'];
+  /** No longer kept when the job was answered. */
   onOutcome: OnOutcome | undefined;
   /** Who asked again meanwhile. */
   others: OutcomeListener[] | undefined;
-  /** Monotonic time at which the job is answered in any case. */
   deadlineMs: number;
-  /** Mode `batch`: jobs of one unit go to the log in one piece. */
   unit: number;
+  /** Of the newest attempt. */
+  call = 0;
   /** Executions so far. */
-  attempts: number;
+  attempts = 0;
   /** A record of it may be in the log: it must not be executed again before its fate is known. */
-  onItsWay: boolean;
-  /** Executed and endorsed before: this record is sent as it is, or not at all. */
-  readonly prepared: { readonly body: Buffer; readonly summary: Buffer } | undefined;
+  onItsWay = false;
   /** Nothing of it is under way any more. */
-  over: boolean;
+  over = false;
   /** Answered; nothing more to do but to learn the fate of what is on its way. */
-  answered: boolean;
+  answered = false;
   /** In the table of jobs: another one whose id begins alike. */
   alike: Job | undefined;
-}
 
-/** What {@link jobOf} makes a job of. */
-export type NewJob = Pick<
-  Job,
-  'item' | 'leaf' | 'batch' | 'orderKey' | 'onOutcome' | 'deadlineMs' | 'unit'
-> & { readonly prepared?: Job['prepared'] };
+  constructor(parts: JobParts) {
+    this.item = parts.item;
+    this.leaf = parts.leaf;
+    this.batch = parts.batch;
+    this.orderKey = parts.orderKey;
+    this.prepared = parts.prepared;
+    this.onOutcome = parts.onOutcome;
+    this.deadlineMs = parts.deadlineMs;
+    this.unit = parts.unit;
+  }
 
-/** A job that nothing has been done for. */
-export function jobOf(job: NewJob): Job {
-  const { item, leaf, batch, orderKey, onOutcome, deadlineMs, unit, prepared } = job;
-  return {
-    item,
-    leaf,
-    batch,
-    orderKey,
-    onOutcome,
-    others: undefined,
-    deadlineMs,
-    unit,
-    attempts: 0,
-    onItsWay: false,
-    prepared,
-    over: false,
-    answered: false,
-    alike: undefined,
-  };
+  get txId(): Uint8Array {
+    return this.item.txId;
+  }
+
+  get creator(): Uint8Array {
+    return this.batch.batch.creatorBytes;
+  }
+
+  get transactionBytes(): Uint8Array {
+    return this.item.bytes;
+  }
 }
 
 /** The head of a job's record. @param batch - index of the batch in the entry's table. */

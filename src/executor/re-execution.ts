@@ -82,7 +82,7 @@ export class Reexecution {
     this.#readHistory = false;
     const parts = await new Promise<ReexecutedParts>((resolve) => {
       this.#done = resolve;
-      this.#engine.execute(receivedCalls([{ ...call, call: this.#next++, batch: 0 }]));
+      this.#engine.execute(receivedCalls([{ ...call, call: this.#next++, unit: 0 }]));
     });
     const readHistory = this.#readHistory;
     if (parts.kind === 'refused') return { ...parts, readHistory };

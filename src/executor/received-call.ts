@@ -19,8 +19,8 @@ export class ReceivedCall implements ContractCall {
   /** The executor's number of the call; goes back with the result. */
   readonly call: number;
   readonly kind: CallKind;
-  /** Calls with the same number in one frame form a batch (mode `batch`). */
-  readonly batch: number;
+  /** Mode `batch`: calls of one unit stand together in one frame. */
+  readonly unit: number;
   readonly creator: Uint8Array;
   readonly #frame: Buffer;
   readonly #txIdAt: number;
@@ -28,10 +28,10 @@ export class ReceivedCall implements ContractCall {
   readonly #transactionEnd: number;
   #transaction: Transaction | undefined;
 
-  constructor(call: number, kind: CallKind, batch: number, creator: Uint8Array, at: CallBytes) {
+  constructor(call: number, kind: CallKind, unit: number, creator: Uint8Array, at: CallBytes) {
     this.call = call;
     this.kind = kind;
-    this.batch = batch;
+    this.unit = unit;
     this.creator = creator;
     this.#frame = at.frame;
     this.#txIdAt = at.txIdAt;
