@@ -32,6 +32,8 @@ export interface Seen extends KeyRead, SeenVersion, Found {
    * deleted is absent there, whatever the position.
    */
   bodyOffset: number | undefined;
+  /** Where it stands in the summary, once that is encoded. */
+  summaryOffset: number;
 }
 
 /** One read. */
@@ -42,7 +44,7 @@ export function seenRow(
   value: Bytestring | undefined,
   execution: number | undefined,
 ): Seen {
-  return { key, stateKey, version, value, execution, bodyOffset: undefined };
+  return { key, stateKey, version, value, execution, bodyOffset: undefined, summaryOffset: 0 };
 }
 
 /** A write of a call so far: the last one of its key counts. */

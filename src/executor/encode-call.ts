@@ -8,7 +8,12 @@ import {
   recordHeadBytes,
   stateKey,
 } from '../model/index.ts';
-import { encodeRecordSummary, type RecordSummary, type WrittenRange } from '../sequencer/index.ts';
+import {
+  encodeRecordSummary,
+  type RecordSummary,
+  type SeenVersion,
+  type WrittenRange,
+} from '../sequencer/index.ts';
 import type { CallSet, Seen, SeenRange } from './call-set.ts';
 import type { VersionReference } from './frames.ts';
 
@@ -54,20 +59,12 @@ export function encodeCall(call: CallToEncode, end: CallEnd, writer: ByteWriter)
   const inOrder = sorted ? inFabricOrder(sets) : sets;
   const { contractVersion, result, event } = end;
   const body = { contractVersion, sets: inOrder, result, event };
-  encodeRecordBody(body, writer, pending ? noteOffset : undefined);
+  encodeRecordBody(body, writer, pending ? noteBodyOffset : undefined);
   const bodyBytes = writer.length;
   checkLimit('recordBytesMax', recordHeadBytes(end.transactionBytes) + bodyBytes);
   const summary = summaryOf(inOrder, snapshot, written);
-  if (!pending) {
-    encodeRecordSummary(summary, writer);
-    return { bodyBytes, references: none };
-  }
-  const references: VersionReference[] = [];
-  encodeRecordSummary(summary, writer, (summaryOffset, row) => {
-    const { execution, bodyOffset } = row as Seen;
-    if (execution !== undefined) references.push({ bodyOffset, summaryOffset, execution });
-  });
-  return { bodyBytes, references };
+  encodeRecordSummary(summary, writer, pending ? noteSummaryOffset : undefined);
+  return { bodyBytes, references: pending ? referencesIn(sets) : none };
 }
 
 function summaryOf(
@@ -107,9 +104,30 @@ function writtenRangesOf({ namespace, bulkUpdates }: CallSet): WrittenRange[] {
   }));
 }
 
-function noteOffset(offset: number, row: KeyRead): void {
+function noteBodyOffset(offset: number, row: KeyRead): void {
   const seen = row as Seen;
   if (seen.value !== undefined) seen.bodyOffset = offset;
+}
+
+function noteSummaryOffset(offset: number, row: SeenVersion): void {
+  (row as Seen).summaryOffset = offset;
+}
+
+function referencesIn(sets: readonly CallSet[]): readonly VersionReference[] {
+  const [only] = sets;
+  return only !== undefined && sets.length === 1 ? referencesOf(only) : sets.flatMap(referencesOf);
+}
+
+function referencesOf({ reads, ranges }: CallSet): VersionReference[] {
+  const references = reads.filter(isReference);
+  for (const { seen } of ranges) {
+    for (const row of seen) if (isReference(row)) references.push(row);
+  }
+  return references;
+}
+
+function isReference(seen: Seen): seen is Seen & VersionReference {
+  return seen.execution !== undefined;
 }
 
 function isTouched(set: CallSet): boolean {
