@@ -30,6 +30,9 @@ const sentAgainShare = 0.15;
 const probedAccounts = 12;
 /** Under load a client has so many calls under way, in one batch or in several. */
 const loadCallsInFlight = 400;
+/** A world is as large as its log: after so many calls of all clients each of them only trickles. */
+const loadCallsMax = 300_000;
+const tricklePauseUs = 1_000_000;
 /** A client begins with one of so many batches. */
 const firstLoadBatches = 32;
 
@@ -78,6 +81,7 @@ export async function work(
   const node = mixed ? {} : { node: number % cluster.nodes.length };
   const options = { ...node, deadlineMs: callDeadlineMs };
   let next = mixed ? 0 : chance.below(firstLoadBatches);
+  const lastHurried = next + loadCallsMax / cluster.clients.length / batchMax;
   const one = async (): Promise<void> => {
     if (chance.happens(0.005)) {
       await client.submit([deployCall(`1.${chance.below(1_000_000_000)}`)], options);
@@ -98,7 +102,9 @@ export async function work(
       if (cluster.retention !== undefined && chance.happens(sentAgainShare)) {
         await client.sendAgain(callDeadlineMs);
       }
-      await cluster.world.sleep(undefined, (1 + chance.below(pauseMsMax + 1)) * 1000);
+      const pauseUs = (1 + chance.below(pauseMsMax + 1)) * 1000;
+      const trickles = !mixed && next > lastHurried;
+      await cluster.world.sleep(undefined, trickles ? tricklePauseUs : pauseUs);
     }
   };
   await Promise.all(Array.from({ length: batchesInFlight }, loop));
