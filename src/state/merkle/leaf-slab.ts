@@ -3,11 +3,11 @@ import { assert } from '../../base/index.ts';
 /** Bytes of one leaf in a bucket: key hash ‖ content hash. */
 export const leafBytes = 64;
 
-const pageLeavesBits = 16;
+const pageLeavesBits = 14;
 const pageLeaves = 1 << pageLeavesBits;
 
 /**
- * Memory for the leaves of all buckets: pages of 4 MiB outside the JavaScript heap, cut into pieces
+ * Memory for the leaves of all buckets: pages of 1 MiB outside the JavaScript heap, cut into pieces
  * of a few sizes. A piece is named by its *place*: page number and leaf in the page, in one u32.
  * A typed array per bucket would cost more than the leaves it holds.
  */
