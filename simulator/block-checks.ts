@@ -10,7 +10,6 @@ import { MemoryBucketStore } from '../src/state/index.ts';
 import { chainDirectory, keptRowsDirectory } from './block-machine.ts';
 import type { Cluster } from './cluster.ts';
 import type { ExecutorMachine } from './executor-machine.ts';
-import { simulatedMsp } from './identity.ts';
 import { simIo } from './sim-io.ts';
 import { SimulationFailure } from './world.ts';
 
@@ -18,36 +17,38 @@ const blocksDirectory = '/blocks';
 const rowsDirectory = '/rows-for-blocks';
 const bucketBits = 4;
 const bulkPollUs = 50_000;
+/** Rows that are not there by then are lost, with the disks of those who had them. */
+const bulkPollsMax = 60;
 const verifiedShare = 0.25;
 
 /**
  * I7: the chains that were made beside the nodes, through all their crashes, and chains made now out
- * of the nodes' streams, are the same.
+ * of the whole log are the same.
  *
- * @param heads - the beginning of each node's stream; `undefined`: it begins with a snapshot.
+ * @param heads - the beginning of each node's stream.
  * @returns blocks that such a beginning has.
  * @throws {SimulationFailure}
  */
 export async function checkBlocks(
   cluster: Cluster,
-  heads: readonly (readonly AppliedEntry[] | undefined)[],
+  heads: readonly (readonly AppliedEntry[])[],
 ): Promise<number> {
-  const whole = heads.findIndex((head) => head !== undefined);
-  const node = cluster.nodes[whole];
+  const { nodes, world } = cluster;
+  const [node] = nodes;
+  const [head = []] = heads;
   if (node === undefined) return 0;
-  const chain = await generate(cluster, node, heads[whole] ?? [], 0);
-  const { chance } = cluster.world;
-  for (const [number, other] of cluster.nodes.entries()) {
-    const head = heads[number];
-    if (head === undefined) continue;
+  const chain = await generate(cluster, node, head, 0);
+  if (chain === undefined && node.blocks === undefined) return 0;
+  const reference = chain ?? (await madeBeside(cluster, node, 0));
+  for (const [number, other] of nodes.entries()) {
     const made =
       other.blocks === undefined
-        ? await generate(cluster, other, head, chance.between(1, 3))
-        : await madeBeside(cluster, other, chain.length);
-    compare(other.name, made, chain);
+        ? await generate(cluster, other, heads[number] ?? [], world.chance.between(1, 3))
+        : await madeBeside(cluster, other, reference.length);
+    compare(other.name, made ?? reference, reference);
   }
-  if (node.blocks !== undefined && chance.happens(verifiedShare)) await verify(cluster, node);
-  return chain.length;
+  if (node.blocks !== undefined && world.chance.happens(verifiedShare)) await verify(cluster, node);
+  return reference.length;
 }
 
 /** Digests of a chain's blocks: over all that is in them but who signed. */
@@ -81,30 +82,41 @@ async function digestsOf(service: BlockService): Promise<Digests> {
 }
 
 /** A sceptic's view of the files: signatures, hashes, verdicts, roots. */
-async function verify({ world, network }: Cluster, { name, disk }: ExecutorMachine): Promise<void> {
+async function verify(
+  { world, network, config }: Cluster,
+  { name, disk }: ExecutorMachine,
+): Promise<void> {
   const sceptic = world.spawn(name, `${name}.sceptic`);
   const io = simIo(world, sceptic, disk, network);
   const { problem } = await verifyChain(io.disk, `${chainDirectory}/blocks`, {
-    msps: [simulatedMsp],
+    msps: config.msps,
     bucketBits,
   });
   world.happened('blocks: a chain is verified from its files');
   if (problem !== undefined) wrong(`block ${problem.height} of ${name}: ${problem.what}`);
 }
 
-/** Makes the chain out of a stream; `crashes` times its process is killed on the way. */
+/**
+ * Makes the chain out of a stream; `crashes` times its process is killed on the way. `undefined`:
+ * nobody has the rows of some bulk update any more.
+ */
 async function generate(
   cluster: Cluster,
   node: ExecutorMachine,
   entries: readonly AppliedEntry[],
   crashes: number,
-): Promise<Digests> {
-  const { world, network } = cluster;
+): Promise<Digests | undefined> {
+  const { world, network, nodes, retention, repairs } = cluster;
   node.disk.wipe(blocksDirectory);
+  // Who began with a snapshot has not all of them.
+  const mayLack = retention !== undefined || repairs !== undefined;
+  const from = mayLack ? [...nodes.filter((other) => other !== node), node] : [node];
   // Of its own: a generator removes what it does not need any more, and others come after it.
   const copyRows = (): void => {
-    if (node.state !== undefined) node.disk.copy(node.state.bulkDirectory, rowsDirectory);
-    node.disk.copy(keptRowsDirectory, rowsDirectory);
+    for (const { state, disk } of from) {
+      if (state !== undefined) node.disk.copy(state.bulkDirectory, rowsDirectory, disk);
+      node.disk.copy(keptRowsDirectory, rowsDirectory, disk);
+    }
   };
   copyRows();
   const buckets = new MemoryBucketStore();
@@ -126,7 +138,8 @@ async function generate(
       continue;
     }
     await generator.push(rest);
-    while (generator.waitingFor !== undefined) {
+    for (let polls = 0; generator.waitingFor !== undefined; polls++) {
+      if (mayLack && polls === bulkPollsMax) return undefined;
       await world.sleep(undefined, bulkPollUs);
       copyRows();
       await generator.push([]);

@@ -1,4 +1,4 @@
-import { toDaybookError } from '../src/base/index.ts';
+import { DaybookError, toDaybookError } from '../src/base/index.ts';
 import {
   type BlockBackend,
   type BlockBackendOptions,
@@ -6,13 +6,14 @@ import {
   localBlocks,
   openBlockGenerator,
   serveBlocks,
+  startScrub,
 } from '../src/blocks/index.ts';
 import { type Child, type Disk, type Io, rpcPeer } from '../src/io/index.ts';
+import type { Signer } from '../src/model/index.ts';
 import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
 import type { Replica } from '../src/replica/index.ts';
-import { MemoryBucketStore } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
-import { simulatedSigner } from './identity.ts';
+import type { NodeCare } from './repair.ts';
 import type { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
@@ -26,31 +27,41 @@ const identityFiles = { mspId: 'Org1', certificateFile: '/peer/cert', keyFile: '
 /** A generator whose node was killed goes on for so long, sometimes. */
 const orphanUsMax = 1_000_000;
 
+/** What a {@link BlockMachine} works with. */
+export interface BlockMachineParts {
+  readonly disk: SimDisk;
+  readonly signer: Signer;
+  readonly care: NodeCare;
+}
+
 /**
  * The process that makes blocks beside a node, as it runs in production: fed over frames by a
  * service in the node's process, started again when it ends. Its files outlive it; the saved state
- * tree, which a library keeps on disk, lies in memory.
+ * tree, which a library keeps on disk, is an object of the simulated disk.
  */
 export class BlockMachine {
   readonly #cluster: Cluster;
   readonly #name: string;
   readonly #disk: SimDisk;
-  readonly #buckets = new MemoryBucketStore();
+  readonly #signer: Signer;
+  readonly #care: NodeCare;
   readonly #checkpointBlocks: number;
   #process: SimProcess | undefined;
   #blocks: NodeBlocks | undefined;
   #starts = 0;
 
-  constructor(cluster: Cluster, node: string, disk: SimDisk) {
+  constructor(cluster: Cluster, node: string, parts: BlockMachineParts) {
     this.#cluster = cluster;
     this.#name = node;
-    this.#disk = disk;
+    this.#disk = parts.disk;
+    this.#signer = parts.signer;
+    this.#care = parts.care;
     this.#checkpointBlocks = cluster.world.chance.between(1, 12);
   }
 
   /** Begins to make blocks beside a node's process. */
   async start(parent: SimProcess, io: Io, replica: Replica): Promise<void> {
-    const { world } = this.#cluster;
+    const { world, repairs, mutant } = this.#cluster;
     await io.disk.writeFile(identityFiles.certificateFile, Buffer.from('not used'));
     await io.disk.writeFile(identityFiles.keyFile, Buffer.from('not used'));
     const blocks = startNodeBlocks({
@@ -58,8 +69,11 @@ export class BlockMachine {
       replica,
       directory: chainDirectory,
       peer: identityFiles,
-      onEvent: (text) =>
-        world.fail(new SimulationFailure('correctness', `I7: ${parent.name}: ${text}`)),
+      scrubRowsPerS: mutant.comparesNoRows === true ? 0 : (repairs?.scrubRowsPerS ?? 0),
+      onEvent: (text) => {
+        world.note(`${parent.name}: ${text}`);
+        if (!this.#care.isAiling) wrong(`${parent.name}: ${text}`);
+      },
     });
     this.#blocks = blocks;
     parent.onDeath.push(() => {
@@ -80,21 +94,31 @@ export class BlockMachine {
     if (this.#process !== undefined) this.#cluster.world.kill(this.#process);
   }
 
+  /** @throws {DaybookError} while there is none. */
+  get open(): BlockService {
+    if (this.#blocks === undefined) throw new DaybookError('CLOSED', 'the node does not run');
+    return this.#blocks.service();
+  }
+
   /** @throws {DaybookError} while there is none. @throws {SimulationFailure} when it gave up. */
   service(): BlockService | undefined {
     let service: BlockService | undefined;
     try {
-      service = this.#blocks?.service();
+      service = this.open;
     } catch (error) {
       const { code } = toDaybookError(error);
-      if (code !== 'PROOF_NOT_READY' && code !== 'LOG_LOCKED' && code !== 'PEER_UNREACHABLE') {
+      if (
+        code !== 'PROOF_NOT_READY' &&
+        code !== 'LOG_LOCKED' &&
+        code !== 'PEER_UNREACHABLE' &&
+        code !== 'CLOSED'
+      ) {
         throw error;
       }
     }
     const alarm = service?.alarm;
     if (alarm !== undefined) {
-      const what = `I7: ${this.#name} makes no more blocks: ${alarm.code} ${alarm.message}`;
-      throw new SimulationFailure('correctness', what, alarm);
+      wrong(`${this.#name} makes no more blocks: ${alarm.code} ${alarm.message}`, alarm);
     }
     return service;
   }
@@ -118,7 +142,10 @@ export class BlockMachine {
       const us = isSlow ? world.chance.below(orphanUsMax) : 0;
       world.after(process, us, 'orphan', () => world.kill(process));
     });
-    serveBlocks(peer, { open: (options) => this.#open(io, options) });
+    serveBlocks(peer, {
+      open: (options) => this.#open(io, options),
+      entries: (entries) => this.#care.seen(entries),
+    });
     return {
       pid: 0,
       connection: ours,
@@ -130,26 +157,32 @@ export class BlockMachine {
   }
 
   /** As `openLocalBlocks` does, with a state tree and a signer that runs can repeat. */
-  async #open(io: Io, { directory }: BlockBackendOptions): Promise<BlockBackend> {
+  async #open(io: Io, { directory, scrub: settings }: BlockBackendOptions): Promise<BlockBackend> {
     const { world, mutant } = this.#cluster;
+    const { stores } = this.#care;
     const disk = keepingRows(io.disk, this.#disk);
     await disk.makeDirectory(directory);
     await disk.lock(directory);
     const generator = await openBlockGenerator({
       io: { disk },
       directory,
-      signer: simulatedSigner,
-      buckets: this.#buckets,
-      bucketBits: 4,
+      signer: this.#signer,
+      buckets: stores.openBuckets(`${directory}/tree`),
+      bucketBits: stores.bucketBits,
       checkpointBlocks: this.#checkpointBlocks,
     });
     if (generator.store.height > generator.point.height) {
       world.happened('blocks: made again and compared');
     }
     world.note(`${this.#name} makes blocks from ${generator.nextAddress}`);
-    const backend = localBlocks(generator, simulatedSigner);
+    const scrub = settings && startScrub(io, generator, settings, stores);
+    const backend = localBlocks(generator, this.#signer, scrub);
     return mutant.blocks?.(backend, this.#name, this.#cluster) ?? backend;
   }
+}
+
+function wrong(what: string, cause?: unknown): never {
+  throw new SimulationFailure('correctness', `I7: ${what}`, cause);
 }
 
 /** The disk, which keeps a copy of what is removed. */

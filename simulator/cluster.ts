@@ -10,6 +10,8 @@ import { simulatedMsp } from './identity.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
+import { peersMsp } from './peers.ts';
+import type { Repairs } from './repair.ts';
 import { type Retention, SimMembers } from './retention.ts';
 import { SdkClient } from './sdk-client.ts';
 import { SimNetwork } from './sim-network.ts';
@@ -38,6 +40,8 @@ export interface Cluster {
   readonly bounds: Bounds;
   /** How the log is kept short; `undefined`: it is kept whole. */
   readonly retention: Retention | undefined;
+  /** How nodes compare and mend their states; `undefined`: they do not. */
+  readonly repairs: Repairs | undefined;
   /** The nodes as they know one another. */
   readonly members: SimMembers;
   /** Units of money that the workload began with. */
@@ -59,6 +63,7 @@ export interface ClusterSize {
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
   readonly units: number;
   readonly retention: Retention | undefined;
+  readonly repairs: Repairs | undefined;
 }
 
 /** Builds a cluster; nothing runs yet. */
@@ -73,7 +78,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const config: ChannelConfig = {
     ...channelConfigDefaults,
     channel: 'bank',
-    msps: [simulatedMsp],
+    msps: size.repairs === undefined ? [simulatedMsp] : [simulatedMsp, peersMsp],
     access: { submit: names, deploy: names, administer: names },
     exclusiveControl:
       size.workload.kind === 'load' && chance.happens(0.8)
@@ -96,7 +101,8 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const base = {
     world,
     network: new SimNetwork(world),
-    oracle: new Oracle(world, size.retention !== undefined),
+    // Where a node may begin with a snapshot, the checks know the log from elsewhere.
+    oracle: new Oracle(world, size.retention !== undefined || size.repairs !== undefined),
     config,
     mutant,
     nodes,
@@ -107,6 +113,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     workload: size.workload,
     bounds: drawBounds(world, size.workload.kind === 'mixed'),
     retention: size.retention,
+    repairs: size.repairs,
     members: new SimMembers(world),
     healedUs: Number.POSITIVE_INFINITY,
     money: 0,

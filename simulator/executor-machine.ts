@@ -14,7 +14,7 @@ import {
 import type { Member } from '../src/node/members.ts';
 import { catchUp, openReplica, type Replica } from '../src/replica/index.ts';
 import { remoteSequencer, type Sequencer } from '../src/sequencer/index.ts';
-import { MemoryStore, openState, type State } from '../src/state/index.ts';
+import { type MemoryStore, openState, type State } from '../src/state/index.ts';
 import { BlockMachine, chainDirectory } from './block-machine.ts';
 import type { Cluster } from './cluster.ts';
 import { simulatedRuntime } from './contracts.ts';
@@ -27,8 +27,11 @@ import {
   submitWatched,
   verifierOf,
 } from './gateway-model.ts';
+import { simulatedSigner } from './identity.ts';
 import { decodeOnce, verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
+import { peerSigner } from './peers.ts';
+import { NodeCare } from './repair.ts';
 import { comeBack, keepHouse, snapshotFiles } from './retention.ts';
 import { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -48,6 +51,9 @@ export class ExecutorMachine {
   readonly disk: SimDisk;
   /** What makes blocks beside it. */
   readonly blocks: BlockMachine | undefined;
+  readonly #care: NodeCare;
+  /** How it looks after its state; `undefined`: it does not. */
+  readonly care: NodeCare | undefined;
   readonly #cluster: Cluster;
   #process: SimProcess | undefined;
   #starts = 0;
@@ -67,9 +73,13 @@ export class ExecutorMachine {
     this.address = `${this.name}:1`;
     this.disk = new SimDisk(cluster.world);
     // Under full load they cost more than commits do; the last check makes blocks there.
-    const { workload, retention } = cluster;
+    const { workload, retention, repairs } = cluster;
+    this.#care = new NodeCare(cluster, this.name, this.disk);
+    this.care = repairs && this.#care;
     if (workload.kind === 'mixed' && retention === undefined) {
-      this.blocks = new BlockMachine(cluster, this.name, this.disk);
+      const signer = repairs === undefined ? simulatedSigner : peerSigner(number);
+      const parts = { disk: this.disk, signer, care: this.#care };
+      this.blocks = new BlockMachine(cluster, this.name, parts);
     }
   }
 
@@ -96,6 +106,7 @@ export class ExecutorMachine {
       this.executor = undefined;
       this.#nodeLog = undefined;
       this.#children = [];
+      this.#care.lost();
       members.lost(this.name);
     });
     this.#cluster.oracle.started(this.name);
@@ -139,9 +150,15 @@ export class ExecutorMachine {
   /** Another machine takes its place: with nothing on its disk. */
   loseDisk(): void {
     this.#cluster.world.happened('snapshot: a node loses its disk');
+    this.replace();
+  }
+
+  /** Its place is taken by a machine with nothing on its disk. */
+  replace(): void {
     this.#cluster.world.note(`${this.name} loses its disk`);
     this.crash(true);
     this.disk.wipe('');
+    this.#care.replaced();
   }
 
   /** A bit rots in a snapshot file, and the state is gone. */
@@ -184,8 +201,7 @@ export class ExecutorMachine {
     const watched = oracle.watch(this.name, whole);
     const sleep = (us: number): Promise<void> => world.sleep(process, us);
     const log = mutant.nodeLog?.(watched, sleep) ?? watched;
-    const openStore = (directory: string): MemoryStore =>
-      this.disk.object(`${directory}/rows/store`, () => new MemoryStore());
+    const { openStore } = this.#care.stores;
     const stateSettings = {
       openStore,
       // Small enough to be sealed now and then.
@@ -201,6 +217,9 @@ export class ExecutorMachine {
       stateDirectory,
       stateSettings,
     };
+    const settings = { process, io, stateDirectory, chainDirectory, stateSettings };
+    if (this.care !== undefined && !(await this.care.open(settings, () => this.crash(false))))
+      return;
     const { retention } = this.#cluster;
     const snapshots = retention === undefined ? undefined : await comeBack(parts);
     const state = await openState({
@@ -225,7 +244,7 @@ export class ExecutorMachine {
     replica.onApplied((entries) => oracle.applied(this.name, entries));
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
-    const inline = inlineProcesses(io, openStore(stateDirectory), simulatedRuntime);
+    const inline = inlineProcesses(io, openStore(stateDirectory) as MemoryStore, simulatedRuntime);
     const created = await createExecutor({
       io: { ...io, processes: inline },
       name: this.name,
@@ -246,11 +265,12 @@ export class ExecutorMachine {
     );
     const served: Served = {
       name: this.name,
-      executor,
+      executor: this.#care.guarded(executor),
       replica,
       isAlone: this.#withoutSequencer,
       io,
-      refusal: () => this.#nodeLog?.refusal(),
+      refusal: () => this.#nodeLog?.refusal() ?? this.#care.refusal,
+      answering: () => this.#care.answering(),
     };
     const followers =
       this.#cluster.followers.length === 0
@@ -269,7 +289,11 @@ export class ExecutorMachine {
       this.#serve(client, served);
       followers?.serve(client);
     });
-    await this.blocks?.start(process, io, replica);
+    const { blocks } = this;
+    if (blocks !== undefined) {
+      await blocks.start(process, io, replica);
+      await this.care?.watch({ io, state, replica, blocks: () => blocks.open });
+    }
     const { sdkClients, sources } = this.#cluster;
     if (sdkClients.length + sources.length > 0) {
       await io.network.listen(gatewayAddress(this.name), (connection) =>

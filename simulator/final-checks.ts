@@ -1,6 +1,6 @@
 import type { SharedLog } from '../src/log/index.ts';
 import { asAddress, positionOf, stateKey } from '../src/model/index.ts';
-import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
+import type { AppliedEntry } from '../src/replica/index.ts';
 import { checkBlocks } from './block-checks.ts';
 import type { CallHistory } from './client.ts';
 import { type Cluster, readLog } from './cluster.ts';
@@ -45,7 +45,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
     ),
     (what) => cluster.world.happened(what),
   );
-  const heads: (AppliedEntry[] | undefined)[] = [];
+  const heads: AppliedEntry[][] = [];
   let known: readonly number[] | undefined;
   for (const node of cluster.nodes) {
     const first = known === undefined;
@@ -57,7 +57,7 @@ export async function checkSettled(cluster: Cluster): Promise<FinalCounts> {
       blockRecordsMax[cluster.workload.kind],
     );
     known ??= fingerprints;
-    heads.push(hasUpdatedRows(node, head) ? head : undefined);
+    heads.push(head);
     const other = fingerprints.findIndex(
       (fingerprint, address) => known?.[address] !== fingerprint,
     );
@@ -172,13 +172,6 @@ function checkState(node: ExecutorMachine, state: ReadonlyMap<string, string>): 
       wrong('I7', `${node.name} holds ${held.get(key)} under ${key}, the log says ${value}`);
     }
   }
-}
-
-/** Blocks need the rows that bulk updates changed; a node that began with a snapshot lacks them. */
-function hasUpdatedRows({ state }: ExecutorMachine, head: readonly AppliedEntry[]): boolean {
-  const updates = ({ record }: AppliedRecord): boolean =>
-    record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
-  return state?.startAddress === 0 || !head.some(({ records }) => records.some(updates));
 }
 
 /**

@@ -23,13 +23,15 @@ import { SimulationFailure } from './world.ts';
 /** A node as those see it who hand batches in. */
 export interface Served {
   readonly name: string;
-  readonly executor: RunningExecutor;
+  readonly executor: Pick<RunningExecutor, 'submit' | 'evaluate'>;
   readonly replica: Replica;
   /** It appends at the log's tail by itself. */
   readonly isAlone: boolean;
   readonly io: Pick<Io, 'clock'>;
   /** Why it serves nobody just now. */
   refusal(): DaybookError | undefined;
+  /** It is about to answer that a transaction is committed. */
+  answering(): void;
 }
 
 /** What a client of the library asks: u8 of these, u32 milliseconds, u64 position, the rest. */
@@ -45,7 +47,7 @@ export function gatewayAddress(node: string): string {
 /** Hands a verified batch to the executor, and watches what it answers. @throws {DaybookError} */
 export function submitWatched(
   { world, oracle }: Cluster,
-  { name, executor, replica, isAlone }: Served,
+  { name, executor, replica, isAlone, answering }: Served,
   batch: Batch,
   deadlineMs: number,
   onOutcome: (index: number, outcome: Outcome) => void,
@@ -59,6 +61,7 @@ export function submitWatched(
     }
     answered[index] = 1;
     oracle.answering(name, txId, outcome, replica);
+    if (outcome.status === 'committed') answering();
     if (isAlone && outcome.status === 'committed') {
       world.happened('sequencer: a node without one commits');
     }

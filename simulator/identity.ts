@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { lowS, type MspConfig, type Signer } from '../src/model/index.ts';
+import { type Identity, lowS, type MspConfig, type Signer } from '../src/model/index.ts';
 
 /*
  * The one organisation of simulated networks. Ordinary ECDSA signatures differ from run to run, so
@@ -40,14 +40,22 @@ const r = 0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296n;
 export const simulatedMsp: MspConfig = { mspId: 'Org1', rootCertificates: [rootCertificate] };
 
 /** Its member. */
-export const simulatedSigner: Signer = {
-  identity: { mspId: 'Org1', certificate: memberCertificate },
-  sign: (message) => {
-    const hash = BigInt(`0x${createHash('sha256').update(message).digest('hex')}`);
-    const body = Buffer.concat([integer(r), integer((hash + r * privateKey) % order)]);
-    return lowS(Buffer.concat([Buffer.of(0x30, body.length), body]));
-  },
-};
+export const simulatedSigner: Signer = constantSigner(
+  { mspId: 'Org1', certificate: memberCertificate },
+  privateKey,
+);
+
+/** Signs with the constant 1 as its secret number. */
+export function constantSigner(identity: Identity, key: bigint): Signer {
+  return {
+    identity,
+    sign: (message) => {
+      const hash = BigInt(`0x${createHash('sha256').update(message).digest('hex')}`);
+      const body = Buffer.concat([integer(r), integer((hash + r * key) % order)]);
+      return lowS(Buffer.concat([Buffer.of(0x30, body.length), body]));
+    },
+  };
+}
 
 /** DER. */
 function integer(value: bigint): Buffer {

@@ -1,7 +1,8 @@
 import { DaybookError, isDaybookError, toDaybookError } from '../src/base/index.ts';
 import { rpcPeer } from '../src/io/index.ts';
-import { openEmbeddedLog, type SharedLog, serveLog } from '../src/log/index.ts';
+import { openEmbeddedLog, type SharedLog, serveLog, type Token } from '../src/log/index.ts';
 import { asAddress } from '../src/model/index.ts';
+import { startTicker } from '../src/node/ticker.ts';
 import {
   type LocalSequencer,
   type Sequencer,
@@ -127,7 +128,7 @@ export class LogMachine {
   }
 
   async #boot(process: SimProcess): Promise<void> {
-    const { world, network, mutant, config } = this.#cluster;
+    const { world, network, mutant, config, repairs } = this.#cluster;
     const io = simIo(world, process, this.disk, network);
     const store = await openEmbeddedLog({
       io,
@@ -144,6 +145,11 @@ export class LogMachine {
     const { windowKeysMax } = this.#cluster.bounds;
     this.#sequencers = [await startSequencer({ log, windowKeysMax })];
     this.#log = log;
+    if (repairs !== undefined) {
+      const grant = (): Token => (this.#sequencers.at(-1) as LocalSequencer).grant();
+      const intervalMs = repairs.tickIntervalMs;
+      startTicker({ io, log, sequencer: { grant }, writer: 'network', intervalMs });
+    }
     world.note(`${process.name} runs, tail ${await log.tail()}`);
     await io.network.listen(logAddress, (connection) => {
       const peer = rpcPeer(connection);

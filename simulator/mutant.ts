@@ -1,6 +1,7 @@
 import type { BlockBackend } from '../src/blocks/index.ts';
 import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
+import type { Io } from '../src/io/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
@@ -20,7 +21,7 @@ export interface Mutant {
   /** How it shows; default: in any way but a crash. */
   readonly shows?: FailureKind;
   /** The worlds that it is in; default: those of a ledger whose log is embedded. */
-  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation' | 'retention'>;
+  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation' | 'retention' | 'repair'>;
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
@@ -36,6 +37,12 @@ export interface Mutant {
   state?(state: State, node: string): void;
   /** Nodes take whatever comes. */
   readonly admitsAll?: boolean;
+  /** Nodes serve although their state is in doubt. */
+  readonly servesInDoubt?: boolean;
+  /** Nodes compare roots only. */
+  readonly comparesNoRows?: boolean;
+  /** Comes between a node's repair and the outside world. */
+  repairIo?(io: Io): Io;
   /** Comes between node and executor. */
   executor?(executor: RunningExecutor): RunningExecutor;
   /** Comes between an outside database and what captures its changes, or behind that. */

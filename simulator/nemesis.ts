@@ -1,5 +1,6 @@
 import type { Cluster } from './cluster.ts';
 import type { EtcdSide } from './etcd-side.ts';
+import type { Repairs } from './repair.ts';
 
 /** What may break in a run; every seed switches some of it on. */
 export interface Faults {
@@ -18,6 +19,7 @@ export interface Faults {
 
 /** Faults are so much rarer under full load. */
 const loadGaps = 4;
+const damageGapUsMax = 400_000;
 
 /** Breaks things at random times until it is told to heal. */
 export class Nemesis {
@@ -56,6 +58,8 @@ export class Nemesis {
     if (this.#faults.sequencers && workload.kind === 'mixed' && world.chance.happens(0.2)) {
       for (const node of nodes) node.useSequencer(false);
     }
+    const { repairs } = this.#cluster;
+    if (repairs !== undefined) this.#damage(repairs);
     this.#next();
   }
 
@@ -160,6 +164,20 @@ export class Nemesis {
     if (retention.losses === 'disk') strikes.push(() => last.loseDisk());
     if (retention.losses === 'rot') strikes.push(() => last.rotSnapshot());
     return strikes;
+  }
+
+  /** Where nodes compare: what goes wrong with the state of one of them, while the others are well. */
+  #damage(repairs: Repairs): void {
+    const { world, nodes } = this.#cluster;
+    world.after(undefined, world.chance.between(20_000, damageGapUsMax), 'damage', () => {
+      if (this.#healed) return;
+      const { care } = world.chance.pick(nodes);
+      const ailing = nodes.filter((node) => node.care?.isAiling === true).length;
+      if (ailing <= (repairs.damage === 'many' ? 1 : 0)) {
+        care?.strike().catch((error: unknown) => world.fail(error));
+      }
+      this.#damage(repairs);
+    });
   }
 
   #etcdStrikes(etcd: EtcdSide): (() => void)[] {

@@ -68,10 +68,21 @@ export function hex(seed: number): string {
   return `0x${seed.toString(16)}`;
 }
 
-function again({ seed, ticks, mutant, log, workload, federation }: RunOptions): string {
+function again({
+  seed,
+  ticks,
+  mutant,
+  log,
+  workload,
+  federation,
+  retention,
+  repair,
+}: RunOptions): string {
   const more = [
     mutant === undefined ? '' : ` --mutant=${mutant.name}`,
     federation === true ? ' --federation' : '',
+    retention === true ? ' --retention' : '',
+    repair === true ? ' --repair' : '',
     log === undefined ? '' : ` --log=${log}`,
     workload === undefined ? '' : ` --workload=${workload}`,
   ].join('');

@@ -6,7 +6,9 @@ import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { finish } from './finish.ts';
 import { type Mutant, noMutant } from './mutant.ts';
 import { Nemesis } from './nemesis.ts';
+import { peersMax } from './peers.ts';
 import { chanceOf } from './random.ts';
+import { drawRepairs, mended, type Repairs } from './repair.ts';
 import { drawRetention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
 import { workThroughSdk } from './sdk-workload.ts';
@@ -27,6 +29,8 @@ export interface RunOptions {
   readonly federation?: boolean;
   /** Whether the log is trimmed, instead of what the seed draws. */
   readonly retention?: boolean;
+  /** Whether nodes compare and mend their states, instead of what the seed draws. */
+  readonly repair?: boolean;
 }
 
 /** How a run ended. */
@@ -60,6 +64,10 @@ const federationShare = 0.1;
 const etcdShare = 0.35;
 /** Share of seeds whose log is trimmed. */
 const retentionShare = 0.35;
+/** Share of seeds, of those that keep the whole log, whose nodes compare and mend their states. */
+const repairShare = 0.2;
+/** A state is restored from a snapshot that others have to be asked for. */
+const mendBoundMs = 20_000;
 const setupBoundMs = 60_000;
 /** After everything healed, a batch must commit at each node within this. */
 const progressBoundMs = 10_000;
@@ -118,9 +126,9 @@ function cpuMsSince(before: NodeJS.CpuUsage): number {
 }
 
 function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {
-  const { federation, log, workload, mutant, retention } = options;
+  const { federation, log, workload, mutant, retention, repair } = options;
   if (federation !== undefined) return federation ? 'federation' : 'ledger';
-  const isChosen = [log, workload, mutant, retention].some((one) => one !== undefined);
+  const isChosen = [log, workload, mutant, retention, repair].some((one) => one !== undefined);
   return !isChosen && chance.happens(federationShare) ? 'federation' : 'ledger';
 }
 
@@ -132,23 +140,42 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   const log = chance.happens(etcdShare) ? 'etcd' : 'embedded';
   const units = chance.between(1, 3);
   const loaded = workload.kind === 'load';
-  const nodes = loaded ? chance.between(1, 2) : chance.between(1, 3);
+  let nodes = loaded ? chance.between(1, 2) : chance.between(1, 3);
   // Numbers of their own: worlds that keep the whole log stay what they are.
   const own = chanceOf(options.seed ^ 0x5eed);
-  const trims = options.retention ?? own.happens(retentionShare);
+  const trims = options.retention ?? (options.repair !== true && own.happens(retentionShare));
+  const retention = trims ? drawRetention(own, nodes, loaded) : undefined;
+  const repairs = drawRepair(options, workload, retention !== undefined);
+  nodes = repairs?.nodes ?? nodes;
   const size = {
     units: (options.log ?? log) === 'etcd' ? units : 0,
     nodes,
-    retention: trims ? drawRetention(own, nodes, loaded) : undefined,
-    followers: loaded
-      ? 0
-      : Math.max(chance.below(3), mutant.feed || mutant.followersReplica ? 1 : 0),
+    retention,
+    repairs: repairs?.repairs,
+    // What a follower is told of a wrong row before it is found stays with it.
+    followers:
+      loaded || repairs !== undefined
+        ? 0
+        : Math.max(chance.below(3), mutant.feed || mutant.followersReplica ? 1 : 0),
     sources: loaded ? 0 : chance.between(mutant.source ? 1 : 0, 1),
     clients: loaded ? 4 : chance.between(1, 3),
     sdkClients: loaded ? 0 : chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2),
     workload,
   };
   return buildCluster(world, size, mutant);
+}
+
+/** Numbers of their own here, too. */
+function drawRepair(
+  { seed, repair, mutant }: RunOptions,
+  { kind }: Workload,
+  trims: boolean,
+): { readonly nodes: number; readonly repairs: Repairs } | undefined {
+  const own = chanceOf(seed ^ 0x4ea1);
+  const drawn = own.happens(repairShare) && mutant === undefined;
+  if (kind === 'load' || trims || !(repair ?? drawn)) return undefined;
+  const nodes = own.pick([2, peersMax, peersMax]);
+  return { nodes, repairs: drawRepairs(own, nodes) };
 }
 
 async function phases(world: World, cluster: Cluster, ticks: number): Promise<FinalCounts> {
@@ -179,6 +206,9 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   await world.run(() => false, world.nowUs + ticks * 1000);
 
   nemesis.heal();
+  if (cluster.repairs !== undefined) {
+    await finish(world, mended(cluster), mendBoundMs, 'a node does not mend');
+  }
   cluster.healedUs = world.nowUs;
   await finish(world, probe(cluster, progressBoundMs), settleBoundMs, 'no progress after healing');
   // Everybody goes on for a while, all at once and with nothing broken.

@@ -124,21 +124,20 @@ export class SimDisk {
     return path;
   }
 
-  /** Copies the files of a directory, at once. */
-  copy(from: string, to: string): void {
-    for (const path of [...this.#inodes.keys()]) {
-      if (path.startsWith(`${from}/`)) this.#copyFile(path, to + path.slice(from.length));
+  /** Copies the files of a directory, at once. @param disk - where they lie; default: here. */
+  copy(from: string, to: string, disk: SimDisk = this): void {
+    for (const [path, inode] of [...disk.#inodes]) {
+      if (path.startsWith(`${from}/`)) this.#copyFile(inode, to + path.slice(from.length));
     }
   }
 
   /** Copies a file, at once and for good, unless there is one already. */
   keep(from: string, to: string): void {
-    if (!this.#inodes.has(to)) this.#copyFile(from, to);
+    const inode = this.#inodes.get(from);
+    if (inode !== undefined && !this.#inodes.has(to)) this.#copyFile(inode, to);
   }
 
-  #copyFile(from: string, to: string): void {
-    const inode = this.#inodes.get(from);
-    if (inode === undefined) return;
+  #copyFile(inode: Inode, to: string): void {
     this.#save(to, inode.content.head(inode.size));
   }
 

@@ -6,6 +6,7 @@ import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
+import { repairMutants } from './repair-mutants.ts';
 import { retentionMutants } from './retention-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 
@@ -58,9 +59,11 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[3, 4, 6, 9, 11, 13, 18].map((seed) => ({ seed, ...etcd })),
     ...[13, 22, 23].map((seed) => ({ seed, ...embedded, retention: true })),
     { seed: 8, ...etcd, retention: true },
+    ...[2, 10, 14, 28].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
+    worlds.push({ seed, ...embedded, ticks: 1000, repair: true });
   }
   for (const world of worlds) {
     const report = await runSeed(world);
@@ -99,6 +102,7 @@ const allMutants: readonly Mutant[] = [
   ...edgeMutants,
   ...overloadMutants,
   ...registryMutants,
+  ...repairMutants,
   ...retentionMutants,
 ];
 

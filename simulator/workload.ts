@@ -5,6 +5,7 @@ import type { Cluster } from './cluster.ts';
 import { account, bulkRowCount, bulkRowKey, contractBundle, contractName } from './contracts.ts';
 import { loadBatch, loadBatchAgeMs, type SignedCalls } from './load-batches.ts';
 import type { Chance } from './random.ts';
+import { keptRows } from './repair.ts';
 import { SimulationFailure } from './world.ts';
 
 /** What the clients of a world do. Every seed has its own. */
@@ -61,6 +62,10 @@ export async function prepareWorkload(
   );
   opening.push(money('openRows'));
   await demand(client, opening, 'open the accounts');
+  if (cluster.repairs !== undefined) {
+    const keeping = keptRows.map(([key, value]) => money('put', key, value));
+    await demand(client, keeping, 'write what is to be kept');
+  }
   await caughtUp();
   cluster.money = accounts * unitsPerAccount;
 }

@@ -10,7 +10,7 @@ import {
   type TxId,
 } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
-import { openStateReader, type StateProofPath, type StateReader } from '../state/index.ts';
+import { lmdbStores, type StateProofPath, type StateReader, type Stores } from '../state/index.ts';
 import { type AttestationJson, attestationOf, attestationToJson } from './attestation.ts';
 import {
   type BlockGenerator,
@@ -206,10 +206,11 @@ export interface RunningScrub {
 const scrubStepMs = 100;
 
 /** Compares rows at a steady pace, a few at a time; begins when there is a state to read. */
-function startScrub(
+export function startScrub(
   io: Pick<Io, 'timers'>,
   generator: BlockGenerator,
   { stateDirectory, rowsPerS }: ScrubSettings,
+  { openReader }: Pick<Stores, 'openReader'> = lmdbStores,
 ): RunningScrub {
   let reader: StateReader | undefined;
   let scrub: Scrub | undefined;
@@ -218,7 +219,7 @@ function startScrub(
   const step = (): void => {
     if (scrub === undefined) {
       try {
-        reader = openStateReader(stateDirectory);
+        reader = openReader(stateDirectory);
         scrub = new Scrub(reader, () => ({
           tree: generator.tree,
           covered: generator.covered,

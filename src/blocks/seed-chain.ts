@@ -1,7 +1,7 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
 import type { Disk } from '../io/index.ts';
 import { type Address, readEnvelopeHead, sha256 } from '../model/index.ts';
-import { type BucketStore, openBucketStore, type Row, restoreStateTree } from '../state/index.ts';
+import { lmdbStores, type Row, restoreStateTree, type Stores } from '../state/index.ts';
 import { indexName, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
@@ -38,7 +38,8 @@ export interface SeedOptions {
   readonly digests: (from: number, count: number) => Promise<readonly Buffer[]>;
   /** A block of another node. */
   readonly block: (height: number) => Promise<Buffer>;
-  readonly bucketBits?: number;
+  /** Where the state tree is kept. Default {@link lmdbStores}. */
+  readonly stores?: Pick<Stores, 'openBuckets' | 'bucketBits'>;
 }
 
 const digestsPerCall = 500;
@@ -63,10 +64,11 @@ export function blockDigest(bytes: Uint8Array): Buffer {
  *   `BLOCK_MISMATCH` when the blocks that were fetched do not belong together.
  */
 export async function seedChain(options: SeedOptions): Promise<ChainPoint> {
-  const { disk, directory, height, address } = options;
+  const { disk, directory, height, address, stores = lmdbStores } = options;
+  const { openBuckets, bucketBits } = stores;
   const blocks = `${directory}/blocks`;
   await disk.makeDirectory(blocks);
-  const bits = options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits };
+  const bits = bucketBits === undefined ? {} : { bucketBits };
   const tree = restoreStateTree(options.rows, options.stateRoot, bits);
   const same = await sameBlocks(options, blocks);
   await cutBlocks(disk, blocks, same);
@@ -85,7 +87,7 @@ export async function seedChain(options: SeedOptions): Promise<ChainPoint> {
     await history.close();
   }
   await disk.makeDirectory(`${directory}/tree`);
-  const buckets: BucketStore = openBucketStore(`${directory}/tree`);
+  const buckets = openBuckets(`${directory}/tree`);
   try {
     await buckets.clear();
     await buckets.save(tree, encodePoint(point));

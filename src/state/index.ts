@@ -10,3 +10,4 @@ export * from './query-plan.ts';
 export * from './snapshot.ts';
 export * from './state.ts';
 export * from './store.ts';
+export * from './stores.ts';

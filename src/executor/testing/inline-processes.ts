@@ -105,7 +105,7 @@ function connectionPair(io: Io): [Connection, Connection] {
 }
 
 /** Shows the store as it was at the last refresh, as LMDB does. */
-function frozenReader(store: MemoryStore): StateReader {
+export function frozenReader(store: MemoryStore): StateReader {
   let view = store.frozen();
   return {
     get: (key) => view.get(key),

@@ -62,36 +62,7 @@ export function guardedBackend(inner: GatewayBackend, guard: Guard): GatewayBack
   const { blocks, followers } = inner;
   const guarded: GatewayBackend = {
     channel: inner.channel,
-    executor: {
-      submit: (batch, deadlineMs, onOutcome) => {
-        guard.check();
-        inner.executor.submit(batch, deadlineMs, (index, outcome) => {
-          const { error } = guard;
-          // Another node has the outcome: the client asks it with the same signed bytes.
-          if (error === undefined) onOutcome(index, outcome);
-          else {
-            onOutcome(index, { status: 'rejected', error: error.toJSON() });
-          }
-        });
-      },
-      evaluate: async (query) => {
-        guard.check();
-        return guard.pass(await inner.executor.evaluate(query));
-      },
-      prepare: async (batch, waitMs) => {
-        guard.check();
-        return guard.pass(await inner.executor.prepare(batch, waitMs));
-      },
-      submitPrepared: (txId, signature, deadlineMs, onOutcome) => {
-        guard.check();
-        inner.executor.submitPrepared(txId, signature, deadlineMs, (outcome) => {
-          const { error } = guard;
-          if (error === undefined) onOutcome(outcome);
-          else onOutcome({ status: 'rejected', error: error.toJSON() });
-        });
-      },
-      close: () => inner.executor.close(),
-    },
+    executor: guardedExecutor(inner.executor, guard),
     config: () => guard.pass(inner.config()),
     verifier: () => guard.pass(inner.verifier()),
     nextAddress: () => inner.nextAddress(),
@@ -114,6 +85,43 @@ export function guardedBackend(inner: GatewayBackend, guard: Guard): GatewayBack
   };
   if (followers === undefined) return guarded;
   return Object.defineProperty(guarded, 'followers', { get: () => guard.pass(followers) });
+}
+
+/** An executor that answers nobody while the guard is closed, those neither who asked before. */
+export function guardedExecutor(
+  inner: GatewayBackend['executor'],
+  guard: Guard,
+): GatewayBackend['executor'] {
+  return {
+    submit: (batch, deadlineMs, onOutcome) => {
+      guard.check();
+      inner.submit(batch, deadlineMs, (index, outcome) => {
+        const { error } = guard;
+        // Another node has the outcome: the client asks it with the same signed bytes.
+        if (error === undefined) onOutcome(index, outcome);
+        else {
+          onOutcome(index, { status: 'rejected', error: error.toJSON() });
+        }
+      });
+    },
+    evaluate: async (query) => {
+      guard.check();
+      return guard.pass(await inner.evaluate(query));
+    },
+    prepare: async (batch, waitMs) => {
+      guard.check();
+      return guard.pass(await inner.prepare(batch, waitMs));
+    },
+    submitPrepared: (txId, signature, deadlineMs, onOutcome) => {
+      guard.check();
+      inner.submitPrepared(txId, signature, deadlineMs, (outcome) => {
+        const { error } = guard;
+        if (error === undefined) onOutcome(outcome);
+        else onOutcome({ status: 'rejected', error: error.toJSON() });
+      });
+    },
+    close: () => inner.close(),
+  };
 }
 
 function guardedBlocks(inner: BlockSource, guard: Guard): BlockSource {

@@ -3,6 +3,7 @@ import { limits, toDaybookError } from '../../base/index.ts';
 import type { BlockService, BlockStatus, RootStatement, RootVerdict } from '../../blocks/index.ts';
 import type { Io } from '../../io/index.ts';
 import type { ChannelConfig, IdentityVerifier, Position } from '../../model/index.ts';
+import { lmdbStores, type StateSettings, type Stores } from '../../state/index.ts';
 import { Guard } from './guard.ts';
 import type { OtherNodes } from './other-nodes.ts';
 import { type Doubt, RepairDirectory, type RepairRecord, sentenceOf } from './repair-record.ts';
@@ -29,7 +30,13 @@ export interface NodeRepairOptions extends RepairSettings {
   readonly directory: string;
   readonly stateDirectory: string;
   readonly chainDirectory: string;
+  /** As the state will be opened with. */
+  readonly stateSettings?: StateSettings;
+  /** Default {@link lmdbStores}. */
+  readonly stores?: Stores;
   readonly others: OtherNodes;
+  /** How long to wait for a majority to sign the block that a snapshot ends with. Default 30,000 ms. */
+  readonly claimsWaitMs?: number;
   /** Called once when the node must start again: its record says what for. */
   readonly onDiverged: () => void;
   readonly onEvent: (text: string) => void;
@@ -94,6 +101,8 @@ export class NodeRepair {
   /** Restores the majority's snapshot; resolves when the state may be opened. */
   async restore(): Promise<void> {
     const { io, channel, stateDirectory, chainDirectory, others, onEvent } = this.#options;
+    const { stateSettings = {}, stores = lmdbStores } = this.#options;
+    const { claimsWaitMs = claimsWaitMsDefault } = this.#options;
     if (this.#record === undefined) return;
     this.#record = await restoreFromMajority(
       {
@@ -101,8 +110,11 @@ export class NodeRepair {
         channel,
         stateDirectory,
         chainDirectory,
+        stateSettings,
+        stores,
         others,
         files: this.#files,
+        claimsWaitMs,
         signal: this.#ending.signal,
         onEvent,
       },
@@ -193,7 +205,7 @@ export class NodeRepair {
     const { io, onDiverged, onEvent } = this.#options;
     const nowMs = io.clock.nowMs();
     const lately = (await this.#files.times()).filter((timeMs) => timeMs > nowMs - hourMs);
-    const height = doubt.kind === 'differs' ? doubt.height : (await node.blocks().now()).height;
+    const height = doubt.kind === 'differs' ? doubt.height : await heightOf(node);
     const block =
       doubt.kind === 'differs' ? await node.blocks().block(doubt.height - 1) : undefined;
     const evidence = await this.#files.keep(nowMs, {
@@ -223,4 +235,14 @@ export class NodeRepair {
   }
 }
 
+/** Number of its blocks; 0 when they cannot be opened. */
+async function heightOf({ blocks }: WatchedNode): Promise<number> {
+  try {
+    return (await blocks().now()).height;
+  } catch {
+    return 0;
+  }
+}
+
 const hourMs = 3_600_000;
+const claimsWaitMsDefault = 30_000;

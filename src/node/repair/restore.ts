@@ -3,7 +3,13 @@ import { DaybookError, limits, toDaybookError } from '../../base/index.ts';
 import { majorityClaim, majorityOf, type RootClaim, seedChain } from '../../blocks/index.ts';
 import { type Io, pause } from '../../io/index.ts';
 import { IdentityVerifier, positionOf } from '../../model/index.ts';
-import { openStateReader, type Row, restoreSnapshot, type StateReader } from '../../state/index.ts';
+import {
+  type Row,
+  restoreSnapshot,
+  type StateReader,
+  type StateSettings,
+  type Stores,
+} from '../../state/index.ts';
 import { downloadSnapshot } from '../download.ts';
 import { askNode, type OtherNodes } from './other-nodes.ts';
 import type { RepairDirectory, RepairRecord } from './repair-record.ts';
@@ -15,14 +21,18 @@ export interface RestoreOptions {
   readonly channel: string;
   readonly stateDirectory: string;
   readonly chainDirectory: string;
+  /** As the state will be opened with. */
+  readonly stateSettings: StateSettings;
+  readonly stores: Stores;
   readonly others: OtherNodes;
   readonly files: RepairDirectory;
+  /** How long to wait for a majority to sign the block that a snapshot ends with. */
+  readonly claimsWaitMs: number;
   readonly signal: AbortSignal;
   readonly onEvent: (text: string) => void;
 }
 
 const pauseMs = 1_000;
-const claimsWaitMs = 30_000;
 
 /**
  * Makes the state anew out of another node's snapshot and builds the chain's tree from its rows,
@@ -56,7 +66,7 @@ async function restoreOnce(
   record: RepairRecord,
   attempt: number,
 ): Promise<RepairRecord> {
-  const { io, others, files, channel, stateDirectory, chainDirectory, onEvent } = options;
+  const { io, others, files, channel, stateDirectory, chainDirectory, stores, onEvent } = options;
   const { disk } = io;
   const nodes = await others();
   const donor = nodes[attempt % Math.max(1, nodes.length)];
@@ -68,9 +78,9 @@ async function restoreOnce(
   const path = join(files.path, 'snapshot');
   await downloadSnapshot(io, node, offer.address, path);
   const fresh = join(files.path, 'state');
-  await restoreSnapshot(io, path, fresh, channel);
+  await restoreSnapshot(io, path, fresh, channel, options.stateSettings);
   await disk.remove(path);
-  const reader = openStateReader(fresh);
+  const reader = stores.openReader(fresh);
   let compared = record;
   try {
     await seedChain({
@@ -80,6 +90,7 @@ async function restoreOnce(
       address: offer.address,
       stateRoot: Buffer.from(claim.stateRoot, 'hex'),
       rows: rowsOf(reader),
+      stores,
       digests: (from, count) => node.digests(from, count),
       block: (height) => node.block(height),
     });
@@ -104,7 +115,7 @@ async function restoreAlone(options: RestoreOptions, record: RepairRecord): Prom
 
 /** What a majority has signed about a height; nodes that are not there yet are waited for. */
 async function agreedClaim(
-  { io, others }: RestoreOptions,
+  { io, others, claimsWaitMs }: RestoreOptions,
   record: RepairRecord,
   height: number,
 ): Promise<{ claim: RootClaim; names: string }> {
@@ -130,7 +141,7 @@ async function agreedClaim(
 
 /** Rows of the old state that are not what they should have been: to be looked at by people. */
 async function keepDifference(
-  { stateDirectory, files }: RestoreOptions,
+  { stateDirectory, files, stores }: RestoreOptions,
   record: RepairRecord,
   right: StateReader,
 ): Promise<RepairRecord> {
@@ -140,7 +151,7 @@ async function keepDifference(
   await files.write(compared);
   const differing: object[] = [];
   try {
-    const wrong = openStateReader(stateDirectory);
+    const wrong = stores.openReader(stateDirectory);
     try {
       const end = positionOf(wrong.nextAddress(), 0);
       for (const row of rowsOf(right)) {

@@ -1,4 +1,4 @@
-import { toDaybookError } from '../../base/index.ts';
+import { type DaybookError, isDaybookError, toDaybookError } from '../../base/index.ts';
 import {
   type BlockService,
   type BlockStatus,
@@ -52,7 +52,8 @@ export function watchRoots(options: RootWatchOptions): Repeated {
 
 async function compareOnce(options: RootWatchOptions): Promise<void> {
   const { io, name, others, onDoubt, onStatus, onVerdict } = options;
-  const blocks = options.blocks();
+  const blocks = await openedBlocks(options);
+  if (blocks === undefined) return;
   const status = await blocks.now();
   onStatus(status);
   const damage = status.scrub?.damage;
@@ -63,11 +64,7 @@ async function compareOnce(options: RootWatchOptions): Promise<void> {
   const nodes = await others();
   const members = nodes.length + 1;
   const { alarm } = blocks;
-  // Where there are others to go on from, that is quicker than to wait for a person.
-  if (alarm?.code === 'BULK_ROWS_GONE' && members >= 3) {
-    onDoubt({ kind: 'stuck', reason: alarm.message }, []);
-    return;
-  }
+  if (doubtsChain(options, alarm, members)) return;
   const heights = await answers(nodes.map((node) => askNode(io, node).height()));
   const height = commonHeight(
     status.height,
@@ -86,6 +83,38 @@ async function compareOnce(options: RootWatchOptions): Promise<void> {
   const verdict = compareRoots(first, claims, members);
   onVerdict(verdict, statements);
   if (verdict.kind === 'differs') onDoubt(verdict, statements);
+}
+
+/** The node's blocks; `undefined`: they cannot be opened, and others are to help. */
+async function openedBlocks(
+  options: RootWatchOptions,
+): Promise<ReturnType<RootWatchOptions['blocks']> | undefined> {
+  try {
+    return options.blocks();
+  } catch (error) {
+    const failure = toDaybookError(error);
+    if (!isStuck(failure)) throw failure;
+    const members = (await options.others()).length + 1;
+    if (doubtsChain(options, failure, members)) return undefined;
+    throw failure;
+  }
+}
+
+/** Its chain cannot go on from what the node has. */
+function isStuck(alarm: DaybookError | undefined): alarm is DaybookError {
+  return isDaybookError(alarm, 'BULK_ROWS_GONE', 'BLOCK_MISMATCH');
+}
+
+/** Where there are others to go on from, that is quicker than to wait for a person. */
+function doubtsChain(
+  { onDoubt }: RootWatchOptions,
+  alarm: DaybookError | undefined,
+  members: number,
+): boolean {
+  // Of two nodes either may be the one whose chain is wrong.
+  if (members < 3 || !isStuck(alarm)) return false;
+  onDoubt({ kind: 'stuck', reason: alarm.message }, []);
+  return true;
 }
 
 /** The claims whose signatures hold; of several that one key signed, the first. */
