@@ -31,7 +31,7 @@ export interface Served {
   /** Why it serves nobody just now. */
   refusal(): DaybookError | undefined;
   /** It is about to answer that a transaction is committed. */
-  answering(): void;
+  readonly answering: () => void;
 }
 
 /** What a client of the library asks: u8 of these, u32 milliseconds, u64 position, the rest. */

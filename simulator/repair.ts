@@ -157,7 +157,8 @@ export class NodeCare {
   /** It has something to mend, or is at it. */
   get isAiling(): boolean {
     if (this.#damaged !== undefined && this.#isMended()) this.#damaged = undefined;
-    return this.#damaged !== undefined || this.#repair?.guard.status.state !== 'serving';
+    const isDamaged = this.#damaged !== undefined || this.#spoils !== 'none';
+    return isDamaged || this.#repair?.guard.status.state !== 'serving';
   }
 
   /** Why it serves nobody just now. */
@@ -362,6 +363,7 @@ export class NodeCare {
  */
 export async function mended({ world, nodes }: Cluster): Promise<void> {
   const startUs = world.nowUs;
+  let lookedUs = startUs;
   for (;;) {
     await world.sleep(undefined, pollUs);
     const ailing = nodes.filter(({ care }) => care?.isAiling === true);
@@ -379,7 +381,8 @@ export async function mended({ world, nodes }: Cluster): Promise<void> {
     }
     const halted = ailing.find(({ care }) => care?.isHalted === true);
     const isStuck = ailing.length >= majorityOf(nodes.length) && nodes.length >= votersMin;
-    if (halted === undefined && !(isStuck && world.nowUs > startUs + patienceUs)) continue;
+    if (halted === undefined && !(isStuck && world.nowUs > lookedUs + patienceUs)) continue;
+    lookedUs = world.nowUs;
     world.happened('repair: a person replaces a node');
     (halted ?? first).replace();
   }

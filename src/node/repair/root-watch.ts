@@ -1,4 +1,4 @@
-import { type DaybookError, isDaybookError, toDaybookError } from '../../base/index.ts';
+import { isDaybookError, toDaybookError } from '../../base/index.ts';
 import {
   type BlockService,
   type BlockStatus,
@@ -92,27 +92,20 @@ async function openedBlocks(
   try {
     return options.blocks();
   } catch (error) {
-    const failure = toDaybookError(error);
-    if (!isStuck(failure)) throw failure;
     const members = (await options.others()).length + 1;
-    if (doubtsChain(options, failure, members)) return undefined;
-    throw failure;
+    if (doubtsChain(options, error, members)) return undefined;
+    throw error;
   }
 }
 
-/** Its chain cannot go on from what the node has. */
-function isStuck(alarm: DaybookError | undefined): alarm is DaybookError {
-  return isDaybookError(alarm, 'BULK_ROWS_GONE', 'BLOCK_MISMATCH');
-}
-
-/** Where there are others to go on from, that is quicker than to wait for a person. */
-function doubtsChain(
-  { onDoubt }: RootWatchOptions,
-  alarm: DaybookError | undefined,
-  members: number,
-): boolean {
+/**
+ * Whether its chain cannot go on from what the node has, and others are to help. Where there are any,
+ * that is quicker than to wait for a person.
+ */
+function doubtsChain({ onDoubt }: RootWatchOptions, alarm: unknown, members: number): boolean {
+  if (!isDaybookError(alarm, 'BULK_ROWS_GONE', 'BLOCK_MISMATCH')) return false;
   // Of two nodes either may be the one whose chain is wrong.
-  if (members < 3 || !isStuck(alarm)) return false;
+  if (members < 3) return false;
   onDoubt({ kind: 'stuck', reason: alarm.message }, []);
   return true;
 }
