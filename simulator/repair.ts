@@ -120,6 +120,7 @@ export class NodeCare {
   #state: State | undefined;
   #blocks: (() => BlockService) | undefined;
   #damages = 0;
+  #isNoticed = false;
   #damagedUs = 0;
   /** What was damaged and is not mended yet. */
   #damaged: 'rows' | 'chain' | undefined;
@@ -145,9 +146,9 @@ export class NodeCare {
     return this.#damages > 0;
   }
 
-  /** What is damaged is served. */
+  /** It has not doubted its state since that was damaged. */
   get isUnnoticed(): boolean {
-    return this.#damaged !== undefined && this.#repair?.guard.status.state === 'serving';
+    return this.#damaged !== undefined && !this.#isNoticed;
   }
 
   get isHalted(): boolean {
@@ -258,6 +259,7 @@ export class NodeCare {
     const { world, repairs } = this.#cluster;
     const isWell = this.#state !== undefined && !this.isAiling;
     if (!isWell || this.#damages >= damagesMax || repairs === undefined) return false;
+    this.#isNoticed = false;
     if (repairs.damage === 'chain' || repairs.damage === 'broken') {
       this.#spoils = repairs.damage === 'broken' ? 'all' : 'one';
       world.note(`${this.#name} makes blocks of something else than the log`);
@@ -330,6 +332,7 @@ export class NodeCare {
     const { world } = this.#cluster;
     world.note(`${this.#name}: ${text}`);
     for (const [pattern, what] of told) if (pattern.test(text)) world.happened(what);
+    if (text.startsWith('ALARM')) this.#isNoticed = true;
     if (text.includes('HALTS') && this.#cluster.repairs?.damage !== 'broken') {
       this.#wrong(`I7: ${this.#name} halts, and could be restored: ${text}`);
     }
