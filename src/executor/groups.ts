@@ -357,7 +357,9 @@ export class Groups {
     for (let first = this.#toldFrames[0]; first !== undefined; first = this.#toldFrames[0]) {
       if (first.frame > frame) return;
       this.#toldFrames.shift();
-      for (const number of first.executions) this.#known.take(number);
+      first.executions.forEach((number) => {
+        this.#known.take(number);
+      });
     }
   }
 
