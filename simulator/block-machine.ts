@@ -2,6 +2,7 @@ import { DaybookError, toDaybookError } from '../src/base/index.ts';
 import {
   type BlockBackend,
   type BlockBackendOptions,
+  type BlockGenerator,
   type BlockService,
   localBlocks,
   openBlockGenerator,
@@ -11,6 +12,7 @@ import {
 import { type Child, type Disk, type Io, rpcPeer } from '../src/io/index.ts';
 import type { Signer } from '../src/model/index.ts';
 import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
+import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { Cluster } from './cluster.ts';
 import type { NodeCare } from './repair.ts';
@@ -49,6 +51,8 @@ export class BlockMachine {
   #process: SimProcess | undefined;
   #blocks: NodeBlocks | undefined;
   #starts = 0;
+  /** Blocks are said to be saved up to here. */
+  #saved = 0;
 
   constructor(cluster: Cluster, node: string, parts: BlockMachineParts) {
     this.#cluster = cluster;
@@ -76,9 +80,38 @@ export class BlockMachine {
       },
     });
     this.#blocks = blocks;
+    if (repairs !== undefined) repeat(io, repairs.intervalMs, () => this.#save());
     parent.onDeath.push(() => {
       if (this.#blocks === blocks) this.#blocks = undefined;
     });
+  }
+
+  /** Its files were replaced. */
+  replaced(): void {
+    this.#saved = 0;
+  }
+
+  /** As a node does before it tells others what it holds. */
+  async #save(): Promise<void> {
+    try {
+      this.#saved = Math.max(this.#saved, await this.open.save());
+      this.#cluster.world.happened('blocks: saved');
+    } catch (error) {
+      // It is being opened.
+      toDaybookError(error);
+    }
+  }
+
+  /** I7: what was saved is there, whatever happened. */
+  async #checkSaved({
+    store,
+    describe,
+  }: Pick<BlockGenerator, 'store' | 'describe'>): Promise<void> {
+    const { height } = store;
+    const end = height === 0 ? 0 : (await describe(height - 1)).proof.end;
+    if (end >= this.#saved) return;
+    const what = `${this.#name} has blocks to ${end}, and had saved them to ${this.#saved}`;
+    this.#cluster.world.fail(new SimulationFailure('correctness', `I7: ${what}`));
   }
 
   /** Ends the process that makes blocks; the node's goes on and starts another. */
@@ -171,7 +204,9 @@ export class BlockMachine {
       bucketBits: stores.bucketBits,
       checkpointBlocks: this.#checkpointBlocks,
     });
-    if (generator.store.height > generator.point.height) {
+    const { store } = generator;
+    await this.#checkSaved({ store, describe: (height) => generator.describe(height) });
+    if (store.height > generator.point.height) {
       world.happened('blocks: made again and compared');
     }
     world.note(`${this.#name} makes blocks from ${generator.nextAddress}`);

@@ -101,6 +101,7 @@ export const happenings = [
   'blocks: a generator is killed',
   'blocks: a generator outlives its node',
   'blocks: files are torn by a power failure',
+  'blocks: saved',
   'blocks: made again and compared',
   'blocks: a chain is verified from its files',
   'follower: a page is applied',

@@ -159,6 +159,7 @@ export class ExecutorMachine {
     this.crash(true);
     this.disk.wipe('');
     this.#care.replaced();
+    this.blocks?.replaced();
   }
 
   /** A bit rots in a snapshot file, and the state is gone. */
@@ -217,7 +218,8 @@ export class ExecutorMachine {
       stateDirectory,
       stateSettings,
     };
-    const settings = { process, io, stateDirectory, chainDirectory, stateSettings };
+    const onRestored = (): void => this.blocks?.replaced();
+    const settings = { process, io, stateDirectory, chainDirectory, stateSettings, onRestored };
     if (this.care !== undefined && !(await this.care.open(settings, () => this.crash(false))))
       return;
     const { retention } = this.#cluster;

@@ -34,4 +34,12 @@ export const repairMutants: readonly Mutant[] = [
     needs: ['disks'],
     comparesNoRows: true,
   },
+  {
+    name: 'take-blocks-for-saved-that-are-not',
+    seedsMax: 5,
+    shows: 'correctness',
+    world,
+    needs: ['power'],
+    blocks: (backend) => ({ ...backend, save: async () => (await backend.status()).position }),
+  },
 ];

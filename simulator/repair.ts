@@ -78,6 +78,8 @@ interface CareParts {
   readonly stateDirectory: string;
   readonly chainDirectory: string;
   readonly stateSettings: StateSettings;
+  /** State and chain were made anew. */
+  readonly onRestored: () => void;
 }
 
 /** Parts of a node that serves. */
@@ -206,6 +208,8 @@ export class NodeCare {
     if (repair.halted) return false;
     if (repair.asked) {
       world.note(`${this.#name} has its state restored`);
+      // It may be cut short on the way.
+      parts.onRestored();
       await repair.restore();
       world.happened('repair: a state is restored');
       if (!this.#holdsKeptRows()) this.#wrong(`I7: ${this.#name} restored a state that is wrong`);

@@ -2,6 +2,7 @@ import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/i
 import type { Io, Timer } from '../io/index.ts';
 import {
   type Address,
+  asPosition,
   type BlockVersion,
   type Identity,
   type Position,
@@ -63,6 +64,12 @@ export interface BlockBackend {
   /** Takes the next entries; resolves when the blocks that they complete are stored. */
   push(entries: readonly AppliedEntry[]): Promise<BlockStatus>;
   status(): Promise<BlockStatus>;
+  /**
+   * Makes the blocks durable.
+   *
+   * @returns the position before which every record is in them.
+   */
+  save(): Promise<Position>;
   /** @throws {DaybookError} `NOT_FOUND` */
   block(height: number): Promise<Buffer>;
   /**
@@ -163,6 +170,13 @@ export function localBlocks(
       return status();
     },
     status,
+    save: async () => {
+      // Of what is stored: the builder may be a block ahead.
+      const { height } = generator.store;
+      await generator.store.sync();
+      if (height === 0) return asPosition(0);
+      return (await generator.describe(height - 1)).proof.end;
+    },
     block: (height) => generator.store.block(height),
     statement: async (height) => {
       if (signer === undefined) throw new DaybookError('NOT_FOUND', 'this node signs no blocks');

@@ -1,6 +1,6 @@
 import { type Bytestring, ByteWriter, bytesOf } from '../base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
-import { asAddress, type BlockVersion } from '../model/index.ts';
+import { asAddress, type BlockVersion, type Position } from '../model/index.ts';
 import { encodeApplied } from './applied-frames.ts';
 import type { AttestationJson } from './attestation.ts';
 import type { BlockBackend, BlockBackendOptions, BlockStatus, KeyPath } from './block-backend.ts';
@@ -27,6 +27,8 @@ export const blockMethods = {
   statement: 10,
   /** First height and count → digests, 32 bytes each. */
   digests: 11,
+  /** Nothing → position. */
+  save: 12,
 } as const;
 
 /** A {@link KeyPath} with bytes in hexadecimal. */
@@ -92,6 +94,7 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
       return parse<BlockStatus>(answer);
     },
     status: async () => parse<BlockStatus>(await peer.call(blockMethods.status, [])),
+    save: async () => parse<Position>(await peer.call(blockMethods.save, [])),
     block: (height) => peer.call(blockMethods.block, json(height)),
     statement: async (height) =>
       parse<AttestationJson>(await peer.call(blockMethods.statement, json(height))),

@@ -77,6 +77,11 @@ export class BlockService {
     return await this.#backend.status();
   }
 
+  /** @see BlockBackend.save */
+  save(): Promise<Position> {
+    return this.#backend.save();
+  }
+
   /** @see BlockBackend.statement */
   statement(height: number): Promise<AttestationJson> {
     return this.#backend.statement(height);

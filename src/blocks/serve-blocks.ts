@@ -33,6 +33,7 @@ export function serveBlocks(peer: RpcPeer, { open, entries }: ServedBlocks): voi
     return [];
   });
   peer.handle(blockMethods.status, async () => json(await opened().status()));
+  peer.handle(blockMethods.save, async () => json(await opened().save()));
   peer.handle(blockMethods.block, async (payload) => [
     await opened().block(Number(payload.toString())),
   ]);

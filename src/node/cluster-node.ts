@@ -13,13 +13,7 @@ import {
   watchLeader,
   watchNodes,
 } from '../log/index.ts';
-import {
-  type Address,
-  addressOf,
-  asAddress,
-  asPosition,
-  type ChannelConfig,
-} from '../model/index.ts';
+import { type Address, asAddress, type ChannelConfig } from '../model/index.ts';
 import type { FollowerHold } from '../replication/index.ts';
 import {
   type ClusterLogOptions,
@@ -265,6 +259,10 @@ class ClusterNode implements RunningNode, NodeOrders {
     return this.#started.blocksFrom(height);
   }
 
+  saveBlocks(): Promise<Address> {
+    return this.#started.saveBlocks();
+  }
+
   config(): ChannelConfig | undefined {
     return this.#started.config();
   }
@@ -416,10 +414,6 @@ class ClusterNode implements RunningNode, NodeOrders {
 
   #housekeeper(snapshots: SnapshotFiles): Housekeeping {
     const { io, name, cluster, blocks, onEvent } = this.#options;
-    const blocksEnd = (): Address => {
-      const { position } = this.#started.status().blocks ?? {};
-      return position === undefined ? asAddress(0) : addressOf(asPosition(position));
-    };
     return new Housekeeping({
       io,
       log: this.#log,
@@ -430,7 +424,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       retention: () => this.#started.config()?.retention,
       nextAddress: () => this.#started.status().nextAddress,
       writeSnapshot: (path) => this.#started.writeSnapshot(path),
-      ...(blocks === undefined ? {} : { blocksEnd }),
+      ...(blocks === undefined ? {} : { saveBlocks: () => this.#started.saveBlocks() }),
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Bytestring, DaybookError, isDaybookError } from '../base/index.ts';
+import type { BlockService } from '../blocks/index.ts';
 import { createExecutor, type ExecutorMetrics } from '../executor/index.ts';
 import {
   type BlocksHealth,
@@ -12,6 +13,7 @@ import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import {
   type Address,
+  addressOf,
   asAddress,
   asPosition,
   type ChannelConfig,
@@ -29,6 +31,7 @@ import { openState, startSweepProcess, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import {
   chainDirectory,
+  type NodeBlocks,
   type OtherChains,
   type PeerFiles,
   startNodeBlocks,
@@ -140,6 +143,13 @@ export interface ExecutorNode {
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`.
    */
   blocksFrom(height: number): Promise<readonly Buffer[]>;
+  /**
+   * Makes the node's blocks durable.
+   *
+   * @returns the address before which everything is in them.
+   * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`, `PEER_UNREACHABLE`.
+   */
+  saveBlocks(): Promise<Address>;
   /** For tests of repair only: a row of the state turns wrong in memory. */
   spoilForTests?(key: Bytestring, value: Bytestring): void;
   /** Refuses new work, finishes what is under way, closes everything. */
@@ -331,8 +341,7 @@ async function startServing(
         if (reason !== undefined && waiting) executor.refuseWaiting(reason);
       },
       blocksFrom: async (height) => {
-        if (blocks === undefined) throw new DaybookError('NOT_FOUND', 'this node makes no blocks');
-        const service = blocks.service();
+        const service = blocksMade(blocks);
         const found: Buffer[] = [];
         let bytes = 0;
         for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
@@ -342,6 +351,7 @@ async function startServing(
         }
         return found;
       },
+      saveBlocks: async () => addressOf(await blocksMade(blocks).save()),
       close: async () => {
         await repair?.close();
         // Ends the long polls, which would hold the gateway.
@@ -373,6 +383,12 @@ async function readTls(
     return bytes.toString('utf8');
   };
   return { cert: await read(files.certificateFile), key: await read(files.keyFile) };
+}
+
+/** @throws {DaybookError} `NOT_FOUND` */
+function blocksMade(blocks: NodeBlocks | undefined): BlockService {
+  if (blocks === undefined) throw new DaybookError('NOT_FOUND', 'this node makes no blocks');
+  return blocks.service();
 }
 
 /** Why new transactions are refused now; `undefined`: they are taken. */

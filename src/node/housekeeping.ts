@@ -28,8 +28,12 @@ export interface HousekeepingOptions {
    * @returns the first address that is not in it.
    */
   readonly writeSnapshot: (path: string) => Promise<Address>;
-  /** Everything before it is in blocks that the node keeps. Without it the node makes none. */
-  readonly blocksEnd?: () => Address;
+  /**
+   * Makes the node's blocks durable. Without it the node makes none.
+   *
+   * @returns the address before which everything is in them.
+   */
+  readonly saveBlocks?: () => Promise<Address>;
   /** What the node tells the others now. */
   readonly info: () => Member;
   readonly tell: (info: Member) => Promise<void>;
@@ -48,10 +52,14 @@ export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #closing = new AbortController();
   #running: Promise<void> = Promise.resolve();
+  /** Everything before it is in durable blocks. */
+  #blocksEnd: Address;
   #taking: Promise<void> | undefined;
 
   constructor(options: HousekeepingOptions) {
     this.#options = options;
+    const makesNone = options.saveBlocks === undefined;
+    this.#blocksEnd = asAddress(makesNone ? Number.MAX_SAFE_INTEGER : 0);
   }
 
   start(): void {
@@ -60,8 +68,7 @@ export class Housekeeping {
 
   /** Everything before this address is here to stay, in a snapshot and in blocks. */
   get held(): Address {
-    const { snapshots, blocksEnd } = this.#options;
-    return asAddress(Math.min(snapshots.newest, blocksEnd?.() ?? Number.MAX_SAFE_INTEGER));
+    return asAddress(Math.min(this.#options.snapshots.newest, this.#blocksEnd));
   }
 
   /** See `NodeOrders.offerSnapshot`. */
@@ -98,6 +105,7 @@ export class Housekeeping {
     if (retention === undefined) return;
     const next = nextAddress();
     if (next - snapshots.newest >= Math.max(1, retention.entries / 2)) await this.#take();
+    await this.#saveBlocks();
     const own = info();
     const known = members().find((member) => member.name === name);
     const changed =
@@ -113,6 +121,15 @@ export class Housekeeping {
     if (this.#options.leavesTrimming()) return;
     const before = trimPoint(await this.#membersNow(), retention, next);
     if (before > (await log.start())) await log.trim(asAddress(before));
+  }
+
+  async #saveBlocks(): Promise<void> {
+    try {
+      this.#blocksEnd = (await this.#options.saveBlocks?.()) ?? this.#blocksEnd;
+    } catch (error) {
+      // They are being opened, or there are none: what was saved before stays.
+      if (!isDaybookError(error)) throw error;
+    }
   }
 
   /** Those who want one at the same time get the same. */

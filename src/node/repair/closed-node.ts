@@ -83,6 +83,7 @@ export async function startClosedNode(options: ClosedNodeOptions): Promise<Execu
     },
     followerHolds: () => node?.followerHolds() ?? [],
     blocksFrom: async (height) => await started().blocksFrom(height),
+    saveBlocks: async () => await started().saveBlocks(),
     config: () => node?.config(),
     writeSnapshot: (path) => started().writeSnapshot(path),
     close: async () => {

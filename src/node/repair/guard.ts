@@ -1,5 +1,6 @@
-import { DaybookError } from '../../base/index.ts';
+import { DaybookError, type ErrorJson } from '../../base/index.ts';
 import type { BlockSource, GatewayBackend } from '../../gateway/index.ts';
+import type { Outcome } from '../../model/index.ts';
 
 /** What a node does about its state, for people to see. */
 export interface GuardStatus {
@@ -92,17 +93,14 @@ export function guardedExecutor(
   inner: GatewayBackend['executor'],
   guard: Guard,
 ): GatewayBackend['executor'] {
+  const shown = (outcome: Outcome): Outcome => {
+    const { error } = guard;
+    return error === undefined ? outcome : { status: 'rejected', error: doubted(outcome, error) };
+  };
   return {
     submit: (batch, deadlineMs, onOutcome) => {
       guard.check();
-      inner.submit(batch, deadlineMs, (index, outcome) => {
-        const { error } = guard;
-        // Another node has the outcome: the client asks it with the same signed bytes.
-        if (error === undefined) onOutcome(index, outcome);
-        else {
-          onOutcome(index, { status: 'rejected', error: error.toJSON() });
-        }
-      });
+      inner.submit(batch, deadlineMs, (index, outcome) => onOutcome(index, shown(outcome)));
     },
     evaluate: async (query) => {
       guard.check();
@@ -114,14 +112,21 @@ export function guardedExecutor(
     },
     submitPrepared: (txId, signature, deadlineMs, onOutcome) => {
       guard.check();
-      inner.submitPrepared(txId, signature, deadlineMs, (outcome) => {
-        const { error } = guard;
-        if (error === undefined) onOutcome(outcome);
-        else onOutcome({ status: 'rejected', error: error.toJSON() });
-      });
+      inner.submitPrepared(txId, signature, deadlineMs, (outcome) => onOutcome(shown(outcome)));
     },
     close: () => inner.close(),
   };
+}
+
+/**
+ * What stands for an outcome that was found with a state in doubt. Another node has the right one: the
+ * client asks it with the same signed bytes, and must not take what may be in the log for undone.
+ */
+function doubted(outcome: Outcome, error: DaybookError): ErrorJson {
+  const isUndone = outcome.status === 'rejected' && outcome.error.code !== 'OUTCOME_UNKNOWN';
+  if (isUndone) return error.toJSON();
+  const { message, details } = error;
+  return new DaybookError('OUTCOME_UNKNOWN', message, { cause: error, details }).toJSON();
 }
 
 function guardedBlocks(inner: BlockSource, guard: Guard): BlockSource {
