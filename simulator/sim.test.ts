@@ -21,8 +21,8 @@ const knownWorlds: readonly RunOptions[] = [
   { seed: 1, ticks, log: 'embedded', workload: 'mixed', repair: false },
   // Two reigns granted one address to one node, and a record's fate was never learned.
   { seed: 57, ticks, log: 'embedded', workload: 'mixed', repair: false },
-  // A chain stood still with a wrong block, and nobody mended it.
-  { seed: 8, ticks, log: 'embedded', workload: 'mixed', repair: true },
+  // Of nodes that compare their states one is wrong for ever.
+  { seed: 51, ticks, log: 'embedded', workload: 'mixed', repair: true },
   // A leader whose epoch another had sealed kept its place, since its lease lived on.
   { seed: 9, ticks: 1500, log: 'etcd', workload: 'mixed', repair: false },
   { seed: 4, ticks: 20, log: 'embedded', workload: 'load' },

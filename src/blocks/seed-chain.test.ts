@@ -113,6 +113,16 @@ test('rows that are not those of the root are refused', async () => {
   await expect(seedChain(missing)).rejects.toMatchObject({ code: 'SNAPSHOT_INVALID' });
 });
 
+test('a generator that has lost its node and lives on is waited for', async () => {
+  const directory = join(root, 'sixth');
+  await io.disk.makeDirectory(directory);
+  const lock = await io.disk.lock(directory);
+  await expect(seedChain(options(directory))).rejects.toMatchObject({ code: 'LOG_LOCKED' });
+  await lock.release();
+  await seedChain(options(directory));
+  await goesOn(directory);
+});
+
 test('blocks that do not belong together are refused', async () => {
   const given = options(join(root, 'fifth'));
   const block = (height: number): Promise<Buffer> => first.store.block(height === 4 ? 5 : height);

@@ -24,7 +24,7 @@ import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
 /** Settings of {@link seedChain}. */
 export interface SeedOptions {
   readonly disk: Disk;
-  /** The generator's directory; nobody may have it open. Good blocks in it are kept. */
+  /** The generator's directory. Good blocks in it are kept. */
   readonly directory: string;
   /** Blocks that cover the snapshot: its state is that after block `height - 1`. At least 1. */
   readonly height: number;
@@ -61,9 +61,22 @@ export function blockDigest(bytes: Uint8Array): Buffer {
  * roots that they name, and the rows to `stateRoot`.
  *
  * @throws {DaybookError} `SNAPSHOT_INVALID` when the rows are not those of `stateRoot`;
- *   `BLOCK_MISMATCH` when the blocks that were fetched do not belong together.
+ *   `BLOCK_MISMATCH` when the blocks that were fetched do not belong together; `LOG_LOCKED` while a
+ *   generator has the directory.
  */
 export async function seedChain(options: SeedOptions): Promise<ChainPoint> {
+  const { disk, directory } = options;
+  await disk.makeDirectory(directory);
+  // A generator whose node was killed may live on for a moment, and save what it has.
+  const lock = await disk.lock(directory);
+  try {
+    return await seed(options);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function seed(options: SeedOptions): Promise<ChainPoint> {
   const { disk, directory, height, address, stores = lmdbStores } = options;
   const { openBuckets, bucketBits } = stores;
   const blocks = `${directory}/blocks`;

@@ -108,8 +108,14 @@ async function restoreOnce(
 async function restoreAlone(options: RestoreOptions, record: RepairRecord): Promise<RepairRecord> {
   const { io, stateDirectory, chainDirectory, onEvent } = options;
   onEvent('there is no other node: state and state tree are made again from the log');
-  await io.disk.remove(stateDirectory);
-  await io.disk.remove(join(chainDirectory, 'tree'));
+  await io.disk.makeDirectory(chainDirectory);
+  const lock = await io.disk.lock(chainDirectory);
+  try {
+    await io.disk.remove(stateDirectory);
+    await io.disk.remove(join(chainDirectory, 'tree'));
+  } finally {
+    await lock.release();
+  }
   return record;
 }
 
