@@ -1,3 +1,4 @@
+import { lowerBound } from '../src/base/index.ts';
 import type {
   Compare,
   KeyValue,
@@ -10,7 +11,6 @@ import type {
   TxnResponse,
 } from '../src/log/etcd/etcd-api.ts';
 import { compareResult, compareTarget } from '../src/log/etcd/etcd-api.ts';
-import { placeOf } from './place-of.ts';
 
 /** A refusal as gRPC would carry it. */
 export class EtcdFailure extends Error {
@@ -182,7 +182,7 @@ export class EtcdStore {
     if (lease !== undefined) this.#leases.get(lease)?.add(key);
     const created = before?.created ?? revision;
     const row = { value: Buffer.from(value), created, modified: revision, lease };
-    if (before === undefined) this.#keys.splice(placeOf(this.#keys, key), 0, key);
+    if (before === undefined) this.#keys.splice(lowerBound(this.#keys, key), 0, key);
     this.#rows.set(key, row);
     this.events.push({ revision, key, type: 'put', kv: keyValue(key, row, false) });
   }
@@ -192,7 +192,7 @@ export class EtcdStore {
     if (row === undefined) return;
     if (row.lease !== undefined) this.#leases.get(row.lease)?.delete(key);
     this.#rows.delete(key);
-    this.#keys.splice(placeOf(this.#keys, key), 1);
+    this.#keys.splice(lowerBound(this.#keys, key), 1);
     const gone = { value: nothing, created: 0, modified: revision, lease: undefined };
     this.events.push({ revision, key, type: 'delete', kv: keyValue(key, gone, true) });
   }
@@ -201,7 +201,7 @@ export class EtcdStore {
     const first = key.toString('latin1');
     if (end === undefined) return this.#rows.has(first) ? [first] : [];
     const last = end.toString('latin1');
-    return this.#keys.slice(placeOf(this.#keys, first), placeOf(this.#keys, last));
+    return this.#keys.slice(lowerBound(this.#keys, first), lowerBound(this.#keys, last));
   }
 }
 

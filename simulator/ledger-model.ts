@@ -1,3 +1,4 @@
+import { lowerBound } from '../src/base/index.ts';
 import {
   argumentsOf,
   decodeBundle,
@@ -9,7 +10,6 @@ import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
 import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
 import type { Happening } from './coverage.ts';
-import { placeOf } from './place-of.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
 import { CapturedChanges, captureFunction } from './source-checks.ts';
 import { TxTable } from './tx-table.ts';
@@ -151,7 +151,7 @@ export class LedgerModel {
   /** Rows of an interval, in key order; `end` empty: no bound. */
   range(start: string, end: string): { key: string; value: string }[] {
     const rows: { key: string; value: string }[] = [];
-    for (let at = placeOf(this.#keys, start); at < this.#keys.length; at++) {
+    for (let at = lowerBound(this.#keys, start); at < this.#keys.length; at++) {
       const key = this.#keys[at] as string;
       if (end !== '' && key >= end) break;
       rows.push({ key, value: this.rows.get(key) as string });
@@ -161,12 +161,12 @@ export class LedgerModel {
 
   #set(key: string, value: string | undefined): void {
     if (value === undefined) {
-      if (this.rows.delete(key)) this.#keys.splice(placeOf(this.#keys, key), 1);
+      if (this.rows.delete(key)) this.#keys.splice(lowerBound(this.#keys, key), 1);
       return;
     }
     const before = this.rows.size;
     this.rows.set(key, value);
-    if (this.rows.size > before) this.#keys.splice(placeOf(this.#keys, key), 0, key);
+    if (this.rows.size > before) this.#keys.splice(lowerBound(this.#keys, key), 0, key);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Bytestring } from '../base/index.ts';
+import { type Bytestring, isInside } from '../base/index.ts';
 import {
   type BlockRule,
   blockRuleDefaults,
@@ -192,7 +192,7 @@ export class Cutter {
       if (keys === undefined) continue;
       for (const { key } of reads) if (keys.has(key)) return true;
       for (const { start, end } of ranges) {
-        for (const key of keys) if (key >= start && (end === '' || key < end)) return true;
+        for (const key of keys) if (isInside(key, start, end)) return true;
       }
     }
     return false;

@@ -1,5 +1,5 @@
 import BTreeModule from 'sorted-btree';
-import type { Bytestring } from '../base/index.ts';
+import { type Bytestring, compareBytestrings } from '../base/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
 import { Numbered } from './numbered.ts';
 
@@ -84,8 +84,9 @@ export class InFlightWrites {
   /** The newest writes of all keys with `start <= key < end` (`end` empty: no bound), in key order. */
   range(start: Bytestring, end: Bytestring): InFlightWrite[] {
     if (this.#sorted === undefined) {
-      this.#sorted = new BTree<Bytestring, undefined>(undefined, compare);
-      for (const key of [...this.#chains.keys()].sort(compare)) this.#sorted.set(key, undefined);
+      this.#sorted = new BTree<Bytestring, undefined>(undefined, compareBytestrings);
+      for (const key of [...this.#chains.keys()].sort(compareBytestrings))
+        this.#sorted.set(key, undefined);
     }
     const found: InFlightWrite[] = [];
     let pair = this.#sorted.getPairOrNextHigher(start);
@@ -144,7 +145,3 @@ type SortedKeys = BTreeModule.default<Bytestring, undefined>;
 
 // A CommonJS module: Node gives its exports, bundlers and test runners the class itself.
 const BTree = BTreeModule.default ?? (BTreeModule as unknown as (typeof BTreeModule)['default']);
-
-function compare(left: Bytestring, right: Bytestring): number {
-  return left < right ? -1 : left > right ? 1 : 0;
-}

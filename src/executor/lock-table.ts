@@ -1,4 +1,4 @@
-import type { Bytestring } from '../base/index.ts';
+import { type Bytestring, isInside } from '../base/index.ts';
 
 /** Who holds locks: a call (mode `transaction`) or a batch. Younger owners have greater numbers. */
 export type Owner = number;
@@ -244,7 +244,7 @@ interface OwnerLocks {
 
 function covers(range: LockRequest, key: Bytestring): boolean {
   const { start, end } = range.target as { start: Bytestring; end: Bytestring };
-  return key >= start && (end === '' || key < end);
+  return isInside(key, start, end);
 }
 
 function removeAll<T>(list: T[], matches: (item: T) => boolean): void {

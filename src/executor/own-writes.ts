@@ -1,4 +1,4 @@
-import type { Bytestring } from '../base/index.ts';
+import { type Bytestring, isInside } from '../base/index.ts';
 import type { KeyWrite } from '../model/index.ts';
 import type { ValueRow } from './call-set.ts';
 
@@ -12,7 +12,7 @@ export function ownDeletes(
 ): number {
   let count = 0;
   for (const { key, value } of writes) {
-    if (value === undefined && key >= start && (end === '' || key < end)) count++;
+    if (value === undefined && isInside(key, start, end)) count++;
   }
   return count;
 }

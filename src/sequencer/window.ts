@@ -1,4 +1,11 @@
-import { assert, type Bytestring, limits } from '../base/index.ts';
+import {
+  assert,
+  type Bytestring,
+  compareBytestrings,
+  isInside,
+  limits,
+  lowerBound,
+} from '../base/index.ts';
 import type { Position } from '../model/index.ts';
 import {
   absent,
@@ -133,7 +140,7 @@ export class Window {
     for (let at = this.#ranges.length - 1; at >= 0; at--) {
       const range = this.#ranges[at] as WrittenRange & { position: Position };
       if (range.position < since) break;
-      if (isInside(key, range)) return range.position;
+      if (isInside(key, range.start, range.end)) return range.position;
     }
     return absent;
   }
@@ -155,7 +162,7 @@ export class Window {
       const last = this.#lastWrites.get(key) ?? absent;
       return last >= snapshot && last > (seen.get(key) ?? absent);
     };
-    const own = this.#open.keys.find((key) => isInside(key, range) && isNews(key));
+    const own = this.#open.keys.find((key) => isInside(key, range.start, range.end) && isNews(key));
     if (own !== undefined) return own;
     for (let at = this.#runs.length - 1; at >= this.#firstRun; at--) {
       const run = this.#runs[at] as Run;
@@ -169,7 +176,7 @@ export class Window {
       if (!overlap(range, written)) continue;
       let sawAll = seen.size > 0;
       for (const [key, version] of seen) {
-        if (isInside(key, written) && version < written.position) sawAll = false;
+        if (isInside(key, written.start, written.end) && version < written.position) sawAll = false;
       }
       if (!sawAll) return written.start;
     }
@@ -199,30 +206,12 @@ export class Window {
 
 /** The keys of a run that lie in a range. */
 function keysInside(run: Run, range: WrittenRange): readonly Bytestring[] {
-  if (++run.ranges < sortedFrom) return run.keys.filter((key) => isInside(key, range));
-  run.sorted ??= [...run.keys].sort(compareKeys);
+  if (++run.ranges < sortedFrom)
+    return run.keys.filter((key) => isInside(key, range.start, range.end));
+  run.sorted ??= [...run.keys].sort(compareBytestrings);
   const from = lowerBound(run.sorted, range.start);
   const to = range.end === '' ? run.sorted.length : lowerBound(run.sorted, range.end);
   return run.sorted.slice(from, to);
-}
-
-function lowerBound(sorted: readonly Bytestring[], key: Bytestring): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] as Bytestring) < key) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function compareKeys(left: Bytestring, right: Bytestring): number {
-  return left < right ? -1 : left > right ? 1 : 0;
-}
-
-function isInside(key: Bytestring, range: WrittenRange): boolean {
-  return key >= range.start && (range.end === '' || key < range.end);
 }
 
 function overlap(left: WrittenRange, right: WrittenRange): boolean {

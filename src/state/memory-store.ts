@@ -1,6 +1,5 @@
-import type { Bytestring } from '../base/index.ts';
+import { type Bytestring, compareBytestrings, lowerBound } from '../base/index.ts';
 import type { Address, Position } from '../model/index.ts';
-import { compareBytestrings } from './overlay.ts';
 import type { EntrySummary, Row } from './state.ts';
 import type {
   HistoryHead,
@@ -96,15 +95,4 @@ export class MemoryStore implements StateStore {
     this.#keys ??= [...this.#rows.keys()].sort(compareBytestrings);
     return this.#keys;
   }
-}
-
-function lowerBound(keys: readonly Bytestring[], key: Bytestring): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((keys[middle] as Bytestring) < key) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

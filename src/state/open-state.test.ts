@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { compareBytestrings } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import { type Address, asAddress, positionOf, sha256, type VerdictCode } from '../model/index.ts';
 import { MemoryStore } from './memory-store.ts';
 import { openState, type State } from './open-state.ts';
-import { compareBytestrings } from './overlay.ts';
 import type { StateChange, StateWrite } from './state.ts';
 import type { StateStore } from './store.ts';
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { compareBytestrings } from '../base/index.ts';
 import { asPosition } from '../model/index.ts';
-import { compareBytestrings, Overlay } from './overlay.ts';
+import { Overlay } from './overlay.ts';
 import type { Row, StateView } from './state.ts';
 
 /** A base that takes over what an overlay is told to drop. */

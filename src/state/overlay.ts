@@ -1,5 +1,5 @@
 import BTreeModule from 'sorted-btree';
-import { assert, type Bytestring } from '../base/index.ts';
+import { assert, type Bytestring, compareBytestrings, isInside } from '../base/index.ts';
 import type { Position } from '../model/index.ts';
 import type { Row, StateView, StateWrite } from './state.ts';
 
@@ -211,9 +211,7 @@ class Generation<W extends StateWrite> {
   *from(start: Bytestring, end: Bytestring): Generator<W, undefined> {
     if (this.#sorted === undefined) {
       if (this.writes.size <= sortedFrom && ++this.#ranges < rangesSorted) {
-        const inside = [...this.writes.values()].filter(
-          ({ key }) => key >= start && (end === '' || key < end),
-        );
+        const inside = [...this.writes.values()].filter(({ key }) => isInside(key, start, end));
         yield* inside.sort((left, right) => compareBytestrings(left.key, right.key));
         return undefined;
       }
@@ -237,9 +235,4 @@ const BTree = BTreeModule.default ?? (BTreeModule as unknown as (typeof BTreeMod
 
 function newTree(): SortedKeys {
   return new BTree<Bytestring, undefined>(undefined, compareBytestrings);
-}
-
-/** Byte order, which is string order for bytestrings. */
-export function compareBytestrings(left: Bytestring, right: Bytestring): number {
-  return left < right ? -1 : left > right ? 1 : 0;
 }

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Bytestring, bytestringOfText, textOf } from '../base/index.ts';
-import { compareBytestrings } from './overlay.ts';
+import { type Bytestring, bytestringOfText, compareBytestrings, textOf } from '../base/index.ts';
 import { parseQuery } from './query.ts';
 import {
   encodeIndexValue,
