@@ -7,7 +7,7 @@ import {
   textOf,
 } from '../base/index.ts';
 import type { HistoryPage, MaybePromise, QueryPage, StateAccess } from '../contract/index.ts';
-import { asPosition, namespaceEnd, type Position, stateKey } from '../model/index.ts';
+import { asPosition, type Position, rangeEndKey, stateKey } from '../model/index.ts';
 import { type BulkPart, PendingUpdate } from '../state/index.ts';
 import {
   CallSet,
@@ -117,7 +117,7 @@ export class CallContext implements StateAccess {
     const set = this.#set(namespace);
     if (limit <= 0 || (end !== '' && start >= end)) return [];
     const from = stateKey(namespace, start);
-    const to = end === '' ? namespaceEnd(namespace) : stateKey(namespace, end);
+    const to = rangeEndKey(namespace, end);
     const wait = this.#source.lockRange(from, to);
     if (wait === undefined) return this.#readRange(set, start, end, from, to, limit);
     return this.#after(wait, () => this.#readRange(set, start, end, from, to, limit));
@@ -159,7 +159,7 @@ export class CallContext implements StateAccess {
     if (end !== '' && start >= end) return;
     const { bulkRowsCountedMax, bulkRowsExpandedMax, bulkPendingMax } = limits;
     const from = stateKey(namespace, start);
-    const to = end === '' ? namespaceEnd(namespace) : stateKey(namespace, end);
+    const to = rangeEndKey(namespace, end);
     let rows = 0;
     for (const { key, value } of this.#source.readRange(from, to, bulkRowsCountedMax)) {
       if (value === undefined) continue;

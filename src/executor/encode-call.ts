@@ -2,9 +2,9 @@ import { type Bytestring, type ByteWriter, checkLimit } from '../base/index.ts';
 import {
   encodeRecordBody,
   type KeyRead,
-  namespaceEnd,
   type Position,
   type RecordBody,
+  rangeEndKey,
   recordHeadBytes,
   stateKey,
 } from '../model/index.ts';
@@ -100,7 +100,7 @@ function rangesOf({ namespace, ranges }: CallSet): RecordSummary['ranges'][numbe
 function writtenRangesOf({ namespace, bulkUpdates }: CallSet): WrittenRange[] {
   return bulkUpdates.map(({ start, end }) => ({
     start: stateKey(namespace, start),
-    end: end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
+    end: rangeEndKey(namespace, end),
   }));
 }
 
@@ -143,5 +143,5 @@ function inFabricOrder(sets: readonly CallSet[]): readonly CallSet[] {
 function rangeEnd(namespace: string, range: SeenRange): Bytestring {
   const last = range.rows.at(-1);
   if (!range.exhausted && last !== undefined) return `${last.stateKey}\0`;
-  return range.end === '' ? namespaceEnd(namespace) : stateKey(namespace, range.end);
+  return rangeEndKey(namespace, range.end);
 }

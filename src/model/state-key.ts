@@ -26,6 +26,11 @@ export function splitStateKey(whole: Bytestring): { namespace: string; key: Byte
   return { namespace: textOf(whole.slice(0, at)), key: whole.slice(at + 1) };
 }
 
+/** The state key that a range of keys in a namespace ends before; `end` empty: with the namespace. */
+export function rangeEndKey(namespace: string, end: Bytestring): Bytestring {
+  return end === '' ? namespaceEnd(namespace) : stateKey(namespace, end);
+}
+
 /** The first state key after all rows of a namespace. */
 export function namespaceEnd(namespace: string): Bytestring {
   return `${bytestringOfText(namespace)}\u0001`;

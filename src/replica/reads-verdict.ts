@@ -2,9 +2,9 @@ import type { Bytestring } from '../base/index.ts';
 import {
   type Address,
   type NamespaceSet,
-  namespaceEnd,
   type Position,
   positionOf,
+  rangeEndKey,
   stateKey,
   type VerdictCode,
   verdicts,
@@ -40,7 +40,7 @@ export function readsVerdict(context: ReadContext, sets: readonly NamespaceSet[]
     for (const { start, end, exhausted, rows } of ranges) {
       const found = view.range(
         stateKey(namespace, start),
-        end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
+        rangeEndKey(namespace, end),
         exhausted ? rows.length + 1 : rows.length,
       );
       if (found.length !== rows.length) return verdicts.phantomReadConflict;

@@ -6,9 +6,9 @@ import {
   asPosition,
   type BulkUpdate,
   type NamespaceSet,
-  namespaceEnd,
   type Position,
   positionOf,
+  rangeEndKey,
   stateKey,
 } from '../model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
@@ -151,7 +151,7 @@ export class Journal {
     let bytes = 0;
     for (let range = ranges[at]; range !== undefined; range = ranges[++at], start = '') {
       const { contract } = range;
-      const end = range.end === '' ? namespaceEnd(contract) : stateKey(contract, range.end);
+      const end = rangeEndKey(contract, range.end);
       const least = stateKey(contract, range.start);
       // Byte order: `Math.max` is for numbers.
       // biome-ignore lint/complexity/useMathMinMax: these are strings

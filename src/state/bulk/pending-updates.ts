@@ -9,8 +9,8 @@ import {
 import {
   asPosition,
   type BulkUpdate,
-  namespaceEnd,
   type Position,
+  rangeEndKey,
   sha256,
   stateKey,
 } from '../../model/index.ts';
@@ -200,7 +200,7 @@ function queryInvalid(message: string): DaybookError {
 function compilePart({ namespace, start, end, query, update }: BulkPart): CompiledPart {
   return {
     start: stateKey(namespace, start),
-    end: end === '' ? namespaceEnd(namespace) : stateKey(namespace, end),
+    end: rangeEndKey(namespace, end),
     matches: selectorOf(query),
     apply: parseUpdate(update).apply,
   };
