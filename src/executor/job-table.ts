@@ -5,7 +5,7 @@ import {
   type ErrorJson,
   TransitMap,
 } from '../base/index.ts';
-import type { Batch, Outcome } from '../model/index.ts';
+import { type Batch, firstWord, type Outcome } from '../model/index.ts';
 import { conflictError, unknownOutcome } from './executor-errors.ts';
 import type { AdmittedBatch, Job, OnOutcome } from './job.ts';
 import { OrderQueues } from './order-queues.ts';
@@ -184,12 +184,6 @@ export class JobTable {
     }
     return creator;
   }
-}
-
-/** Ids are hashes: their first bytes are as good as any hash of them. */
-function firstWord(txId: Uint8Array): number {
-  const byte = (at: number): number => txId[at] as number;
-  return (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);
 }
 
 function isSame(left: Uint8Array, right: Uint8Array): boolean {

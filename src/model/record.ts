@@ -105,7 +105,8 @@ export type RecordHead = Pick<
 export type RecordBody = Omit<CommitRecord, keyof RecordHead>;
 
 const recordVersion = 1;
-const localFlag = 0x8000_0000;
+/** First half of an encoded version that names a record of the same entry; the other is its index. */
+export const localFlag = 0x8000_0000;
 const txIdBytes = 32;
 const headBytes = 2 + txIdBytes + 2 + 2 + 4;
 /** Room that is made for a list because of its length alone, which may be a lie. */
@@ -326,7 +327,7 @@ function writeReads(
   for (const read of reads) {
     key(writer, read.key);
     onVersion?.(writer.length - start, read);
-    writer.u32(highWord(read.version)).u32(lowWord(read.version));
+    writeVersion(writer, read.version);
   }
 }
 
@@ -335,7 +336,12 @@ function key(writer: ByteWriter, value: Bytestring): void {
   writer.bytestring(value);
 }
 
-/* A version in eight bytes: 0 absent; position + 1; or, with the top bit set, an index. */
+/** Appends a version in eight bytes: 0 absent; position + 1; or, with the top bit set, an index. */
+export function writeVersion(writer: ByteWriter, version: ReadVersion): void {
+  if (version === undefined) writer.u32(0).u32(0);
+  else if (typeof version === 'object') writer.u32(localFlag).u32(version.index);
+  else writer.u64(version + 1);
+}
 
 function highWord(version: ReadVersion): number {
   if (version === undefined) return 0;

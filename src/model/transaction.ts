@@ -143,6 +143,16 @@ class ReceivedTransaction implements Transaction {
   }
 }
 
+/** The first four bytes of an id. Ids are hashes: these are as good as any hash of them. */
+export function firstWord(txId: Uint8Array): number {
+  return (
+    ((txId[0] as number) << 24) |
+    ((txId[1] as number) << 16) |
+    ((txId[2] as number) << 8) |
+    (txId[3] as number)
+  );
+}
+
 /** `SHA-256(nonce ‖ creator)` as in Fabric; the creator is the serialised identity. */
 export function transactionId(nonce: Uint8Array, creator: Uint8Array): Buffer {
   return sha256(nonce, creator);

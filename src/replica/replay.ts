@@ -26,6 +26,7 @@ import {
   deployFunction,
   encodeBundle,
   fabricDefinition,
+  firstWord,
   hasRows,
   IdentityVerifier,
   identityFromBytes,
@@ -446,15 +447,6 @@ function isRepeated({ records, committed }: Context, { txId }: CommitRecord): bo
     records.some(
       ({ record, verdict }) => verdict === verdicts.valid && asBuffer(record.txId).equals(txId),
     )
-  );
-}
-
-function firstWord(txId: Uint8Array): number {
-  return (
-    ((txId[0] as number) << 24) |
-    ((txId[1] as number) << 16) |
-    ((txId[2] as number) << 8) |
-    (txId[3] as number)
   );
 }
 

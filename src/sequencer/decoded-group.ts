@@ -1,7 +1,6 @@
 import { ByteReader, type Bytestring, checkLimit, limits } from '../base/index.ts';
-import { asPosition, type Position } from '../model/index.ts';
+import { asPosition, localFlag, type Position } from '../model/index.ts';
 import type { GroupSummary, WrittenRange } from './sequencer.ts';
-import { localFlag } from './summary.ts';
 
 /** A state key is a namespace, one byte, and a key. */
 const stateKeyBytesMax = limits.nameBytesMax + 1 + limits.keyBytesMax;

@@ -1,9 +1,7 @@
 import { ByteWriter } from '../base/index.ts';
-import type { ReadVersion } from '../model/index.ts';
+import { writeVersion } from '../model/index.ts';
 import type { GroupSummary, RecordSummary, SeenVersion } from './sequencer.ts';
 
-/** First half of a version that names a record of the same group; the other half is its index. */
-export const localFlag = 0x8000_0000;
 const urgentOffset = 8;
 /** Groups are packed here, one after the other; grows to the largest one. */
 const scratch = new ByteWriter(16 * 1024);
@@ -57,10 +55,4 @@ function writeRows(
     onVersion?.(writer.length - start, row);
     writeVersion(writer, row.version);
   }
-}
-
-function writeVersion(writer: ByteWriter, version: ReadVersion): void {
-  if (version === undefined) writer.u32(0).u32(0);
-  else if (typeof version === 'object') writer.u32(localFlag).u32(version.index);
-  else writer.u64(version + 1);
 }
