@@ -103,12 +103,9 @@ export class BlockMachine {
   }
 
   /** I7: what was saved is there, whatever happened. */
-  async #checkSaved({
-    store,
-    describe,
-  }: Pick<BlockGenerator, 'store' | 'describe'>): Promise<void> {
-    const { height } = store;
-    const end = height === 0 ? 0 : (await describe(height - 1)).proof.end;
+  async #checkSaved(generator: Pick<BlockGenerator, 'store' | 'describe'>): Promise<void> {
+    const { height } = generator.store;
+    const end = height === 0 ? 0 : (await generator.describe(height - 1)).proof.end;
     if (end >= this.#saved) return;
     const what = `${this.#name} has blocks to ${end}, and had saved them to ${this.#saved}`;
     this.#cluster.world.fail(new SimulationFailure('correctness', `I7: ${what}`));
@@ -205,7 +202,7 @@ export class BlockMachine {
       checkpointBlocks: this.#checkpointBlocks,
     });
     const { store } = generator;
-    await this.#checkSaved({ store, describe: (height) => generator.describe(height) });
+    await this.#checkSaved(generator);
     if (store.height > generator.point.height) {
       world.happened('blocks: made again and compared');
     }

@@ -1,5 +1,5 @@
 import { DaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, whileLocked } from '../io/index.ts';
 import type { MspConfig, Position } from '../model/index.ts';
 import { openBucketStore } from '../state/index.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
@@ -40,18 +40,14 @@ export async function adoptChain(
   blocksFrom: FetchBlocks,
 ): Promise<number> {
   const { directory } = options;
-  await io.disk.makeDirectory(directory);
-  const lock = await io.disk.lock(directory);
-  try {
+  return await whileLocked(io.disk, directory, async () => {
     const store = await openBlockStore({ disk: io.disk, directory: `${directory}/blocks` });
     try {
       return await adopt(io, options, store, blocksFrom);
     } finally {
       await store.close();
     }
-  } finally {
-    await lock.release();
-  }
+  });
 }
 
 async function adopt(

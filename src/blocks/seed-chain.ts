@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import type { Disk } from '../io/index.ts';
+import { type Disk, whileLocked } from '../io/index.ts';
 import { type Address, readEnvelopeHead, sha256 } from '../model/index.ts';
 import { lmdbStores, type Row, restoreStateTree, type Stores } from '../state/index.ts';
 import { indexName, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
@@ -65,15 +65,8 @@ export function blockDigest(bytes: Uint8Array): Buffer {
  *   generator has the directory.
  */
 export async function seedChain(options: SeedOptions): Promise<ChainPoint> {
-  const { disk, directory } = options;
-  await disk.makeDirectory(directory);
   // A generator whose node was killed may live on for a moment, and save what it has.
-  const lock = await disk.lock(directory);
-  try {
-    return await seed(options);
-  } finally {
-    await lock.release();
-  }
+  return await whileLocked(options.disk, options.directory, () => seed(options));
 }
 
 async function seed(options: SeedOptions): Promise<ChainPoint> {

@@ -12,9 +12,9 @@ import {
   encodeBundle,
   encodeDefinition,
   encodeTransaction,
+  joinRecord,
   lifecycleNamespace,
   positionOf,
-  recordOf,
   stateKey,
 } from '../model/index.ts';
 import { Overlay } from '../state/index.ts';
@@ -202,7 +202,7 @@ it('a record names the version that ran, whatever is deployed while its call wai
   const engine = engineWith('transaction', runtime, {
     length: 0,
     record: (_, execution, made, bodyBytes) => {
-      const { contractVersion, result } = recordOf(head, made.subarray(0, bodyBytes));
+      const { contractVersion, result } = joinRecord(head, made.subarray(0, bodyBytes));
       expect(contractVersion).toBe(result);
       versions.push(result);
       emitted.push(execution);

@@ -306,9 +306,8 @@ export class ResultWriter {
     references: readonly VersionReference[],
   ): void {
     this.#count++;
-    const writer = this.#writer;
-    writer.u8(0).u64(call).u64(execution);
-    writer.u32(bodyBytes).bytes(made).u32(references.length);
+    this.#writer.u8(0).u64(call).u64(execution);
+    const writer = this.#made(made, bodyBytes).u32(references.length);
     for (const reference of references) {
       writer.u32(reference.bodyOffset ?? noOffset).u32(reference.summaryOffset);
       writer.u64(reference.execution);
@@ -329,7 +328,15 @@ export class ResultWriter {
 
   prepared(call: number, made: Buffer, bodyBytes: number): void {
     this.#count++;
-    this.#writer.u8(3).u64(call).u32(bodyBytes).bytes(made);
+    this.#writer.u8(3).u64(call);
+    this.#made(made, bodyBytes);
+  }
+
+  #made(made: Buffer, bodyBytes: number): ByteWriter {
+    return this.#writer
+      .u32(bodyBytes)
+      .u32(made.length - bodyBytes)
+      .raw(made);
   }
 
   /** The frame's parts, valid until the next result. @param appliedFrame - the last one taken in. */
@@ -360,11 +367,10 @@ function decodeResult(reader: ByteReader, handler: ResultHandler): void {
   const call = reader.u64();
   if (tag === 0) {
     const execution = reader.u64();
-    const bodyBytes = reader.u32();
-    const bytes = reader.u32();
+    const bodyBytes = reader.length(limits.recordBytesMax);
+    const summaryBytes = reader.length(limits.frameBytesMax);
     const body = reader.raw(bodyBytes);
-    const summary = reader.raw(bytes - bodyBytes);
-    handler.record(call, execution, body, summary, readReferences(reader));
+    handler.record(call, execution, body, reader.raw(summaryBytes), readReferences(reader));
   } else if (tag === 1) {
     const code = reader.text(limits.nameBytesMax);
     const message = reader.text(messageBytesMax);
@@ -375,9 +381,9 @@ function decodeResult(reader: ByteReader, handler: ResultHandler): void {
   } else if (tag === 2) {
     handler.evaluated(call, reader.bytestring(limits.valueBytesMax));
   } else {
-    const bodyBytes = reader.u32();
-    const bytes = reader.u32();
-    handler.prepared(call, reader.raw(bodyBytes), reader.raw(bytes - bodyBytes));
+    const bodyBytes = reader.length(limits.recordBytesMax);
+    const summaryBytes = reader.length(limits.frameBytesMax);
+    handler.prepared(call, reader.raw(bodyBytes), reader.raw(summaryBytes));
   }
 }
 

@@ -10,11 +10,11 @@ import {
   endorsedSource,
   endorsementMessage,
   identityBytes,
+  joinRecord,
   lifecycleNamespace,
   notEndorsable,
   type Position,
   positionsRead,
-  recordOf,
   type Signer,
 } from '../model/index.ts';
 import { headOf } from './job.ts';
@@ -59,7 +59,7 @@ export async function endorse(
 ): Promise<PreparedTransaction> {
   const [item] = batch.items;
   if (item === undefined) throw notPossible('there is no transaction');
-  const record = recordOf(headOf({ item, leaf: 0 }, 0), body);
+  const record = joinRecord(headOf({ item, leaf: 0 }, 0), body);
   if (config.blocks?.cutBeforeReads === false) {
     throw notPossible('blocks of this channel are not cut so that Fabric finds reads valid');
   }

@@ -5,7 +5,7 @@ import {
   asPosition,
   type CommitRecord,
   decodeTransaction,
-  recordOf,
+  joinRecord,
   recordTypeOf,
 } from '../model/index.ts';
 import { Overlay, type RecordedUpdate, type StateWrite } from '../state/index.ts';
@@ -91,7 +91,7 @@ export class Reexecution {
     }
     const { txId, leaf, transactionBytes } = call;
     const type = recordTypeOf(decodeTransaction(transactionBytes));
-    const record = recordOf({ type, txId, batch: 0, leaf, transactionBytes }, parts.body);
+    const record = joinRecord({ type, txId, batch: 0, leaf, transactionBytes }, parts.body);
     return { kind: 'record', record, readHistory };
   }
 

@@ -4,3 +4,4 @@ export { realIo } from './real.ts';
 export { type NetworkTls, tlsNetwork } from './real-network.ts';
 export { parentConnection } from './real-processes.ts';
 export * from './rpc.ts';
+export { whileLocked } from './while-locked.ts';

@@ -190,7 +190,7 @@ export function encodeRecordBody(
 }
 
 /** The record of a head and a body. @throws {DaybookError} `MALFORMED` */
-export function recordOf(head: RecordHead, bodyBytes: Uint8Array): CommitRecord {
+export function joinRecord(head: RecordHead, bodyBytes: Uint8Array): CommitRecord {
   const writer = new ByteWriter(recordHeadBytes(head.transactionBytes.length) + bodyBytes.length);
   encodeRecordHead(head, writer);
   return decodeRecord(writer.raw(bodyBytes).view());

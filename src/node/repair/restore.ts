@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError, limits, toDaybookError } from '../../base/index.ts';
 import { majorityClaim, majorityOf, type RootClaim, seedChain } from '../../blocks/index.ts';
-import { type Io, pause } from '../../io/index.ts';
+import { type Io, pause, whileLocked } from '../../io/index.ts';
 import { IdentityVerifier, positionOf } from '../../model/index.ts';
 import {
   type Row,
@@ -108,14 +108,10 @@ async function restoreOnce(
 async function restoreAlone(options: RestoreOptions, record: RepairRecord): Promise<RepairRecord> {
   const { io, stateDirectory, chainDirectory, onEvent } = options;
   onEvent('there is no other node: state and state tree are made again from the log');
-  await io.disk.makeDirectory(chainDirectory);
-  const lock = await io.disk.lock(chainDirectory);
-  try {
+  await whileLocked(io.disk, chainDirectory, async () => {
     await io.disk.remove(stateDirectory);
     await io.disk.remove(join(chainDirectory, 'tree'));
-  } finally {
-    await lock.release();
-  }
+  });
   return record;
 }
 
