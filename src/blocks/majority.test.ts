@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { commonHeight, compareRoots, majorityOf, type RootClaim } from './majority.ts';
+import { compareRoots, heightsToCompare, majorityOf, type RootClaim } from './majority.ts';
 
 function claim(node: string, root: string, height = 7): RootClaim {
   return { node, height, blockHash: 'b', historyRoot: 'h', stateRoot: root };
@@ -66,11 +66,12 @@ describe('compareRoots', () => {
   });
 });
 
-test('commonHeight: the greatest height that the node and a majority have', () => {
-  expect(commonHeight(9, [7, 8], 3)).toBe(8);
-  expect(commonHeight(5, [7, 8], 3)).toBe(5);
-  expect(commonHeight(9, [], 3)).toBe(0);
-  expect(commonHeight(9, [4, 3, 2], 5)).toBe(3);
-  expect(commonHeight(9, [], 1)).toBe(9);
+test('heightsToCompare: the greatest that a majority has, then those of slower nodes', () => {
+  expect(heightsToCompare(9, [7, 8], 3)).toEqual([8, 7]);
+  expect(heightsToCompare(5, [7, 8], 3)).toEqual([5]);
+  expect(heightsToCompare(9, [8], 3)).toEqual([8]);
+  expect(heightsToCompare(9, [], 3)).toEqual([]);
+  expect(heightsToCompare(9, [4, 3, 2, 0], 5)).toEqual([3, 2]);
+  expect(heightsToCompare(9, [], 1)).toEqual([9]);
   expect([1, 2, 3, 4, 5].map(majorityOf)).toEqual([1, 2, 2, 3, 3]);
 });

@@ -31,21 +31,28 @@ export function majorityOf(members: number): number {
 }
 
 /**
- * The greatest height that a node has together with enough others for a majority; 0: there is none.
+ * Heights at which a node is to be compared, greatest first, until most say the same: the greatest
+ * that it has together with enough others for a majority, then those at which slower nodes have a
+ * voice, too. Otherwise one that is wrong would stay unnoticed for as long as one that is right lags.
  *
  * @param own - number of blocks of the node.
  * @param others - of those that answer.
  * @param members - nodes of the network, those that do not answer and the node itself included.
  */
-export function commonHeight(own: number, others: readonly number[], members: number): number {
+export function heightsToCompare(
+  own: number,
+  others: readonly number[],
+  members: number,
+): number[] {
   const heights = [own, ...others].sort((left, right) => right - left);
-  return Math.min(own, heights[majorityOf(members) - 1] ?? 0);
+  const shared = heights.slice(majorityOf(members) - 1).map((height) => Math.min(own, height));
+  return [...new Set(shared)].filter((height) => height > 0);
 }
 
 /**
  * Compares a node's claim with those of others at the same height. Pure; one voice for each node.
  *
- * @param members - as for {@link commonHeight}: nodes that are silent count, too, so that a
+ * @param members - as for {@link heightsToCompare}: nodes that are silent count, too, so that a
  *   minority that is cut off from the others never finds itself right.
  */
 export function compareRoots(

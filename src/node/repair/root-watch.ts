@@ -3,8 +3,8 @@ import {
   type BlockService,
   type BlockStatus,
   claimOf,
-  commonHeight,
   compareRoots,
+  heightsToCompare,
   type RootClaim,
   type RootStatement,
   type RootVerdict,
@@ -34,8 +34,8 @@ export interface RootWatchOptions {
 }
 
 /**
- * Compares, again and again, what this node says about its state with what the others say at the
- * greatest height that most have, and looks after the scrub of its rows.
+ * Compares, again and again, what this node says about its state with what the others say, and looks
+ * after the scrub of its rows.
  *
  * @returns what ends it.
  */
@@ -66,23 +66,24 @@ async function compareOnce(options: RootWatchOptions): Promise<void> {
   const { alarm } = blocks;
   if (doubtsChain(options, alarm, members)) return;
   const heights = await answers(nodes.map((node) => askNode(io, node).height()));
-  const height = commonHeight(
-    status.height,
-    heights.filter((one) => one !== undefined),
-    members,
-  );
   // Nobody contradicts a node that is alone.
-  if (members === 1) onVerdict({ kind: 'agrees', height: status.height }, []);
-  if (height === 0 || members === 1) return;
-  const own: RootStatement = { node: name, block: await blocks.statement(height) };
-  const able = nodes.filter((_, at) => (heights[at] ?? 0) >= height);
-  const theirs = await answers(able.map((node) => askNode(io, node).statement(height)));
-  const statements = [own, ...theirs.filter((one) => one !== undefined)];
-  const [first, ...claims] = validClaims(statements, options.verifier());
-  if (first === undefined || first.node !== name) return;
-  const verdict = compareRoots(first, claims, members);
-  onVerdict(verdict, statements);
-  if (verdict.kind === 'differs') onDoubt(verdict, statements);
+  if (members === 1) {
+    onVerdict({ kind: 'agrees', height: status.height }, []);
+    return;
+  }
+  const answered = heights.filter((one) => one !== undefined);
+  for (const height of heightsToCompare(status.height, answered, members)) {
+    const own: RootStatement = { node: name, block: await blocks.statement(height) };
+    const able = nodes.filter((_, at) => (heights[at] ?? 0) >= height);
+    const theirs = await answers(able.map((node) => askNode(io, node).statement(height)));
+    const statements = [own, ...theirs.filter((one) => one !== undefined)];
+    const [first, ...claims] = validClaims(statements, options.verifier());
+    if (first === undefined || first.node !== name) return;
+    const verdict = compareRoots(first, claims, members);
+    onVerdict(verdict, statements);
+    if (verdict.kind === 'differs') onDoubt(verdict, statements);
+    if (verdict.kind !== 'open') return;
+  }
 }
 
 /** The node's blocks; `undefined`: they cannot be opened, and others are to help. */
