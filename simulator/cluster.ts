@@ -7,6 +7,7 @@ import { EtcdSide } from './etcd-side.ts';
 import { ExecutorMachine } from './executor-machine.ts';
 import { FollowerMachine } from './follower-machine.ts';
 import { simulatedMsp } from './identity.ts';
+import { LedgerModel } from './ledger-model.ts';
 import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
@@ -101,8 +102,12 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const base = {
     world,
     network: new SimNetwork(world),
-    // Where a node may begin with a snapshot, the checks know the log from elsewhere.
-    oracle: new Oracle(world, size.retention !== undefined || size.repairs !== undefined),
+    oracle: new Oracle(
+      world,
+      new LedgerModel((what) => world.happened(what), size.followers > 0),
+      // Where a node may begin with a snapshot, the checks know the log from elsewhere.
+      size.retention !== undefined || size.repairs !== undefined,
+    ),
     config,
     mutant,
     nodes,

@@ -27,10 +27,17 @@ export interface NamedCheckpoint extends SinkCheckpoint {
   readonly name: string;
 }
 
+/** A row before the record at a position changed it. */
+interface Change {
+  readonly position: number;
+  readonly key: string;
+  readonly before: string | undefined;
+}
+
 /**
  * I5, I6: the ledger as one plain map on which the valid records are executed one after the other,
- * in log order. What they returned and wrote must be what the log says; bulk updates take all their
- * rows at once.
+ * in log order, as soon as the first node has applied them. What they returned and wrote must be
+ * what the log says; bulk updates take all their rows at once.
  */
 export class LedgerModel {
   readonly rows = new Map<string, string>();
@@ -39,8 +46,8 @@ export class LedgerModel {
   readonly #positions: number[] = [];
   readonly #results: number[] = [];
   invalid = 0;
-  /** What others held at a position, ascending: compared when the model gets there. */
-  readonly #checkpoints: NamedCheckpoint[];
+  /** In log order; `undefined`: nobody will ask. */
+  readonly #changes: Change[] | undefined;
   #version = '';
   /** Keys of {@link LedgerModel.rows}, ascending. */
   readonly #keys: string[] = [];
@@ -50,35 +57,44 @@ export class LedgerModel {
   /** What came from sources. */
   readonly captured = new CapturedChanges();
 
-  /** @param happened - told what the valid records did. */
-  constructor(
-    checkpoints: readonly NamedCheckpoint[] = [],
-    happened: (what: Happening) => void = () => undefined,
-  ) {
+  /**
+   * @param happened - told what the valid records did.
+   * @param looksBack - whether followers are to be compared with what was.
+   */
+  constructor(happened: (what: Happening) => void, looksBack: boolean) {
     this.#happened = happened;
-    this.#checkpoints = checkpoints.toSorted((left, right) => left.position - right.position);
+    this.#changes = looksBack ? [] : undefined;
   }
 
-  /** Compares what followers held before this position. @throws {SimulationFailure} */
-  reach(position: number): void {
-    for (let first = this.#checkpoints[0]; first !== undefined; first = this.#checkpoints[0]) {
-      if (first.position > position) return;
-      this.#checkpoints.shift();
-      const { name, rows } = first;
-      for (const [key, value] of this.rows) {
-        if (rows.get(key) === value) continue;
-        wrong(
-          'sink',
-          `${name} held ${rows.get(key)} under ${key} at ${first.position}, not ${value}`,
-        );
+  /** Compares what followers held with the rows of then. @throws {SimulationFailure} */
+  compare(checkpoints: readonly NamedCheckpoint[]): void {
+    const rows = new Map(this.rows);
+    const changes = this.#changes ?? [];
+    let left = changes.length;
+    const latestFirst = checkpoints.toSorted((one, other) => other.position - one.position);
+    for (const { name, position, rows: held } of latestFirst) {
+      for (; left > 0; left--) {
+        const change = changes[left - 1] as Change;
+        if (change.position < position) break;
+        if (change.before === undefined) rows.delete(change.key);
+        else rows.set(change.key, change.before);
       }
-      if (rows.size !== this.rows.size) wrong('sink', `${name} held rows that are not there`);
+      for (const [key, value] of rows) {
+        if (held.get(key) === value) continue;
+        wrong('sink', `${name} held ${held.get(key)} under ${key} at ${position}, not ${value}`);
+      }
+      if (held.size !== rows.size) wrong('sink', `${name} held rows that are not there`);
     }
   }
 
   /** Valid records so far. */
   get size(): number {
     return this.#valid.size;
+  }
+
+  /** The greatest position of a valid record; -1: there is none. */
+  get lastPosition(): number {
+    return this.#positions.at(-1) ?? -1;
   }
 
   /** Number of a transaction's valid record. @param at - where in `bytes` its id begins. */
@@ -104,10 +120,10 @@ export class LedgerModel {
   }
 
   #execute({ record, position }: AppliedRecord): void {
-    if (this.#checkpoints.length > 0) this.reach(position);
-    if (this.#valid.add(record.txId, this.#positions.length) !== undefined) {
+    const before = this.#valid.add(record.txId, this.#positions.length);
+    if (before !== undefined) {
       const txId = (record.txId as Buffer).toString('hex');
-      wrong('I6', `${txId} took effect twice, again at ${position}`);
+      wrong('I6', `${txId} took effect at ${this.position(before)} and ${position}`);
     }
     this.#positions.push(position);
     this.#results.push(resultHash(record.result));
@@ -144,8 +160,8 @@ export class LedgerModel {
       }
     }
     if (count !== writes.length) wrongHere('has other writes');
-    for (const { key, value } of raised) this.#set(key, value);
-    for (const { key, value } of writes) this.#set(key, value);
+    for (const { key, value } of raised) this.#set(position, key, value);
+    for (const { key, value } of writes) this.#set(position, key, value);
   }
 
   /** Rows of an interval, in key order; `end` empty: no bound. */
@@ -159,7 +175,8 @@ export class LedgerModel {
     return rows;
   }
 
-  #set(key: string, value: string | undefined): void {
+  #set(position: number, key: string, value: string | undefined): void {
+    this.#changes?.push({ position, key, before: this.rows.get(key) });
     if (value === undefined) {
       if (this.rows.delete(key)) this.#keys.splice(lowerBound(this.#keys, key), 1);
       return;

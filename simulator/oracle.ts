@@ -11,13 +11,12 @@ import {
 } from '../src/model/index.ts';
 import {
   type AppliedEntry,
-  type AppliedRecord,
   type Replica,
   replayedBefore,
 } from '../src/replica/index.ts';
 import type { Happening } from './coverage.ts';
+import type { LedgerModel } from './ledger-model.ts';
 import { plain } from './mutant.ts';
-import { TxTable } from './tx-table.ts';
 import { SimulationFailure, type World } from './world.ts';
 
 const conflicts: Readonly<Partial<Record<VerdictCode, Happening>>> = {
@@ -43,35 +42,32 @@ export interface KnownEntry {
  */
 export class Oracle {
   readonly #world: World;
+  /** What has taken effect so far. */
+  readonly ledger: LedgerModel;
   /** I1: what anyone ever read at an address. */
   readonly #entries = new Map<number, string>();
   /** Where the log is trimmed: all that anyone ever read. */
   readonly #archive: Map<number, LogEntry> | undefined;
   /** I3, I7: what anyone found at an address. */
   readonly #verdicts = new Map<number, KnownEntry>();
-  /** Positions of valid records by transaction id. */
-  readonly #valid = new TxTable();
   /** Next address of each running node. */
   readonly #next = new Map<string, number>();
   readonly #batches = new Set<string>();
+  /** Next address that nobody has applied yet. */
+  #taken = 0;
   #recordsApplied = 0;
-  #lastValid = -1;
   #answers = 0;
 
   /** @param keeps - whether it keeps what it sees: the log may lose it. */
-  constructor(world: World, keeps: boolean) {
+  constructor(world: World, ledger: LedgerModel, keeps: boolean) {
     this.#world = world;
+    this.ledger = ledger;
     this.#archive = keeps ? new Map() : undefined;
   }
 
   /** Records applied, by all nodes together. */
   get recordsApplied(): number {
     return this.#recordsApplied;
-  }
-
-  /** The greatest position of a valid record. */
-  get lastValid(): number {
-    return this.#lastValid;
   }
 
   get answers(): number {
@@ -81,6 +77,11 @@ export class Oracle {
   /** Digests of all that nodes read, by address. */
   get entries(): ReadonlyMap<number, string> {
     return this.#entries;
+  }
+
+  /** What everybody finds at an address; `undefined`: nobody has applied it. */
+  known(address: number): KnownEntry | undefined {
+    return this.#verdicts.get(address);
   }
 
   /** What was applied at an address, whether or not the log still has it. */
@@ -150,7 +151,7 @@ export class Oracle {
       if (known === undefined) {
         this.#verdicts.set(address, found);
         this.#world.note(`${node} applied ${address}: ${records.length} records${found.invalid}`);
-        this.#takeEffect(records);
+        this.#takeEffect(entry);
       } else if (known.fingerprint !== found.fingerprint) {
         const of = (one: KnownEntry): string => (one.invalid === '' ? ' all valid' : one.invalid);
         const what = `${node} found${of(found)} at ${address}, another node${of(known)}`;
@@ -179,19 +180,19 @@ export class Oracle {
   }
 
   /** Nodes that find the same at an address need not be looked at one by one. */
-  #takeEffect(records: readonly AppliedRecord[]): void {
-    for (const { record, position, verdict } of records) {
-      if (verdict !== verdicts.valid) {
-        const what = conflicts[verdict];
-        if (what !== undefined) this.#world.happened(what);
-        continue;
-      }
-      const before = this.#valid.add(record.txId, position);
-      if (before !== undefined) {
-        const txId = (record.txId as Buffer).toString('hex');
-        this.#wrong('I6', `${txId} took effect at ${before} and ${position}`);
-      }
-      this.#lastValid = Math.max(this.#lastValid, position);
+  #takeEffect(entry: AppliedEntry): void {
+    if (entry.address !== this.#taken++) {
+      this.#wrong('I2', `${entry.address} is applied before ${this.#taken - 1}`);
+    }
+    for (const { verdict } of entry.records) {
+      const what = conflicts[verdict];
+      if (what !== undefined) this.#world.happened(what);
+    }
+    try {
+      this.ledger.take(entry);
+    } catch (error) {
+      this.#world.fail(error);
+      throw error;
     }
   }
 
@@ -206,7 +207,8 @@ export class Oracle {
         `${node} answers ${position} but has applied only to ${replica.nextAddress}`,
       );
     }
-    const known = this.#valid.get(id);
+    const number = this.ledger.find(id);
+    const known = number === undefined ? undefined : this.ledger.position(number);
     if (known === undefined) {
       const txId = (id as Buffer).toString('hex');
       this.#wrong('I4', `${node} answers ${txId}, which nobody found valid`);

@@ -260,7 +260,7 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
   while (quiet < 5) {
     await world.sleep(undefined, 100_000);
     const now = (await tailOf(cluster)) ?? -1;
-    const posted = cluster.oracle.lastValid;
+    const posted = cluster.oracle.ledger.lastPosition;
     const caught =
       cluster.sources.every(({ model }) => model.isDrained) &&
       cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
