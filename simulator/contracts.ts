@@ -9,23 +9,12 @@ import type {
 import { entityKey, revisionKey } from './source-checks.ts';
 import type { SourceChange } from './source-model.ts';
 
-/** What a contract of the workload does, over any state: the checker runs it again on a plain map. */
-export interface Access {
-  /** The deployed version that runs. */
-  readonly version: string;
-  get(key: string): MaybePromise<string | undefined>;
-  put(key: string, value: string): void;
-  delete(key: string): void;
-  range(
-    start: string,
-    end: string,
-  ): MaybePromise<readonly { readonly key: string; readonly value: string }[]>;
-  /** Adds to the number of every row of an interval. */
-  raiseRange(start: string, end: string, by: number): MaybePromise<void>;
-}
-
 /** The namespace of the workload. */
 export const contractName = 'money';
+const rowsMax = 1000;
+
+/** What the functions need of a state: the checker runs them again on a plain map. */
+export type Access = Pick<StateAccess, 'get' | 'put' | 'delete' | 'range' | 'updateRange'>;
 
 /** Key of an account. */
 export function account(number: number): string {
@@ -45,12 +34,20 @@ export function bulkRow(units: number): string {
   return `{"n":${units}}`;
 }
 
+/** The update of rows that adds to their numbers. */
+function raisedBy(by: string): string {
+  return `{"$inc":{"n":${Number(by)}}}`;
+}
+
+/** How much such an update adds. */
+export function unitsRaised(update: string): number {
+  return Number(update.slice(13, -2));
+}
+
 /** The number in a row's value. */
 export function bulkRowUnits(value: string): number {
   return Number(value.slice(5, -1));
 }
-
-type Rows = readonly { readonly key: string; readonly value: string }[];
 
 /** Goes on with what was read: at once where nothing waits, as under load. */
 function read<T>(
@@ -62,77 +59,77 @@ function read<T>(
 
 /** Functions of the workload's contract; see {@link runNow} and {@link simulatedRuntime}. */
 const contractFunctions: Readonly<
-  Record<string, (access: Access, args: readonly string[]) => MaybePromise<string>>
+  Record<string, (access: Access, args: readonly string[], version: string) => MaybePromise<string>>
 > = {
   /** Moves units between two accounts; refuses what is not there. */
   move(access, [from = '', to = '', units = '0']) {
-    return read(access.get(from), (payerHas) =>
-      read(access.get(to), (payeeHas) => {
+    return read(access.get(contractName, from), (payerHas) =>
+      read(access.get(contractName, to), (payeeHas) => {
         const payer = Number(payerHas ?? 0);
         const payee = Number(payeeHas ?? 0);
         if (payer < Number(units)) throw new Error(`${from} has only ${payer}`);
         if (from === to) return `${payer}`;
-        access.put(from, String(payer - Number(units)));
-        access.put(to, String(payee + Number(units)));
+        access.put(contractName, from, String(payer - Number(units)));
+        access.put(contractName, to, String(payee + Number(units)));
         return `${payer - Number(units)},${payee + Number(units)}`;
       }),
     );
   },
   /** Reads an interval and notes what it saw; phantoms would show. */
   sum(access, [start = '', end = '', into = '']) {
-    return read(access.range(start, end), (rows) => {
+    return read(access.range(contractName, start, end, rowsMax), (rows) => {
       const text = rows.map(({ key, value }) => `${key}=${value}`).join(';');
-      access.put(into, text);
+      access.put(contractName, into, text);
       return text;
     });
   },
   /** Opens the next free account of an interval, or closes it: writers that range readers must see. */
   toggle(access, [key = '']) {
-    return read(access.get(key), (before) => {
-      if (before === undefined) access.put(key, '0');
-      else if (before === '0') access.delete(key);
+    return read(access.get(contractName, key), (before) => {
+      if (before === undefined) access.put(contractName, key, '0');
+      else if (before === '0') access.delete(contractName, key);
       return before ?? '';
     });
   },
   remove(access, [key = '']) {
-    return read(access.get(key), (before) => {
-      access.delete(key);
+    return read(access.get(contractName, key), (before) => {
+      access.delete(contractName, key);
       return before ?? '';
     });
   },
   /** Counts up: a lost or repeated update shows. */
   count(access, [key = '']) {
-    return read(access.get(key), (before) => {
+    return read(access.get(contractName, key), (before) => {
       const next = String(Number(before ?? 0) + 1);
-      access.put(key, next);
+      access.put(contractName, key, next);
       return next;
     });
   },
   /** Writes without reading. */
   put(access, [key = '', value = '']) {
-    access.put(key, value);
+    access.put(contractName, key, value);
     return value;
   },
   /** Makes the rows that {@link raise} goes over. */
   openRows(access) {
-    for (let at = 0; at < bulkRowCount; at++) access.put(bulkRowKey(at), bulkRow(1));
+    for (let at = 0; at < bulkRowCount; at++) access.put(contractName, bulkRowKey(at), bulkRow(1));
     return '';
   },
   /** A bulk update: as data when the interval has many rows, row by row when it has few. */
   raise(access, [start = '', end = '', by = '1']) {
-    return read(access.raiseRange(start, end, Number(by)), () => by);
+    return read(access.updateRange(contractName, { start, end }, '{}', raisedBy(by)), () => by);
   },
   /** Reads one row that bulk updates go over, and adds to it. */
   raiseOne(access, [key = '']) {
-    return read(access.get(key), (before) => {
+    return read(access.get(contractName, key), (before) => {
       const units = bulkRowUnits(before ?? bulkRow(0)) + 1;
-      access.put(key, bulkRow(units));
+      access.put(contractName, key, bulkRow(units));
       return String(units);
     });
   },
   /** Sums the rows up: a bulk update that is half done, or done twice, shows. */
   sumRows(access, [start = '', end = '']) {
-    return read(access.range(start, end), (rows) => {
+    return read(access.range(contractName, start, end, rowsMax), (rows) => {
       let units = 0;
       for (const { value } of rows) units += bulkRowUnits(value);
       return String(units);
@@ -148,21 +145,21 @@ const contractFunctions: Readonly<
       if (change === undefined) return String(applied);
       const { entity, revision, content } = change;
       const key = revisionKey(source, entity);
-      return read(own.get(key) ?? access.get(key), (known) => {
+      return read(own.get(key) ?? access.get(contractName, key), (known) => {
         if (Number(known ?? -1) >= revision) return from(at + 1, applied);
         own.set(key, String(revision));
-        access.put(key, String(revision));
-        if (content === null) access.delete(entityKey(source, entity));
-        else access.put(entityKey(source, entity), content);
+        access.put(contractName, key, String(revision));
+        if (content === null) access.delete(contractName, entityKey(source, entity));
+        else access.put(contractName, entityKey(source, entity), content);
         return from(at + 1, applied + 1);
       });
     };
     return from(0, 0);
   },
   /** Says which version ran: an upgrade has one place in the log, for everybody. */
-  stamp(access, [key = '']) {
-    access.put(key, access.version);
-    return access.version;
+  stamp(access, [key = ''], version) {
+    access.put(contractName, key, version);
+    return version;
   },
 };
 
@@ -171,8 +168,9 @@ export function runNow(
   functionName: string,
   access: Access,
   args: readonly string[],
+  version: string,
 ): string | undefined {
-  return contractFunctions[functionName]?.(access, args) as string | undefined;
+  return contractFunctions[functionName]?.(access, args, version) as string | undefined;
 }
 
 /** The functions as the executor's engine calls them; installing a bundle changes the version. */
@@ -189,7 +187,7 @@ export function simulatedRuntime(): ContractRuntime {
         return { ok: false, code: 'CONTRACT_FUNCTION_UNKNOWN', message: call.functionName };
       }
       try {
-        const result = called(new EngineAccess(version, state), call.args);
+        const result = called(state, call.args, version);
         return result instanceof Promise ? result.then(ended, failed) : ended(result);
       } catch (error) {
         return failed(error);
@@ -205,36 +203,6 @@ function ended(result: string): CallOutcome {
 function failed(error: unknown): CallOutcome {
   const message = error instanceof Error ? error.message : String(error);
   return { ok: false, code: isDaybookError(error) ? error.code : 'CONTRACT_REJECTED', message };
-}
-
-class EngineAccess implements Access {
-  readonly version: string;
-  readonly #state: StateAccess;
-
-  constructor(version: string, state: StateAccess) {
-    this.version = version;
-    this.#state = state;
-  }
-
-  get(key: string): MaybePromise<string | undefined> {
-    return this.#state.get(contractName, key);
-  }
-
-  put(key: string, value: string): void {
-    this.#state.put(contractName, key, value);
-  }
-
-  delete(key: string): void {
-    this.#state.delete(contractName, key);
-  }
-
-  range(start: string, end: string): MaybePromise<Rows> {
-    return this.#state.range(contractName, start, end, 1000);
-  }
-
-  raiseRange(start: string, end: string, by: number): MaybePromise<void> {
-    return this.#state.updateRange(contractName, { start, end }, '{}', `{"$inc":{"n":${by}}}`);
-  }
 }
 
 /** A version of the contract, to be deployed. */

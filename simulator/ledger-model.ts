@@ -8,7 +8,7 @@ import {
 } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
-import { type Access, bulkRow, bulkRowUnits, runNow } from './contracts.ts';
+import { type Access, bulkRow, bulkRowUnits, runNow, unitsRaised } from './contracts.ts';
 import type { Happening } from './coverage.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
 import { CapturedChanges, captureFunction } from './source-checks.ts';
@@ -142,9 +142,9 @@ export class LedgerModel {
     const isBulk = record.sets.some(({ bulkUpdates }) => bulkUpdates.length > 0);
     const did = isBulk ? 'workload: a bulk update as data' : doings[functionName];
     if (did !== undefined) this.#happened(did);
-    access.begin(this.#version, isBulk);
+    access.begin(isBulk);
     const args = argumentsOf(transaction);
-    const result = runNow(functionName, access, args);
+    const result = runNow(functionName, access, args, this.#version);
     if (result !== record.result) {
       wrongHere(`returned ${record.result}; executed in log order ${result}`);
     }
@@ -187,9 +187,8 @@ export class LedgerModel {
   }
 }
 
-/** The model as one call sees it: own writes show when it has ended. */
+/** The model as one call sees it, in the one namespace there is: own writes show when it has ended. */
 class ModelAccess implements Access {
-  version = '';
   /** Each key once; few. */
   writes: { readonly key: string; value: string | undefined }[] = [];
   /** What the call's bulk update, carried as data, makes of the rows; its writes come after it. */
@@ -201,30 +200,35 @@ class ModelAccess implements Access {
     this.#model = model;
   }
 
-  begin(version: string, isBulk: boolean): void {
-    this.version = version;
+  begin(isBulk: boolean): void {
     this.#isBulk = isBulk;
     this.writes = [];
     if (this.raised.length > 0) this.raised = [];
   }
 
-  get(key: string): string | undefined {
+  get(_: string, key: string): string | undefined {
     return this.#model.rows.get(key);
   }
 
-  put(key: string, value: string): void {
+  put(_: string, key: string, value: string): void {
     this.#write(key, value);
   }
 
-  delete(key: string): void {
+  delete(_: string, key: string): void {
     this.#write(key, undefined);
   }
 
-  range(start: string, end: string): { key: string; value: string }[] {
+  range(_: string, start: string, end: string): { key: string; value: string }[] {
     return this.#model.range(start, end);
   }
 
-  raiseRange(start: string, end: string, by: number): void {
+  updateRange(
+    _: string,
+    { start, end }: { readonly start: string; readonly end: string },
+    __: string,
+    update: string,
+  ): void {
+    const by = unitsRaised(update);
     const rows = this.#model
       .range(start, end)
       .map(({ key, value }) => ({ key, value: bulkRow(bulkRowUnits(value) + by) }));

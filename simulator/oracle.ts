@@ -9,11 +9,7 @@ import {
   verdictName,
   verdicts,
 } from '../src/model/index.ts';
-import {
-  type AppliedEntry,
-  type Replica,
-  replayedBefore,
-} from '../src/replica/index.ts';
+import { type AppliedEntry, type Replica, replayedBefore } from '../src/replica/index.ts';
 import type { Happening } from './coverage.ts';
 import type { LedgerModel } from './ledger-model.ts';
 import { plain } from './mutant.ts';
