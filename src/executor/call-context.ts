@@ -28,13 +28,16 @@ export interface ReadSource {
   read(key: Bytestring, stateKey: Bytestring): Seen;
   /** Rows of the interval, in key order, until `limit` rows with a value were found. */
   readRange(start: Bytestring, end: Bytestring, limit: number): FoundRow[];
-  /** Takes a shared lock; a promise when the call has to wait for it. */
-  lockKey(key: Bytestring): Promise<void> | undefined;
-  lockRange(start: Bytestring, end: Bytestring): Promise<void> | undefined;
   history(key: Bytestring, limit: number, bookmark: string): Promise<HistoryPage>;
   /** Bulk updates that not all rows have taken. */
   pendingUpdates(): number;
   readonly query: QueryFunctions;
+}
+
+/** Shared locks of a call, of state keys; a promise when the call has to wait for one. */
+export interface CallLocks {
+  lockKey(key: Bytestring): Promise<void> | undefined;
+  lockRange(start: Bytestring, end: Bytestring): Promise<void> | undefined;
 }
 
 /**
@@ -52,12 +55,15 @@ export class CallContext implements StateAccess {
   /** Up to where committed state was applied when it began. */
   readonly snapshot: Position;
   readonly #source: ReadSource;
+  readonly #locks: CallLocks | undefined;
   #sets: readonly CallSet[] = noSets;
   #last: CallSet | undefined;
   #pending = false;
 
-  constructor(source: ReadSource, snapshot: Position) {
+  /** @param locks - `undefined`: it takes none. */
+  constructor(source: ReadSource, snapshot: Position, locks?: CallLocks) {
     this.#source = source;
+    this.#locks = locks;
     this.snapshot = snapshot;
   }
 
@@ -118,7 +124,7 @@ export class CallContext implements StateAccess {
     if (limit <= 0 || (end !== '' && start >= end)) return [];
     const from = stateKey(namespace, start);
     const to = rangeEndKey(namespace, end);
-    const wait = this.#source.lockRange(from, to);
+    const wait = this.#locks?.lockRange(from, to);
     if (wait === undefined) return this.#readRange(set, start, end, from, to, limit);
     return this.#after(wait, () => this.#readRange(set, start, end, from, to, limit));
   }
@@ -173,7 +179,7 @@ export class CallContext implements StateAccess {
     }
     const changesIndex = this.#source.query.changesIndex(namespace, update);
     if (rows <= bulkRowsExpandedMax || (changesIndex && rows < bulkRowsCountedMax)) {
-      const wait = this.#source.lockRange(from, to);
+      const wait = this.#locks?.lockRange(from, to);
       const expand = (): void => this.#expand(compiled, part, from, to);
       return wait === undefined ? expand() : this.#after(wait, expand);
     }
@@ -276,7 +282,7 @@ export class CallContext implements StateAccess {
     const known = set.read(key);
     if (known !== undefined) return known.value;
     const whole = stateKey(set.namespace, key);
-    const wait = this.#source.lockKey(whole);
+    const wait = this.#locks?.lockKey(whole);
     if (wait === undefined) return this.#read(set, key, whole);
     return this.#after(wait, () => this.#read(set, key, whole));
   }

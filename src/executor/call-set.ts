@@ -8,6 +8,7 @@ import type {
   RangeRead,
 } from '../model/index.ts';
 import type { SeenVersion } from '../sequencer/index.ts';
+import { added, none } from './few.ts';
 
 /** What a read found: a committed row, a value in flight, or nothing. */
 export interface Found {
@@ -132,8 +133,6 @@ export class CallSet implements NamespaceSet {
   }
 }
 
-const none: readonly never[] = [];
-
 /** From so many rows on a hash is faster than looking at each. */
 const hashedFrom = 10;
 
@@ -148,15 +147,6 @@ function find<Row extends Keyed>(rows: readonly Row[], key: Bytestring): Row | u
 
 function byKey<Row extends Keyed>(rows: readonly Row[]): Map<Bytestring, Row> {
   return new Map(rows.map((row) => [row.key, row]));
-}
-
-/** The list with one more; only lists of more than one are changed in place. */
-function added<Row>(rows: readonly Row[], row: Row): readonly Row[] {
-  // A list that grows by `push` takes room for seventeen at once.
-  if (rows.length === 0) return [row];
-  if (rows.length === 1) return [rows[0] as Row, row];
-  (rows as Row[]).push(row);
-  return rows;
 }
 
 function inKeyOrder<Row extends Keyed>(rows: readonly Row[]): readonly Row[] {

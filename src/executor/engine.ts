@@ -23,9 +23,10 @@ import { type Overlay, PendingUpdate, PendingUpdates } from '../state/index.ts';
 import { CallContext, type ReadSource } from './call-context.ts';
 import { deploy } from './deploy.ts';
 import type { CallEnd, EncodedCall } from './encode-call.ts';
+import { none } from './few.ts';
 import type { AppliedOperation, ResultWriter } from './frames.ts';
-import { InFlightWrites } from './in-flight.ts';
-import { type CallTask, Owners, type Task, type WakeTask, waitsOver, wake } from './owners.ts';
+import { type InFlightWrite, InFlightWrites } from './in-flight.ts';
+import { CallTask, Owners, type Task, type WakeTask, waitsOver, wake } from './owners.ts';
 import { createQueryFunctions } from './query-functions.ts';
 import { committedSource, inFlightSource } from './read-source.ts';
 import type { ReceivedCall } from './received-call.ts';
@@ -125,7 +126,7 @@ export class Engine {
   execute(calls: readonly ReceivedCall[]): void {
     const owners = this.#owners;
     if (owners === undefined) {
-      for (const call of calls) this.#ready.push({ kind: 'call', call, owner: 0, waits: noWaits });
+      for (const call of calls) this.#ready.push(new CallTask(call, undefined));
     } else if (this.#options.exclusiveControl === 'batch') {
       for (const batch of batchesOf(calls)) owners.enter(batch);
     } else {
@@ -213,13 +214,15 @@ export class Engine {
     this.#options.flush();
   }
 
-  /** Resolves when the call has ended or waits; `undefined`: it has ended already. */
+  /** Resolves when the call has ended or waits; `undefined`: it does already. */
   #start(task: CallTask): Promise<void> | undefined {
-    if (this.#owners === undefined) return this.#run(task);
-    this.#owners.started(task);
+    this.#owners?.started(task);
+    const running = this.#run(task);
+    if (running === undefined || this.#owners === undefined) return running;
+    void running.then(() => task.pause?.());
+    if (task.waits.length > 0) return undefined;
     return new Promise((resolve) => {
       task.pause = resolve;
-      void Promise.resolve(this.#run(task)).then(() => task.pause?.());
     });
   }
 
@@ -229,14 +232,16 @@ export class Engine {
       task.task.pause = resolve;
       wake(task);
       // Whoever waits for several locks need not notice that one of them is there.
-      if (task.task.waits.size > 0) this.#options.soon(resolve);
+      if (task.task.waits.length > 0) this.#options.soon(resolve);
     });
   }
 
   /** Resolves when the call has ended; `undefined`: it has already. */
   #run(task: CallTask): Promise<void> | undefined {
-    const source = task.call.kind === 'submit' ? this.#sourceOf(task) : this.#committedSource;
-    const context = new CallContext(source, this.#snapshot);
+    const submitted = task.call.kind === 'submit';
+    const source = submitted ? this.#source : this.#committedSource;
+    const locks = submitted && this.#owners !== undefined ? task : undefined;
+    const context = new CallContext(source, this.#snapshot, locks);
     task.context = context;
     let outcome: MaybePromise<CallOutcome>;
     try {
@@ -258,10 +263,10 @@ export class Engine {
     try {
       invoked = this.#invoke(task.call, context);
     } catch (error) {
-      if (task.waits.size === 0) throw error;
+      if (task.waits.length === 0) throw error;
       invoked = Promise.reject(error);
     }
-    return invoked instanceof Promise || task.waits.size > 0
+    return invoked instanceof Promise || task.waits.length > 0
       ? this.#awaited(task, context, invoked)
       : this.#recorded(task, context, invoked);
   }
@@ -276,7 +281,7 @@ export class Engine {
       outcome = await invoked;
     } finally {
       // Reads that the contract did not wait for belong to it all the same.
-      if (task.waits.size > 0) await waitsOver(task);
+      if (task.waits.length > 0) await waitsOver(task);
     }
     return this.#recorded(task, context, outcome);
   }
@@ -309,16 +314,6 @@ export class Engine {
     }
   }
 
-  #sourceOf(task: CallTask): ReadSource {
-    const owners = this.#owners;
-    if (owners === undefined) return this.#source;
-    return {
-      ...this.#source,
-      lockKey: (key) => owners.lock(task, { key }, 'shared'),
-      lockRange: (start, end) => owners.lock(task, { start, end }, 'shared'),
-    };
-  }
-
   #invoke(call: ReceivedCall, context: CallContext): MaybePromise<CallOutcome> {
     const { contract, contractVersion } = call.transaction;
     const { version } = context;
@@ -337,38 +332,59 @@ export class Engine {
   /** Ends a call well: index entries, exclusive locks, the record. */
   #finish(task: CallTask, context: CallContext, outcome: GoodOutcome): Promise<void> | undefined {
     const indexed = addIndexEntries(context);
-    if (indexed === undefined && this.#owners === undefined) {
-      this.#complete(task, context, outcome);
-      return undefined;
-    }
-    return this.#lockAndComplete(indexed, task, context, outcome);
+    return indexed === undefined
+      ? this.#lockAndComplete(task, context, outcome)
+      : indexed.then(() => this.#lockAndComplete(task, context, outcome));
   }
 
-  async #lockAndComplete(
-    indexed: Promise<void> | undefined,
+  #lockAndComplete(
+    task: CallTask,
+    context: CallContext,
+    outcome: GoodOutcome,
+  ): Promise<void> | undefined {
+    const written = context.writes();
+    if (this.#owners !== undefined && context.aborted === undefined) {
+      if (context.isBulk && this.#options.exclusiveControl === 'batch') {
+        // The records of a batch leave together; the barrier would wait for what waits for it.
+        if (!this.#owners.isAlone(task)) {
+          throw new DaybookError('UPDATE_INVALID', 'a bulk update needs a batch of its own');
+        }
+      }
+      const keys = keysInOrder(written);
+      let at = 0;
+      for (const key of keys) {
+        at++;
+        const wait = this.#owners.lockKey(task, key, 'exclusive');
+        if (wait === undefined) continue;
+        return this.#lockRest(wait, keys.slice(at), task, context, outcome);
+      }
+    }
+    this.#complete(task, context, outcome, written);
+    return undefined;
+  }
+
+  async #lockRest(
+    first: Promise<void>,
+    keys: readonly Bytestring[],
     task: CallTask,
     context: CallContext,
     outcome: GoodOutcome,
   ): Promise<void> {
-    if (indexed !== undefined) await indexed;
-    if (context.isBulk && this.#options.exclusiveControl === 'batch') {
-      // The records of a batch leave together; the barrier would wait for what waits for it.
-      if (this.#owners?.isAlone(task) === false) {
-        throw new DaybookError('UPDATE_INVALID', 'a bulk update needs a batch of its own');
-      }
+    await first;
+    for (const key of keys) {
+      const wait = this.#owners?.lockKey(task, key, 'exclusive');
+      if (wait !== undefined) await wait;
     }
-    if (this.#owners !== undefined && context.aborted === undefined) {
-      const keys = context.writes().map(({ key }) => key);
-      for (const key of keys.sort()) {
-        const wait = this.#owners.lock(task, { key }, 'exclusive');
-        if (wait !== undefined) await wait;
-      }
-    }
-    this.#complete(task, context, outcome);
+    this.#complete(task, context, outcome, context.writes());
   }
 
   /** Makes the record, unless the call has to run again. */
-  #complete(task: CallTask, context: CallContext, outcome: GoodOutcome): void {
+  #complete(
+    task: CallTask,
+    context: CallContext,
+    outcome: GoodOutcome,
+    written: readonly InFlightWrite[],
+  ): void {
     if (context.aborted !== undefined) return;
     // After a wait the state is another one; the record speaks for the state of now, or not at all.
     if (context.waited && !context.isCurrent()) {
@@ -376,7 +392,6 @@ export class Engine {
       return;
     }
     const snapshot = context.waited ? this.#snapshot : context.snapshot;
-    const written = context.writes();
     this.#made.reset();
     const end = endOf(task.call, context, outcome);
     const encoded = context.encode(end, snapshot, written, this.#made);
@@ -453,7 +468,6 @@ export class Engine {
   }
 }
 
-const noWaits: CallTask['waits'] = new Map();
 const lifecyclePrefix = stateKey(lifecycleNamespace, '');
 
 type GoodOutcome = CallOutcome & { readonly ok: true };
@@ -476,6 +490,15 @@ function* batchesOf(calls: readonly ReceivedCall[]): Generator<readonly Received
     yield calls.slice(from, to);
     from = to;
   }
+}
+
+/** All calls take their locks in one order: fewer of them stand in one another's way. */
+function keysInOrder(writes: readonly InFlightWrite[]): readonly Bytestring[] {
+  const [first, second] = writes;
+  if (first === undefined) return none;
+  if (second === undefined) return [first.key];
+  if (writes.length > 2) return writes.map(({ key }) => key).sort();
+  return first.key < second.key ? [first.key, second.key] : [second.key, first.key];
 }
 
 /** Adds the index entries of what was written; `undefined`: no contract declares indexes. */

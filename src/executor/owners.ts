@@ -1,32 +1,42 @@
-import { assert, DaybookError } from '../base/index.ts';
-import type { CallContext } from './call-context.ts';
-import {
-  type LockMode,
-  type LockRequest,
-  LockTable,
-  type LockTarget,
-  type Owner,
-} from './lock-table.ts';
+import { assert, type Bytestring, DaybookError } from '../base/index.ts';
+import type { CallContext, CallLocks } from './call-context.ts';
+import { added, none } from './few.ts';
+import { type LockMode, LockOwner, type LockRequest, LockTable } from './lock-table.ts';
+import { Numbered } from './numbered.ts';
 import type { ReceivedCall } from './received-call.ts';
 
 /** A call that is to run from its beginning. */
-export interface CallTask {
-  readonly kind: 'call';
+export class CallTask implements CallLocks {
+  readonly kind = 'call';
   readonly call: ReceivedCall;
-  readonly owner: Owner;
+  /** Who takes its locks; `undefined`: nobody, it takes none. */
+  readonly owner: Owner | undefined;
   /** Of the present attempt. */
-  context?: CallContext;
+  context: CallContext | undefined;
   /** Tells the loop that the call has ended or waits; it may be told more than once. */
-  pause?: () => void;
+  pause: (() => void) | undefined;
   /** The locks that it has not been told of, granted or not. */
-  readonly waits: Map<LockRequest, Wait>;
+  waits: readonly Wait[] = none;
+
+  constructor(call: ReceivedCall, owner: Owner | undefined) {
+    this.call = call;
+    this.owner = owner;
+  }
+
+  lockKey(key: Bytestring): Promise<void> | undefined {
+    return this.owner?.owners.lockKey(this, key, 'shared');
+  }
+
+  lockRange(start: Bytestring, end: Bytestring): Promise<void> | undefined {
+    return this.owner?.owners.lockRange(this, start, end);
+  }
 }
 
-/** A call goes on: the requests were granted, or it is ended by an error. */
+/** A call goes on: what it waited for was granted, or it is ended by an error. */
 export interface WakeTask {
   readonly kind: 'wake';
   readonly task: CallTask;
-  readonly requests: readonly LockRequest[];
+  readonly waits: readonly Wait[];
   readonly error: DaybookError | undefined;
 }
 
@@ -35,33 +45,42 @@ export type Task = CallTask | WakeTask;
 
 /** One lock that a call waits for. */
 interface Wait {
+  readonly request: LockRequest<Owner>;
+  readonly promise: Promise<void>;
   readonly granted: () => void;
   readonly denied: (error: DaybookError) => void;
-  /** Resolves after either. */
-  readonly over: Promise<void>;
 }
 
 /** A call, or a batch of calls, that holds locks. */
-interface OwnerState {
+class Owner {
+  readonly owners: Owners;
+  readonly locks: LockOwner<Owner>;
+  /** Its calls, in order, and the next to run. */
+  readonly tasks: readonly CallTask[];
+  next = 0;
   /** Calls that have not ended. */
   unfinished: number;
   /** Records whose fate is open. */
-  inFlight: number;
-  /** Its calls, in order, and the next to run. */
-  readonly tasks: CallTask[];
-  next: number;
-  /** Mode `batch`: a deadlock ended it; all calls run again. */
-  restart: boolean;
-  /** Mode `batch`: results that leave when the last call has ended. */
-  readonly held: (() => void)[];
-  readonly executions: number[];
+  inFlight = 0;
   /** The call that runs or ran last. */
   current: CallTask | undefined;
+  /** Mode `batch`: a deadlock ended it; all calls run again. */
+  restart = false;
+  /** Mode `batch`: results that leave when the last call has ended, and the executions among them. */
+  held: readonly (() => void)[] = none;
+  executions: readonly number[] = none;
   /** Victims of deadlocks that wait until this one lets go of its locks. */
-  readonly losers: Owner[];
+  losers: readonly Owner[] = none;
   /** As a victim: whom it waits for, and the call to run then, once the last attempt is unwound. */
   yieldsTo: Owner | undefined;
   parked: CallTask | undefined;
+
+  constructor(owners: Owners, number: number, calls: readonly ReceivedCall[]) {
+    this.owners = owners;
+    this.locks = new LockOwner(number, this);
+    this.tasks = calls.map((call) => new CallTask(call, this));
+    this.unfinished = calls.length;
+  }
 }
 
 /** What owners stand on. */
@@ -81,9 +100,8 @@ export interface OwnersOptions {
  */
 export class Owners {
   readonly #options: OwnersOptions;
-  readonly #locks = new LockTable();
-  readonly #owners = new Map<Owner, OwnerState>();
-  readonly #ownerOfExecution = new Map<number, Owner>();
+  readonly #table = new LockTable<Owner>();
+  readonly #ownerOfExecution = new Numbered<Owner>();
   #next = 1;
 
   constructor(options: OwnersOptions) {
@@ -92,136 +110,123 @@ export class Owners {
 
   /** Makes one owner of the calls; the first is ready. */
   enter(calls: readonly ReceivedCall[]): void {
-    const owner = this.#next++;
-    const state: OwnerState = {
-      unfinished: calls.length,
-      inFlight: 0,
-      tasks: calls.map((call) => ({ kind: 'call', call, owner, waits: new Map() })),
-      next: 0,
-      restart: false,
-      held: [],
-      executions: [],
-      current: undefined,
-      losers: [],
-      yieldsTo: undefined,
-      parked: undefined,
-    };
-    this.#owners.set(owner, state);
-    this.#nextOf(state);
+    this.#nextOf(new Owner(this, this.#next++, calls));
   }
 
   /** The call begins an attempt. */
   started(task: CallTask): void {
-    this.#state(task.owner).current = task;
+    ownerOf(task).current = task;
   }
 
   /** Whether the call's owner has no other calls. */
   isAlone(task: CallTask): boolean {
-    return this.#state(task.owner).tasks.length === 1;
+    return ownerOf(task).tasks.length === 1;
   }
 
   /**
-   * Asks for a lock. @returns a promise when the call has to wait: resolved with the lock, rejected
-   *   when the call was chosen to resolve a deadlock.
+   * Asks for the lock of a key. @returns a promise when the call has to wait: resolved with the
+   *   lock, rejected when the call was chosen to resolve a deadlock.
    */
-  lock(task: CallTask, target: LockTarget, mode: LockMode): Promise<void> | undefined {
-    const request = this.#locks.request(task.owner, target, mode);
-    if (request.granted) return undefined;
-    const { wait, promise } = newWait();
-    task.waits.set(request, wait);
-    for (;;) {
-      const circle = this.#locks.deadlock(task.owner);
-      if (circle === undefined) break;
-      this.#abort(circle.youngest, circle.oldest);
-    }
-    if (task.context !== undefined) task.context.waited = true;
-    task.pause?.();
-    return promise;
+  lockKey(task: CallTask, key: Bytestring, mode: LockMode): Promise<void> | undefined {
+    const request = this.#table.requestKey(ownerOf(task).locks, key, mode);
+    return request === undefined ? undefined : this.#wait(task, request);
+  }
+
+  /** Asks for a shared lock of a range; like {@link Owners.lockKey}. */
+  lockRange(task: CallTask, start: Bytestring, end: Bytestring): Promise<void> | undefined {
+    const request = this.#table.requestRange(ownerOf(task).locks, start, end);
+    return request === undefined ? undefined : this.#wait(task, request);
   }
 
   /** An execution of the call is in flight: locks stay until it is settled. */
   emitted(task: CallTask, execution: number): void {
-    const state = this.#state(task.owner);
-    state.inFlight++;
-    state.executions.push(execution);
-    this.#ownerOfExecution.set(execution, task.owner);
+    const owner = ownerOf(task);
+    owner.inFlight++;
+    if (this.#options.together) owner.executions = added(owner.executions, execution);
+    this.#ownerOfExecution.add(execution, owner);
   }
 
   /** Gives a result out; with `together` only when the last call of the owner has ended. */
   give(task: CallTask, result: () => void): void {
-    if (this.#options.together) this.#state(task.owner).held.push(result);
+    const owner = ownerOf(task);
+    if (this.#options.together) owner.held = added(owner.held, result);
     else result();
   }
 
   /** The call has ended: its owner's next one is ready. */
   ended(task: CallTask): void {
-    const state = this.#state(task.owner);
-    state.unfinished--;
-    if (state.unfinished === 0) {
-      for (const result of state.held) result();
-      state.held.length = 0;
-      state.executions.length = 0;
+    const owner = ownerOf(task);
+    owner.unfinished--;
+    if (owner.unfinished === 0) {
+      for (const result of owner.held) result();
+      owner.held = none;
+      owner.executions = none;
     } else {
-      this.#nextOf(state);
+      this.#nextOf(owner);
     }
-    this.#releaseIfDone(task.owner);
+    this.#releaseIfDone(owner);
   }
 
   /** The call runs again from its beginning; with `together` after an abort, all of its owner's. */
   again(task: CallTask): void {
-    const state = this.#state(task.owner);
+    const owner = ownerOf(task);
     let next = task;
-    if (state.restart) {
-      state.restart = false;
-      state.next = 1;
-      state.unfinished = state.tasks.length;
-      next = state.tasks[0] as CallTask;
+    if (owner.restart) {
+      owner.restart = false;
+      owner.next = 1;
+      owner.unfinished = owner.tasks.length;
+      next = owner.tasks[0] as CallTask;
     }
-    if (state.yieldsTo === undefined) this.#options.ready(next);
-    else state.parked = next;
+    if (owner.yieldsTo === undefined) this.#options.ready(next);
+    else owner.parked = next;
   }
 
   /** The fate of an execution is known. */
   settled(execution: number): void {
-    const owner = this.#ownerOfExecution.get(execution);
+    const owner = this.#ownerOfExecution.take(execution);
     if (owner === undefined) return;
-    this.#ownerOfExecution.delete(execution);
-    this.#state(owner).inFlight--;
+    owner.inFlight--;
     this.#releaseIfDone(owner);
   }
 
-  #state(owner: Owner): OwnerState {
-    const state = this.#owners.get(owner);
-    assert(state !== undefined, 'an owner lives until its last record is settled');
-    return state;
-  }
-
-  #nextOf(state: OwnerState): void {
-    const task = state.tasks[state.next];
+  #nextOf(owner: Owner): void {
+    const task = owner.tasks[owner.next];
     if (task === undefined) return;
-    state.next++;
+    owner.next++;
     this.#options.ready(task);
   }
 
   #releaseIfDone(owner: Owner): void {
-    const state = this.#state(owner);
-    if (state.unfinished > 0 || state.inFlight > 0) return;
-    this.#release(owner);
-    this.#owners.delete(owner);
+    if (owner.unfinished === 0 && owner.inFlight === 0) this.#release(owner);
   }
 
   #release(owner: Owner): void {
-    for (const request of this.#locks.release(owner)) {
-      const task = this.#state(request.owner).current;
-      assert(task?.waits.has(request) === true, 'a request waits for its call');
-      this.#options.ready({ kind: 'wake', task, requests: [request], error: undefined });
+    for (const request of this.#table.release(owner.locks)) {
+      const task = request.owner.of.current;
+      const waits = task?.waits.filter((wait) => wait.request === request) ?? none;
+      assert(task !== undefined && waits.length > 0, 'a request waits for its call');
+      this.#options.ready({ kind: 'wake', task, waits, error: undefined });
     }
-    for (const loser of this.#state(owner).losers.splice(0)) {
-      const state = this.#state(loser);
-      state.yieldsTo = undefined;
-      if (state.parked !== undefined) this.#options.ready(state.parked);
-      state.parked = undefined;
+    const { losers } = owner;
+    owner.losers = none;
+    for (const loser of losers) {
+      loser.yieldsTo = undefined;
+      if (loser.parked !== undefined) this.#options.ready(loser.parked);
+      loser.parked = undefined;
     }
+  }
+
+  #wait(task: CallTask, request: LockRequest<Owner>): Promise<void> {
+    const wait = newWait(request);
+    task.waits = added(task.waits, wait);
+    for (;;) {
+      const circle = this.#table.deadlock(request.owner);
+      if (circle === undefined) break;
+      this.#abort(circle.youngest.of, circle.oldest.of);
+    }
+    if (task.context !== undefined) task.context.waited = true;
+    task.pause?.();
+    return wait.promise;
   }
 
   /**
@@ -229,50 +234,60 @@ export class Owners {
    * has let go of its locks.
    */
   #abort(victim: Owner, winner: Owner): void {
-    const error = new DaybookError('TRANSACTION_CONFLICT', 'chosen to resolve a deadlock');
-    const state = this.#state(victim);
-    const task = state.current;
+    const task = victim.current;
     assert(task?.context !== undefined, 'who waits was started');
-    task.context.aborted = error;
-    const requests = [...task.waits.keys()].filter(({ granted }) => !granted);
-    this.#options.ready({ kind: 'wake', task, requests, error });
-    state.yieldsTo = winner;
-    this.#state(winner).losers.push(victim);
+    task.context.aborted = chosen;
+    const waits = task.waits.filter(({ request }) => victim.locks.waiting.includes(request));
+    this.#options.ready({ kind: 'wake', task, waits, error: chosen });
+    victim.yieldsTo = winner;
+    winner.losers = added(winner.losers, victim);
     if (this.#options.together) {
-      state.restart = true;
-      state.held.length = 0;
-      for (const execution of state.executions.splice(0)) {
+      victim.restart = true;
+      victim.held = none;
+      for (const execution of victim.executions) {
         this.#options.undo(execution);
-        this.#ownerOfExecution.delete(execution);
-        state.inFlight--;
+        this.#ownerOfExecution.take(execution);
+        victim.inFlight--;
       }
+      victim.executions = none;
     }
     this.#release(victim);
   }
 }
 
+/** One for all, which nobody can change: to make one, with its stack, costs more than a call. */
+const chosen = Object.freeze(
+  new DaybookError('TRANSACTION_CONFLICT', 'chosen to resolve a deadlock'),
+);
+
+function ownerOf({ owner }: CallTask): Owner {
+  assert(owner !== undefined, 'every call that takes locks has an owner');
+  return owner;
+}
+
 /** Goes on with a call that waited. */
-export function wake({ task, requests, error }: WakeTask): void {
-  for (const request of requests) {
-    const wait = task.waits.get(request);
-    task.waits.delete(request);
-    if (error === undefined) wait?.granted();
-    else wait?.denied(error);
+export function wake({ task, waits, error }: WakeTask): void {
+  task.waits =
+    task.waits.length === waits.length ? none : task.waits.filter((wait) => !waits.includes(wait));
+  for (const wait of waits) {
+    if (error === undefined) wait.granted();
+    else wait.denied(error);
   }
 }
 
 /** Resolves when the call waits for no lock. */
 export async function waitsOver(task: CallTask): Promise<void> {
-  for (const { over } of task.waits.values()) await over;
+  for (let [wait] = task.waits; wait !== undefined; [wait] = task.waits) {
+    await wait.promise.catch(() => undefined);
+  }
 }
 
-function newWait(): { readonly wait: Wait; readonly promise: Promise<void> } {
+function newWait(request: LockRequest<Owner>): Wait {
   let granted: Wait['granted'] = () => undefined;
   let denied: Wait['denied'] = granted;
   const promise = new Promise<void>((resolve, reject) => {
     granted = resolve;
     denied = reject;
   });
-  const over = promise.catch(() => undefined);
-  return { wait: { granted, denied, over }, promise };
+  return { request, promise, granted, denied };
 }

@@ -14,19 +14,17 @@ export interface SourceBase {
   readonly history: (key: Bytestring, limit: number, bookmark: string) => Promise<HistoryPage>;
 }
 
-/** Reads of committed state only; takes no locks. */
+/** Reads of committed state only. */
 export function committedSource(base: SourceBase): ReadSource {
   const { committed } = base;
   return {
     ...base,
     read: (key, stateKey) => committedRead(committed, key, stateKey),
     readRange: (start, end, limit) => committedRows(committed, start, end, limit),
-    lockKey: noLock,
-    lockRange: noLock,
   };
 }
 
-/** Reads of committed state under the writes in flight; takes no locks. */
+/** Reads of committed state under the writes in flight. */
 export function inFlightSource(base: SourceBase, inFlight: InFlightWrites): ReadSource {
   const { committed } = base;
   return {
@@ -42,13 +40,7 @@ export function inFlightSource(base: SourceBase, inFlight: InFlightWrites): Read
         ? committedRows(committed, start, end, limit)
         : mergedRows(committed, above, start, end, limit);
     },
-    lockKey: noLock,
-    lockRange: noLock,
   };
-}
-
-function noLock(): undefined {
-  return undefined;
 }
 
 /** The string that the row is kept under is taken over: it has its hash, and others have it too. */
