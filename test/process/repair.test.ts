@@ -41,6 +41,7 @@ interface Bench {
   readonly events: Told[];
 }
 
+const pauseMs = 20;
 const ends: (() => Promise<void>)[] = [];
 
 afterEach(async () => {
@@ -159,7 +160,7 @@ test.each([
     const name = `executor-${at + 1}`;
     const all = await connect({ ...network, deadlineMs: 60_000 });
     ends.push(() => all.close({ now: true }));
-    const tellers = startTellers(all, 2);
+    const tellers = startTellers(all, 2, '', pauseMs);
     const readers = startReaders(clients, key);
     await sleep(1_000);
     if (key === 'vault299') {
@@ -251,7 +252,7 @@ test('a node that differs again after it was restored halts; the others go on', 
   const { directory, network, events } = bench;
   const all = await connect({ ...network, deadlineMs: 60_000 });
   ends.push(() => all.close({ now: true }));
-  const tellers = startTellers(all, 2);
+  const tellers = startTellers(all, 2, '', pauseMs);
   const told = (part: string): boolean => events.some(({ text }) => text.includes(part));
   await until('the first alarm', () => told('ALARM the state of this node is wrong'), events);
   await until('a restored state', () => told('its rows are those of the state root'), events);

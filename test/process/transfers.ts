@@ -14,11 +14,15 @@ export interface Told {
  * Tellers that move 1 from an account of their own to a common one, one call after the other, as fast
  * as they are answered, until `stop`. So an account's balance tells how many transfers of its teller
  * took effect. Accounts are named with `prefix`.
+ *
+ * @param pauseMs - after each answer; where every call of every node ends in a block of its own, a
+ *   machine of two cores has little time left for what is to be tested.
  */
 export function startTellers(
   client: Client,
   count: number,
   prefix = '',
+  pauseMs = 0,
 ): { readonly told: readonly Told[]; readonly prefix: string; stop(): Promise<void> } {
   let stopped = false;
   const told = Array.from({ length: count }, (): Told => ({ acknowledged: [], unknown: 0 }));
@@ -31,6 +35,7 @@ export function startTellers(
           '1',
         ]);
         mine.acknowledged.push({ txId, position });
+        if (pauseMs > 0) await sleep(pauseMs);
       } catch (error) {
         if (!isDaybookError(error)) throw error;
         // Anything else was refused for certain and had no effect.
