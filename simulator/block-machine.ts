@@ -1,20 +1,26 @@
 import { DaybookError, toDaybookError } from '../src/base/index.ts';
 import {
+  adoptChain,
   type BlockBackend,
   type BlockBackendOptions,
   type BlockGenerator,
   type BlockService,
+  type FetchBlocks,
   localBlocks,
   openBlockGenerator,
+  serveAdoption,
   serveBlocks,
   startScrub,
 } from '../src/blocks/index.ts';
-import { type Child, type Disk, type Io, rpcPeer } from '../src/io/index.ts';
-import type { Signer } from '../src/model/index.ts';
+import { type Child, type Disk, type Io, pause, rpcPeer } from '../src/io/index.ts';
+import type { SharedLog } from '../src/log/index.ts';
+import { type Address, addressOf, positionOf, type Signer } from '../src/model/index.ts';
 import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
+import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { Cluster } from './cluster.ts';
+import type { Happening } from './coverage.ts';
 import type { NodeCare } from './repair.ts';
 import type { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -28,6 +34,10 @@ export const keptRowsDirectory = '/kept-rows';
 const identityFiles = { mspId: 'Org1', certificateFile: '/peer/cert', keyFile: '/peer/key' };
 /** A generator whose node was killed goes on for so long, sometimes. */
 const orphanUsMax = 1_000_000;
+
+const told: readonly (readonly [RegExp, Happening])[] = [
+  [/^blocks before address \d+ are fetched/, 'blocks: a node lacks what is trimmed'],
+];
 
 /** What a {@link BlockMachine} works with. */
 export interface BlockMachineParts {
@@ -49,8 +59,13 @@ export class BlockMachine {
   readonly #care: NodeCare;
   readonly #checkpointBlocks: number;
   #process: SimProcess | undefined;
+  /** All that may be alive: some outlive their node. */
+  #processes: SimProcess[] = [];
   #blocks: NodeBlocks | undefined;
+  #replica: Replica | undefined;
   #starts = 0;
+  /** On busy cores blocks come late. */
+  #pushMs: number;
   /** Blocks are said to be saved up to here. */
   #saved = 0;
 
@@ -60,30 +75,53 @@ export class BlockMachine {
     this.#disk = parts.disk;
     this.#signer = parts.signer;
     this.#care = parts.care;
+    this.#pushMs = cluster.retention?.chains?.pushMs ?? 0;
     this.#checkpointBlocks = cluster.world.chance.between(1, 12);
   }
 
   /** Begins to make blocks beside a node's process. */
-  async start(parent: SimProcess, io: Io, replica: Replica): Promise<void> {
-    const { world, repairs, mutant } = this.#cluster;
+  async start(
+    parent: SimProcess,
+    io: Io,
+    replica: Replica,
+    log: Pick<SharedLog, 'start' | 'read'>,
+  ): Promise<void> {
+    const { world, repairs, mutant, retention, members } = this.#cluster;
     await io.disk.writeFile(identityFiles.certificateFile, Buffer.from('not used'));
     await io.disk.writeFile(identityFiles.keyFile, Buffer.from('not used'));
     const blocks = startNodeBlocks({
-      io: { ...io, processes: { spawn: () => this.#spawn(parent) } },
+      io: { ...io, processes: { spawn: ({ href }) => this.#spawn(parent, href) } },
       replica,
       directory: chainDirectory,
       peer: identityFiles,
+      ...(retention === undefined
+        ? {}
+        : {
+            others: otherChains(io, log, () =>
+              members.all.filter(({ name }) => name !== this.#name),
+            ),
+          }),
       scrubRowsPerS: mutant.comparesNoRows === true ? 0 : (repairs?.scrubRowsPerS ?? 0),
       onEvent: (text) => {
         world.note(`${parent.name}: ${text}`);
-        if (!this.#care.isAiling) wrong(`${parent.name}: ${text}`);
+        for (const [pattern, what] of told) if (pattern.test(text)) world.happened(what);
+        if (retention === undefined ? !this.#care.isAiling : text.startsWith('no blocks'))
+          wrong(`${parent.name}: ${text}`);
       },
     });
     this.#blocks = blocks;
-    if (repairs !== undefined) repeat(io, repairs.intervalMs, () => this.#save());
+    this.#replica = replica;
+    if (repairs !== undefined) repeat(io, repairs.intervalMs, () => this.#saveAll());
     parent.onDeath.push(() => {
-      if (this.#blocks === blocks) this.#blocks = undefined;
+      if (this.#blocks !== blocks) return;
+      this.#blocks = undefined;
+      this.#replica = undefined;
     });
+  }
+
+  /** Its core is free again. */
+  heal(): void {
+    this.#pushMs = 0;
   }
 
   /** Its files were replaced. */
@@ -92,10 +130,17 @@ export class BlockMachine {
   }
 
   /** As a node does before it tells others what it holds. */
-  async #save(): Promise<void> {
+  async save(wanted: Address): Promise<Address> {
+    const { open } = this;
+    const saved = await open.save(wanted);
+    if (saved > this.#saved) this.#cluster.world.happened('blocks: saved');
+    this.#saved = Math.max(this.#saved, saved);
+    return saved;
+  }
+
+  async #saveAll(): Promise<void> {
     try {
-      this.#saved = Math.max(this.#saved, await this.open.save());
-      this.#cluster.world.happened('blocks: saved');
+      await this.save(addressOf(this.open.status.position));
     } catch (error) {
       // It is being opened.
       toDaybookError(error);
@@ -103,11 +148,13 @@ export class BlockMachine {
   }
 
   /** I7: what was saved is there, whatever happened. */
-  async #checkSaved(generator: Pick<BlockGenerator, 'store' | 'describe'>): Promise<void> {
+  async #checkSaved(generator: BlockGenerator): Promise<void> {
     const { height } = generator.store;
-    const end = height === 0 ? 0 : (await generator.describe(height - 1)).proof.end;
-    if (end >= this.#saved) return;
-    const what = `${this.#name} has blocks to ${end}, and had saved them to ${this.#saved}`;
+    const end = height === 0 ? 0 : addressOf((await generator.describe(height - 1)).proof.end);
+    // Who was killed while it took blocks over has these, and no checkpoint.
+    const restart = generator.point.height === 0 ? end : generator.savedTo;
+    if (Math.min(end, restart) >= this.#saved) return;
+    const what = `${this.#name} has blocks to ${end}, goes on from ${restart}, and had saved them to ${this.#saved}`;
     this.#cluster.world.fail(new SimulationFailure('correctness', `I7: ${what}`));
   }
 
@@ -121,7 +168,14 @@ export class BlockMachine {
 
   /** With the node's power goes this one's. */
   losePower(): void {
-    if (this.#process !== undefined) this.#cluster.world.kill(this.#process);
+    for (const process of this.#processes) this.#cluster.world.kill(process);
+    this.#processes = [];
+  }
+
+  /** Everything that its node has applied is in blocks. */
+  get isCaughtUp(): boolean {
+    const { covered = 0 } = this.service()?.status ?? {};
+    return this.#replica !== undefined && covered >= positionOf(this.#replica.nextAddress, 0);
   }
 
   /** @throws {DaybookError} while there is none. */
@@ -153,10 +207,11 @@ export class BlockMachine {
     return service;
   }
 
-  #spawn(parent: SimProcess): Child {
+  #spawn(parent: SimProcess, main: string): Child {
     const { world, network } = this.#cluster;
     const process = world.spawn(this.#name, `${this.#name}.blocks.${this.#starts++}`);
     this.#process = process;
+    this.#processes = [...this.#processes.filter(({ alive }) => alive), process];
     const [ours, theirs] = network.pair(parent, process);
     process.onDeath.push(() => {
       world.after(parent, 0, 'exit', () => {
@@ -172,10 +227,19 @@ export class BlockMachine {
       const us = isSlow ? world.chance.below(orphanUsMax) : 0;
       world.after(process, us, 'orphan', () => world.kill(process));
     });
-    serveBlocks(peer, {
-      open: (options) => this.#open(io, options),
-      entries: (entries) => this.#care.seen(entries),
-    });
+    if (main.includes('/adopt-main.')) {
+      const { stores } = this.#care;
+      serveAdoption(peer, async (options, fetch) => {
+        const height = await adoptChain(io, options, this.#counted(fetch), stores);
+        world.happened('blocks: a chain goes on behind adopted blocks');
+        return height;
+      });
+    } else {
+      serveBlocks(peer, {
+        open: (options) => this.#open(io, options),
+        entries: (entries) => this.#care.seen(entries),
+      });
+    }
     return {
       pid: 0,
       connection: ours,
@@ -186,13 +250,21 @@ export class BlockMachine {
     };
   }
 
+  #counted(fetch: FetchBlocks): FetchBlocks {
+    return async (height) => {
+      const blocks = await fetch(height);
+      if (blocks.length > 0) this.#cluster.world.happened('blocks: adopted from another node');
+      return blocks;
+    };
+  }
+
   /** As `openLocalBlocks` does, with a state tree and a signer that runs can repeat. */
   async #open(io: Io, { directory, scrub: settings }: BlockBackendOptions): Promise<BlockBackend> {
     const { world, mutant } = this.#cluster;
     const { stores } = this.#care;
     const disk = keepingRows(io.disk, this.#disk);
     await disk.makeDirectory(directory);
-    await disk.lock(directory);
+    const lock = await disk.lock(directory);
     const generator = await openBlockGenerator({
       io: { disk },
       directory,
@@ -208,7 +280,18 @@ export class BlockMachine {
     }
     world.note(`${this.#name} makes blocks from ${generator.nextAddress}`);
     const scrub = settings && startScrub(io, generator, settings, stores);
-    const backend = localBlocks(generator, this.#signer, scrub);
+    const made = localBlocks(generator, this.#signer, scrub);
+    const backend: BlockBackend = {
+      ...made,
+      push: async (entries) => {
+        if (this.#pushMs > 0 && entries.length > 0) await pause(io, this.#pushMs);
+        return await made.push(entries);
+      },
+      close: async () => {
+        await made.close();
+        await lock.release();
+      },
+    };
     return mutant.blocks?.(backend, this.#name, this.#cluster) ?? backend;
   }
 }

@@ -62,7 +62,7 @@ export class EtcdSide {
     io: Io,
     nextAddress: () => Address,
   ): Promise<NodeLog> {
-    const { world, mutant, nodes, config, repairs } = this.#cluster;
+    const { world, mutant, nodes, config, repairs, retention } = this.#cluster;
     const etcdLog = await EtcdLog.open(
       { ...io, connectMember: this.#connector(process) },
       {
@@ -83,7 +83,7 @@ export class EtcdSide {
       log: etcdLog,
       candidate: { node: name, address },
       nextAddress,
-      tickIntervalMs: repairs?.tickIntervalMs,
+      tickIntervalMs: repairs?.tickIntervalMs ?? retention?.chains?.tickIntervalMs,
       rotateMs: 0,
       successor: () => others[0],
       onEvent: (text) => world.note(`${name} ${text}`),

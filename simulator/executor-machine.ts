@@ -76,7 +76,7 @@ export class ExecutorMachine {
     const { workload, retention, repairs } = cluster;
     this.#care = new NodeCare(cluster, this.name, this.disk);
     this.care = repairs && this.#care;
-    if (workload.kind === 'mixed' && retention === undefined) {
+    if (workload.kind === 'mixed' && (retention === undefined || retention.chains !== undefined)) {
       const signer = repairs === undefined ? simulatedSigner : peerSigner(number);
       const parts = { disk: this.disk, signer, care: this.#care };
       this.blocks = new BlockMachine(cluster, this.name, parts);
@@ -186,6 +186,7 @@ export class ExecutorMachine {
 
   /** Works as it should again; a stretch without the sequencer ends. */
   heal(): void {
+    this.blocks?.heal();
     if (this.#awayUntilUs > this.#cluster.world.nowUs) {
       this.#awayUntilUs = 0;
       this.start();
@@ -284,7 +285,8 @@ export class ExecutorMachine {
           );
     if (retention !== undefined && snapshots !== undefined) {
       const holds = (): Member['followers'] => followers?.service.holds();
-      await keepHouse(parts, retention, snapshots, { state, replica }, holds);
+      const { blocks } = this;
+      await keepHouse(parts, retention, snapshots, { state, replica, blocks }, holds);
     }
     await io.network.listen(this.address, (connection) => {
       const client = rpcPeer(connection);
@@ -293,7 +295,7 @@ export class ExecutorMachine {
     });
     const { blocks } = this;
     if (blocks !== undefined) {
-      await blocks.start(process, io, replica);
+      await blocks.start(process, io, replica, log);
       await this.care?.watch({ io, state, replica, blocks: () => blocks.open });
     }
     const { sdkClients, sources } = this.#cluster;

@@ -128,7 +128,7 @@ export class LogMachine {
   }
 
   async #boot(process: SimProcess): Promise<void> {
-    const { world, network, mutant, config, repairs } = this.#cluster;
+    const { world, network, mutant, config, repairs, retention } = this.#cluster;
     const io = simIo(world, process, this.disk, network);
     const store = await openEmbeddedLog({
       io,
@@ -145,9 +145,9 @@ export class LogMachine {
     const { windowKeysMax } = this.#cluster.bounds;
     this.#sequencers = [await startSequencer({ log, windowKeysMax })];
     this.#log = log;
-    if (repairs !== undefined) {
+    const intervalMs = repairs?.tickIntervalMs ?? retention?.chains?.tickIntervalMs;
+    if (intervalMs !== undefined) {
       const grant = (): Token => (this.#sequencers.at(-1) as LocalSequencer).grant();
-      const intervalMs = repairs.tickIntervalMs;
       startTicker({ io, log, sequencer: { grant }, writer: 'network', intervalMs });
     }
     world.note(`${process.name} runs, tail ${await log.tail()}`);

@@ -39,6 +39,8 @@ export interface Mutant {
   readonly admitsAll?: boolean;
   /** Nodes serve although their state is in doubt. */
   readonly servesInDoubt?: boolean;
+  /** Nodes begin with their newest snapshot, wherever their blocks end. */
+  readonly trustsNewestSnapshot?: boolean;
   /** Nodes compare roots only. */
   readonly comparesNoRows?: boolean;
   /** Comes between a node's repair and the outside world. */

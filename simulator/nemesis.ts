@@ -162,6 +162,13 @@ export class Nemesis {
     }
     // Only of one node: what it held must lie elsewhere.
     if (retention.losses === 'disk') strikes.push(() => last.loseDisk());
+    if (retention.chains?.blackouts === true && this.#faults.power) {
+      strikes.push(() => {
+        world.note('all nodes lose power');
+        world.happened('blocks: all nodes lose power at once');
+        for (const node of nodes) node.crash(true);
+      });
+    }
     if (retention.losses === 'rot') strikes.push(() => last.rotSnapshot());
     return strikes;
   }

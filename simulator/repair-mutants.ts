@@ -1,3 +1,4 @@
+import { addressOf } from '../src/model/index.ts';
 import type { Mutant } from './mutant.ts';
 
 const world = { log: 'embedded', workload: 'mixed', repair: true } as const;
@@ -40,6 +41,9 @@ export const repairMutants: readonly Mutant[] = [
     shows: 'correctness',
     world,
     needs: ['power'],
-    blocks: (backend) => ({ ...backend, save: async () => (await backend.status()).position }),
+    blocks: (backend) => ({
+      ...backend,
+      save: async () => addressOf((await backend.status()).position),
+    }),
   },
 ];

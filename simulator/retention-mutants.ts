@@ -63,6 +63,22 @@ export const retentionMutants: readonly Mutant[] = [
     },
   },
   {
+    // Whose blocks end before it: where all do so, nobody makes those between.
+    name: 'begin-with-the-newest-snapshot',
+    seedsMax: 30,
+    shows: 'liveness',
+    world,
+    needs: ['power'],
+    trustsNewestSnapshot: true,
+  },
+  {
+    name: 'trim-for-blocks-that-are-not-saved',
+    seedsMax: 30,
+    world,
+    needs: ['power'],
+    blocks: (backend) => ({ ...backend, save: async (wanted) => wanted }),
+  },
+  {
     name: 'pass-over-what-a-follower-lacks',
     seedsMax: 20,
     world,

@@ -5,10 +5,12 @@ import type { SharedLog } from '../src/log/index.ts';
 import { asAddress, type LogRetention } from '../src/model/index.ts';
 import { Housekeeping } from '../src/node/housekeeping.ts';
 import type { Member } from '../src/node/members.ts';
+import { blocksFrom } from '../src/node/node-blocks.ts';
 import { type NodeOrders, servePrivately } from '../src/node/private-service.ts';
 import { catchUpBySnapshot, SnapshotFiles } from '../src/node/snapshots.ts';
 import type { Replica } from '../src/replica/index.ts';
 import { type State, type StateSettings, writeSnapshot } from '../src/state/index.ts';
+import type { BlockMachine } from './block-machine.ts';
 import type { Cluster } from './cluster.ts';
 import type { Happening } from './coverage.ts';
 import { plain } from './mutant.ts';
@@ -27,20 +29,44 @@ export interface Retention {
   readonly joinsLate: boolean;
   /** The log ends with a power failure of all nodes, so that all come back from snapshots. */
   readonly endsInTheDark: boolean;
+  /** How blocks are made beside the nodes; `undefined`: they are not. */
+  readonly chains: TrimmedChains | undefined;
 }
+
+/** Blocks made beside nodes whose log is trimmed. */
+export interface TrimmedChains {
+  /** So long a generator takes for what it is handed at a time: blocks lag behind snapshots. */
+  readonly pushMs: number;
+  readonly tickIntervalMs: number;
+  /** All nodes lose power at once, now and then. */
+  readonly blackouts: boolean;
+}
+
+const chainsShare = 0.5;
 
 /** Draws how the log is kept. @param nodes - how many there are. */
 export function drawRetention(chance: Chance, nodes: number, load: boolean): Retention {
   const holders = chance.between(1, Math.min(2, nodes));
   const entries = load ? chance.between(60, 200) : chance.between(4, 60);
   const followerEntries = chance.pick([entries, 10 * entries]);
-  return {
+  const drawn = {
     log: { entries, holders, followerEntries },
     everyMs: load ? 500 : chance.between(40, 300),
     replayEntriesMax: chance.pick([entries, 10_000]),
     losses: holders > 1 ? chance.pick(['none', 'disk', 'rot'] as const) : 'none',
     joinsLate: nodes > 1 && chance.happens(0.3),
     endsInTheDark: chance.happens(0.5),
+  };
+  // Under full load they cost more than commits do.
+  const chains = chance.happens(chainsShare) && !load ? drawChains(chance) : undefined;
+  return { ...drawn, chains };
+}
+
+function drawChains(chance: Chance): TrimmedChains {
+  return {
+    pushMs: chance.pick([0, 20, 150, 600]),
+    tickIntervalMs: chance.between(50, 200),
+    blackouts: chance.happens(0.5),
   };
 }
 
@@ -95,18 +121,27 @@ export interface RetentionParts {
   readonly stateSettings: StateSettings;
 }
 
+/** Parts of a node that serves. */
+interface ServingParts {
+  readonly state: State;
+  readonly replica: Replica;
+  readonly blocks: BlockMachine | undefined;
+}
+
 /** Lets a node whose state is too old, or gone, begin with a snapshot. */
 export async function comeBack(parts: RetentionParts): Promise<SnapshotFiles> {
   const { cluster, name, io, log, stateDirectory, stateSettings } = parts;
-  const { world, members, retention, config } = cluster;
-  const snapshots = await SnapshotFiles.open(io, snapshotDirectory);
+  const { world, members, retention, config, mutant } = cluster;
+  const chain = retention?.chains !== undefined;
+  const reached = chain && mutant.trustsNewestSnapshot !== true;
+  const snapshots = await SnapshotFiles.open(io, snapshotDirectory, reached);
   await catchUpBySnapshot({
     io,
     log,
     channel: config.channel,
     stateDirectory,
     snapshots,
-    chain: false,
+    chain,
     members: () => Promise.resolve(members.all.filter((member) => member.name !== name)),
     ...(retention === undefined ? {} : { replayEntriesMax: retention.replayEntriesMax }),
     stateSettings,
@@ -123,7 +158,7 @@ export async function keepHouse(
   parts: RetentionParts,
   { everyMs, replayEntriesMax }: Retention,
   snapshots: SnapshotFiles,
-  { state, replica }: { readonly state: State; readonly replica: Replica },
+  { state, replica, blocks }: ServingParts,
   followers: () => Member['followers'],
 ): Promise<void> {
   const { cluster, name, id, io, log } = parts;
@@ -137,6 +172,7 @@ export async function keepHouse(
     roles: ['executor'],
     draining: false,
     id,
+    chain: blocks !== undefined,
     snapshot: snapshots.newest,
     held: housekeeping.held,
     followers: followers() ?? [],
@@ -162,6 +198,7 @@ export async function keepHouse(
       world.happened('snapshot: written');
       return asAddress(head.nextAddress);
     },
+    ...(blocks === undefined ? {} : { saveBlocks: (wanted) => blocks.save(wanted) }),
     info,
     tell: async (member) => members.tell(member),
     members: () => members.all,
@@ -176,7 +213,10 @@ export async function keepHouse(
     drain: refuse,
     offerSnapshot: () => housekeeping.offer(),
     snapshotPiece: (at, offset) => snapshots.piece(at, offset),
-    blocks: async () => packBlocks([]),
+    blocks: async (from) => {
+      if (blocks === undefined) return await refuse();
+      return packBlocks(await blocksFrom(blocks.open, from));
+    },
     held: async () => housekeeping.held,
   };
   await io.network.listen(address, (connection) =>

@@ -255,6 +255,7 @@ function checkAnswered({ clients, sdkClients, healedUs }: Cluster): void {
 
 /** Waits until every node has applied what the log holds, twice the same. */
 async function settled(world: World, cluster: Cluster): Promise<void> {
+  const blocksToo = cluster.retention?.chains !== undefined;
   let quiet = 0;
   let tail = -1;
   while (quiet < 5) {
@@ -264,6 +265,10 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
     const caught =
       cluster.sources.every(({ model }) => model.isDrained) &&
       cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
+      (!blocksToo ||
+        cluster.nodes.every(
+          ({ hasJoined, blocks }) => !hasJoined || blocks?.isCaughtUp === true,
+        )) &&
       cluster.followers.every(
         ({ isStarted, sink }) => !isStarted || (sink.position ?? -1) > posted,
       );

@@ -1,5 +1,5 @@
 import { ByteReader, ByteWriter, limits } from '../base/index.ts';
-import { type Io, rpcPeer } from '../io/index.ts';
+import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import type { AdoptionOptions, FetchBlocks } from './adoption.ts';
 
 /** Between a node and the process in which it has a chain adopted. Options are JSON. */
@@ -41,6 +41,20 @@ export async function adoptChainInProcess(
     signal.removeEventListener('abort', stop);
     child.kill();
   }
+}
+
+/** Answers the parent of a process that adopts a chain. @param adopt - see `adoptChain`. */
+export function serveAdoption(
+  peer: RpcPeer,
+  adopt: (options: AdoptionOptions, blocksFrom: FetchBlocks) => Promise<number>,
+): void {
+  peer.handle(adoptionMethods.adopt, async (payload) => {
+    const options = JSON.parse(payload.toString('utf8')) as AdoptionOptions;
+    const height = await adopt(options, async (from) =>
+      unpackBlocks(await peer.call(adoptionMethods.fetch, [new ByteWriter(8).u64(from).view()])),
+    );
+    return [new ByteWriter(8).u64(height).view()];
+  });
 }
 
 /** Blocks as one message: u32 count, each with a u32 length. */

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
-import { addressOf, type MspConfig, type Signer } from '../model/index.ts';
+import { addressOf, asAddress, type MspConfig, type Signer } from '../model/index.ts';
 import { adoptChainInProcess } from './adopt-process.ts';
-import { adoptChain } from './adoption.ts';
+import { type AdoptionOptions, adoptChain } from './adoption.ts';
 import { type BlockGenerator, openBlockGenerator } from './generator.ts';
 import { testIdentity } from './testing/test-identity.ts';
 import { TestLog } from './testing/test-log.ts';
@@ -45,6 +45,11 @@ const fetchBlocks = async (from: number): Promise<Buffer[]> => {
   return blocks;
 };
 
+const end = (): Pick<AdoptionOptions, 'target' | 'first'> => ({
+  target: first.point.position,
+  first: addressOf(first.point.position),
+});
+
 /** Bytes of a block without its signatures, which differ between generators. */
 async function sameChain(other: BlockGenerator): Promise<void> {
   expect(other.point).toEqual(first.point);
@@ -64,7 +69,7 @@ test.each([0, 40])(
     await before.close();
     const middle = first.describe(Math.floor(first.store.height * 0.8));
     const target = (await middle).proof.end;
-    const options = { directory, target, msps: [member.msp] };
+    const options = { directory, target, first: addressOf(target), msps: [member.msp] };
     const height = await adoptChainInProcess(
       io,
       options,
@@ -83,7 +88,7 @@ test.each([0, 40])(
 
 test('a block that does not hold is refused, by its number; what held stays', async () => {
   const directory = join(root, 'third');
-  const options = { directory, target: first.point.position, msps: [member.msp] };
+  const options = { directory, ...end(), msps: [member.msp] };
   const spoilt = async (from: number): Promise<Buffer[]> => {
     const blocks = await fetchBlocks(from);
     const bytes = blocks[5 - from];
@@ -104,8 +109,21 @@ test('a block that does not hold is refused, by its number; what held stays', as
 
 test('strangers are not believed', async () => {
   const { msp } = await testIdentity('OtherMSP');
-  const options = { directory: join(root, 'fourth'), target: first.point.position, msps: [msp] };
+  const options = { directory: join(root, 'fourth'), ...end(), msps: [msp] };
   await expect(adoptChain(io, options, fetchBlocks)).rejects.toMatchObject({
     details: { height: 0 },
   });
+});
+
+test('a generator goes on behind ticks that come after the last block, which nobody waits for', async () => {
+  const directory = join(root, 'fifth');
+  const { position } = first.point;
+  // The log ended with two ticks more when a snapshot was taken behind them.
+  const next = asAddress(addressOf(position) + 3);
+  const options = { directory, target: position, first: next, msps: [member.msp] };
+  await adoptChain(io, options, fetchBlocks);
+  const fifth = await openBlockGenerator({ io, directory, signer: member.signer });
+  expect(fifth.nextAddress).toBe(next);
+  await sameChain(fifth);
+  await fifth.close();
 });

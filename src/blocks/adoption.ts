@@ -1,10 +1,10 @@
 import { DaybookError } from '../base/index.ts';
 import { type Io, whileLocked } from '../io/index.ts';
-import type { MspConfig, Position } from '../model/index.ts';
-import { openBucketStore } from '../state/index.ts';
+import { type Address, type MspConfig, type Position, positionOf } from '../model/index.ts';
+import { lmdbStores, type Stores, writeUpdatedRows } from '../state/index.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
 import { decodeBlock } from './fabric/block.ts';
-import { encodePoint } from './generator.ts';
+import { adoptedRowsIn, encodePoint, writeSeed } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { ChainVerification } from './verify.ts';
 
@@ -15,8 +15,10 @@ const fewBlocks = 8;
 export interface AdoptionOptions {
   /** Directory of a generator, see `openBlockGenerator`; nobody else may use it meanwhile. */
   readonly directory: string;
-  /** The log can be read from here on: the chain is wanted at least so far. */
+  /** Behind the last record that the generator will not be handed: the chain is wanted so far. */
   readonly target: Position;
+  /** The first entry that it can be handed; none before it has records from `target` on. */
+  readonly first: Address;
   /** Whom to believe for signatures of the first blocks. */
   readonly msps: readonly MspConfig[];
 }
@@ -30,6 +32,7 @@ export type FetchBlocks = (height: number) => Promise<readonly Buffer[]>;
  * included, and saves a checkpoint behind it. What was fetched stays when this is broken off. Needs
  * about 200 bytes of memory per key.
  *
+ * @param stores - where the state tree is kept.
  * @returns number of blocks.
  * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED` with `details.height`: a block that does not
  *   hold; what `blocksFrom` throws.
@@ -38,12 +41,13 @@ export async function adoptChain(
   io: Pick<Io, 'disk'>,
   options: AdoptionOptions,
   blocksFrom: FetchBlocks,
+  stores: Pick<Stores, 'openBuckets' | 'bucketBits'> = lmdbStores,
 ): Promise<number> {
   const { directory } = options;
   return await whileLocked(io.disk, directory, async () => {
     const store = await openBlockStore({ disk: io.disk, directory: `${directory}/blocks` });
     try {
-      return await adopt(io, options, store, blocksFrom);
+      return await adopt(io, options, store, blocksFrom, stores);
     } finally {
       await store.close();
     }
@@ -52,17 +56,19 @@ export async function adoptChain(
 
 async function adopt(
   io: Pick<Io, 'disk'>,
-  { directory, target, msps }: AdoptionOptions,
+  { directory, target, first, msps }: AdoptionOptions,
   store: BlockStore,
   blocksFrom: FetchBlocks,
+  { openBuckets, bucketBits }: Pick<Stores, 'openBuckets' | 'bucketBits'>,
 ): Promise<number> {
   const history = await HistoryFiles.open(io.disk, directory);
-  const buckets = openBucketStore(`${directory}/tree`);
+  const buckets = openBuckets(`${directory}/tree`);
   try {
     await history.truncate(0);
     let completed: { level: number; hash: Buffer }[] = [];
     const verification = new ChainVerification({
       msps,
+      ...(bucketBits === undefined ? {} : { bucketBits }),
       onHistory: (level, hash) => completed.push({ level, hash }),
     });
     const take = async (bytes: Buffer): Promise<void> => {
@@ -79,9 +85,7 @@ async function adopt(
       await store.append({ header: block.header, bytes, ...indexedFields(block) });
     };
     while (verification.height < store.height) await take(await store.block(verification.height));
-    // While a bulk update is pending, no checkpoint can begin.
-    const reached = (): boolean =>
-      verification.point.position >= target && verification.pendingUpdates.length === 0;
+    const reached = (): boolean => verification.point.position >= target;
     // As far as others are, for the log goes on losing its beginning meanwhile.
     for (let few = false; !few || !reached(); ) {
       const blocks = await blocksFrom(verification.height);
@@ -91,8 +95,18 @@ async function adopt(
     await store.sync();
     await history.sync();
     await buckets.clear();
-    await buckets.save(verification.tree, encodePoint(verification.point));
-    return verification.height;
+    // This node's state may have begun after them: nobody else would give their rows.
+    const rows = adoptedRowsIn(directory);
+    await io.disk.makeDirectory(rows);
+    for (const position of verification.pendingUpdates) {
+      await writeUpdatedRows(io.disk, rows, position, verification.rowsOf(position));
+    }
+    const { height, point } = verification;
+    if (point.position < positionOf(first, 0)) {
+      await writeSeed(io.disk, directory, { height, address: first });
+    }
+    await buckets.save(verification.tree, encodePoint(point, verification));
+    return height;
   } finally {
     await buckets.close();
     await history.close();

@@ -2,7 +2,6 @@ import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/i
 import type { Io, Timer } from '../io/index.ts';
 import {
   type Address,
-  asPosition,
   type BlockVersion,
   type Identity,
   type Position,
@@ -59,17 +58,19 @@ export interface KeyPath {
 export interface BlockBackend {
   /** Address of the entry to hand in first. */
   readonly nextAddress: Address;
+  /** Where the state must begin whose rows of bulk updates the next blocks need; at most `nextAddress`. */
+  readonly rowsFrom: Address;
   /** Where the replica's state keeps the rows that bulk updates changed (`State.bulkDirectory`). */
   useBulkDirectory?(directory: string): Promise<void>;
   /** Takes the next entries; resolves when the blocks that they complete are stored. */
   push(entries: readonly AppliedEntry[]): Promise<BlockStatus>;
   status(): Promise<BlockStatus>;
   /**
-   * Makes the blocks durable.
+   * Makes the blocks durable if they reach `wanted`.
    *
-   * @returns the position before which every record is in them.
+   * @returns see `BlockGenerator.savedTo`.
    */
-  save(): Promise<Position>;
+  save(wanted: Address): Promise<Address>;
   /** @throws {DaybookError} `NOT_FOUND` */
   block(height: number): Promise<Buffer>;
   /**
@@ -162,21 +163,24 @@ export function localBlocks(
       ...(scrub === undefined ? {} : { scrub: scrub.progress() }),
     };
   };
+  // What is saved while a block is being made would be ahead of the stored blocks.
+  let turn: Promise<unknown> = Promise.resolve();
+  const alone = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = turn.then(work);
+    turn = done.catch(() => undefined);
+    return done;
+  };
   return {
     nextAddress: generator.nextAddress,
+    rowsFrom: generator.savedTo,
     useBulkDirectory: async (directory) => generator.useBulkDirectory(directory),
-    push: async (entries) => {
-      await generator.push(entries);
-      return status();
-    },
+    push: (entries) =>
+      alone(async () => {
+        await generator.push(entries);
+        return status();
+      }),
     status,
-    save: async () => {
-      // Of what is stored: the builder may be a block ahead.
-      const { height } = generator.store;
-      await generator.store.sync();
-      if (height === 0) return asPosition(0);
-      return (await generator.describe(height - 1)).proof.end;
-    },
+    save: (wanted) => alone(() => generator.save(wanted)),
     block: (height) => generator.store.block(height),
     statement: async (height) => {
       if (signer === undefined) throw new DaybookError('NOT_FOUND', 'this node signs no blocks');
@@ -207,7 +211,7 @@ export function localBlocks(
       };
     },
     placesOf: async (positions) => positions.map((one) => generator.placeOf(one) ?? null),
-    close: () => generator.close(),
+    close: () => alone(() => generator.close()),
   };
 }
 

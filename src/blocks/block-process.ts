@@ -1,6 +1,6 @@
 import { type Bytestring, ByteWriter, bytesOf } from '../base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
-import { asAddress, type BlockVersion, type Position } from '../model/index.ts';
+import { type Address, asAddress, type BlockVersion } from '../model/index.ts';
 import { encodeApplied } from './applied-frames.ts';
 import type { AttestationJson } from './attestation.ts';
 import type { BlockBackend, BlockBackendOptions, BlockStatus, KeyPath } from './block-backend.ts';
@@ -8,7 +8,7 @@ import type { Receipt } from './receipt.ts';
 
 /** Methods that a block process answers. Arguments and answers are JSON unless said otherwise. */
 export const blockMethods = {
-  /** `BlockBackendOptions` → the next address. */
+  /** `BlockBackendOptions` → `nextAddress` and `rowsFrom`. */
   open: 1,
   /** `encodeApplied` bytes → `BlockStatus`. */
   push: 2,
@@ -27,7 +27,7 @@ export const blockMethods = {
   statement: 10,
   /** First height and count → digests, 32 bytes each. */
   digests: 11,
-  /** Nothing → position. */
+  /** Address → address. */
   save: 12,
 } as const;
 
@@ -70,10 +70,14 @@ export async function startBlockProcess(
   const peer = rpcPeer(child.connection);
   try {
     const opened = await peer.call(blockMethods.open, json(options));
-    const nextAddress = asAddress(parse<number>(opened));
+    const [nextAddress, rowsFrom] = parse<[number, number]>(opened).map(asAddress) as [
+      Address,
+      Address,
+    ];
     return {
       ...remote(peer),
       nextAddress,
+      rowsFrom,
       pid: child.pid,
       onExit: (listener) => child.onExit(listener),
       kill: () => child.kill(),
@@ -84,7 +88,7 @@ export async function startBlockProcess(
   }
 }
 
-function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
+function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress' | 'rowsFrom'> {
   return {
     useBulkDirectory: async (directory) => {
       await peer.call(blockMethods.useBulkDirectory, json(directory));
@@ -94,7 +98,7 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress'> {
       return parse<BlockStatus>(answer);
     },
     status: async () => parse<BlockStatus>(await peer.call(blockMethods.status, [])),
-    save: async () => parse<Position>(await peer.call(blockMethods.save, [])),
+    save: async (wanted) => parse<Address>(await peer.call(blockMethods.save, json(wanted))),
     block: (height) => peer.call(blockMethods.block, json(height)),
     statement: async (height) =>
       parse<AttestationJson>(await peer.call(blockMethods.statement, json(height))),

@@ -1,6 +1,12 @@
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
 import { type Io, pause } from '../io/index.ts';
-import { type BlockVersion, type Position, positionOf, type TxId } from '../model/index.ts';
+import {
+  type Address,
+  type BlockVersion,
+  type Position,
+  positionOf,
+  type TxId,
+} from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
 import { type Row, type State, stateProofToJson } from '../state/index.ts';
 import type { AttestationJson } from './attestation.ts';
@@ -78,8 +84,8 @@ export class BlockService {
   }
 
   /** @see BlockBackend.save */
-  save(): Promise<Position> {
-    return this.#backend.save();
+  save(wanted: Address): Promise<Address> {
+    return this.#backend.save(wanted);
   }
 
   /** @see BlockBackend.statement */

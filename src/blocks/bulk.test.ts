@@ -16,6 +16,7 @@ import {
 } from '../replica/testing/ledger.ts';
 import { MemoryLog } from '../replica/testing/memory-log.ts';
 import { MemoryBucketStore, MemoryStore, openState, StateTree } from '../state/index.ts';
+import { adoptChain } from './adoption.ts';
 import { localBlocks } from './block-backend.ts';
 import { type BlockService, startBlockService } from './block-service.ts';
 import { type BlockGenerator, openBlockGenerator } from './generator.ts';
@@ -54,6 +55,12 @@ const move = fc.oneof(
 );
 
 let runs = 0;
+
+async function blocksOf({ store }: BlockGenerator): Promise<Buffer[]> {
+  const blocks: Buffer[] = [];
+  while (blocks.length < store.height) blocks.push(await store.block(blocks.length));
+  return blocks;
+}
 
 test('blocks commit to what eager updates would give, before and after the switch', async () => {
   const io = realIo();
@@ -131,6 +138,15 @@ test('blocks commit to what eager updates would give, before and after the switc
           const proof = verifyKeyProof(await service.keyProof(stateKey('money', key)), trust);
           expect(proof.height).toBe(service.status.height - 1);
         }
+        // Another node takes the blocks over; its state begins behind the updates that are pending.
+        const adopted = { directory: `${own}/adopted`, buckets: new MemoryBucketStore() };
+        const target = generator.point.position;
+        await adoptChain(
+          io,
+          { directory: adopted.directory, target, first: await log.tail(), msps: [org.msp] },
+          async (from) => (from === 0 ? await blocksOf(generator) : []),
+          { openBuckets: () => adopted.buckets, bucketBits: 4 },
+        );
         if (restart) {
           const { point, pending } = generator;
           await service.close();
@@ -151,6 +167,17 @@ test('blocks commit to what eager updates would give, before and after the switc
         const rows = new StateTree({ bucketBits: 3 });
         rows.update(state.range('', ''));
         expect(service.status.stateRoot).toBe(rows.stateRoot().toString('hex'));
+        const other = await openBlockGenerator({ io, ...adopted, bucketBits: 4 });
+        expect(other.savedTo).toBe(other.nextAddress);
+        for await (const page of replica.readApplied(positionOf(other.nextAddress, 0))) {
+          await other.push(page);
+          if (positionOf(other.nextAddress, 0) === end) break;
+        }
+        expect(other.point).toEqual(generator.point);
+        expect(other.stateRoot).toEqual(generator.stateRoot);
+        await other.checkpoint();
+        expect(await io.disk.list(`${adopted.directory}/rows`)).toEqual([]);
+        await other.close();
         const report = await verifyChain(io.disk, `${own}/chain/blocks`, trust);
         expect(report.problem).toBeUndefined();
         expect(report.stateRoot).toBe(service.status.stateRoot);

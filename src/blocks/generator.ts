@@ -20,6 +20,7 @@ import {
   removeUpdatedRowsBefore,
   StateTree,
   type UpdatedRows,
+  updatesWithRows,
 } from '../state/index.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
@@ -84,6 +85,9 @@ export class BlockGenerator {
   #bulkDirectory: string | undefined;
   /** Of the entries handed in; behind the entry that ended the last block there may be others. */
   #nextAddress: Address;
+  /** Bulk updates whose rows came with adopted blocks: the state may have begun after them. */
+  readonly #ownRows: ReadonlySet<Position>;
+  #savedTo: Address;
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -98,11 +102,27 @@ export class BlockGenerator {
     this.#builder = new BlockBuilder(parts.point, parts.tree, parts.bulk);
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
     this.#nextAddress = parts.nextAddress;
+    this.#ownRows = parts.ownRows;
+    this.#savedTo = this.#restartsAt(parts.nextAddress);
   }
 
   /** Address of the entry to hand in first; later, of the next one. */
   get nextAddress(): Address {
     return this.#nextAddress;
+  }
+
+  /**
+   * Everything before this address is in durable blocks, the rows of bulk updates included: a restart
+   * needs the entries from here on, and of a state that begins here the rows of its updates.
+   */
+  get savedTo(): Address {
+    return this.#savedTo;
+  }
+
+  /** @param next - the first entry that is wanted then. */
+  #restartsAt(next: Address): Address {
+    const pending = this.#builder.pendingUpdates.find((update) => !this.#ownRows.has(update));
+    return pending === undefined ? next : asAddress(Math.min(next, addressOf(pending)));
   }
 
   /** Every record before this position is in a block, and the state tree covers no other. */
@@ -184,10 +204,13 @@ export class BlockGenerator {
     const files = new Map<Position, UpdatedRows>();
     this.#waitingFor = undefined;
     for (const position of this.#builder.updatesDue(cut)) {
+      const rowsDirectory = this.#ownRows.has(position)
+        ? adoptedRowsIn(this.#options.directory)
+        : bulkDirectory;
       const file =
-        bulkDirectory === undefined
+        rowsDirectory === undefined
           ? undefined
-          : await openUpdatedRows(io.disk, bulkDirectory, position);
+          : await openUpdatedRows(io.disk, rowsDirectory, position);
       if (file === undefined) {
         this.#waitingFor = position;
         for (const open of files.values()) await open.close();
@@ -232,8 +255,20 @@ export class BlockGenerator {
     return { ...indexedFields(block), proof, header: block.header };
   }
 
+  /**
+   * Saves everything if that brings {@link BlockGenerator.savedTo} to `wanted` or beyond.
+   *
+   * @returns what that is then.
+   */
+  async save(wanted: Address): Promise<Address> {
+    const reached = this.#restartsAt(addressOf(this.point.position));
+    if (this.#savedTo < wanted && reached >= wanted) await this.checkpoint();
+    return this.#savedTo;
+  }
+
   /** Saves everything, so that a restart begins here. */
   async checkpoint(): Promise<void> {
+    const savedTo = this.#restartsAt(addressOf(this.point.position));
     this.#sinceBlocks = 0;
     this.#sinceRecords = 0;
     // Blocks first: a checkpoint must not be ahead of them.
@@ -241,11 +276,14 @@ export class BlockGenerator {
     await this.history.sync();
     await this.#versions.sync();
     await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
-    if (this.#bulkDirectory === undefined) return;
+    this.#savedTo = asAddress(Math.max(this.#savedTo, savedTo));
     // No restart asks for them again.
     const { disk } = this.#options.io;
     const { pendingUpdates } = this.#builder;
-    await removeUpdatedRowsBefore(disk, this.#bulkDirectory, this.point.position, pendingUpdates);
+    const unneeded = async (rows: string): Promise<void> =>
+      await removeUpdatedRowsBefore(disk, rows, this.point.position, pendingUpdates);
+    if (this.#ownRows.size > 0) await unneeded(adoptedRowsIn(this.#options.directory));
+    if (this.#bulkDirectory !== undefined) await unneeded(this.#bulkDirectory);
   }
 
   /** Saves and closes. */
@@ -312,6 +350,7 @@ interface Parts {
   readonly versions: VersionMap;
   readonly buckets: BucketStore;
   readonly nextAddress: Address;
+  readonly ownRows: ReadonlySet<Position>;
 }
 
 /** Opens a generator where it stood, or a new one. */
@@ -375,6 +414,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     versions,
     buckets,
     nextAddress,
+    ownRows: await updatesWithRows(disk, adoptedRowsIn(directory)),
   });
 }
 
@@ -393,10 +433,18 @@ async function fillVersions(versions: VersionMap, store: BlockStore): Promise<vo
   await versions.sync();
 }
 
-/** Where a chain goes on that was made out of a snapshot: see `seedChain`. */
+/** Where a chain keeps the rows of bulk updates that were pending when its blocks were adopted. */
+export function adoptedRowsIn(directory: string): string {
+  return `${directory}/rows`;
+}
+
+/**
+ * Where a chain goes on that was made out of a snapshot, or of blocks that others made: see `seedChain`
+ * and `adoptChain`.
+ */
 export interface ChainSeed {
   readonly height: number;
-  /** The snapshot's first address that is not in it: no record stands between the two. */
+  /** The first entry to hand in: no record stands between the two. */
   readonly address: number;
 }
 

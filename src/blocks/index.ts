@@ -1,4 +1,4 @@
-export { adoptChainInProcess, packBlocks, unpackBlocks } from './adopt-process.ts';
+export { adoptChainInProcess, packBlocks, serveAdoption, unpackBlocks } from './adopt-process.ts';
 export { type AdoptionOptions, adoptChain, type FetchBlocks } from './adoption.ts';
 export * from './attestation.ts';
 export * from './block-backend.ts';

@@ -1,6 +1,6 @@
 import { bytestringOf, DaybookError } from '../base/index.ts';
 import type { RpcPeer } from '../io/index.ts';
-import type { Position } from '../model/index.ts';
+import { asAddress, type Position } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
 import { decodeApplied } from './applied-frames.ts';
 import type { BlockBackend, BlockBackendOptions } from './block-backend.ts';
@@ -22,7 +22,7 @@ export function serveBlocks(peer: RpcPeer, { open, entries }: ServedBlocks): voi
   };
   peer.handle(blockMethods.open, async (payload) => {
     backend = await open(JSON.parse(payload.toString()) as BlockBackendOptions);
-    return json(backend.nextAddress);
+    return json([backend.nextAddress, backend.rowsFrom]);
   });
   peer.handle(blockMethods.push, async (payload) => {
     const pushed = decodeApplied(payload);
@@ -33,7 +33,9 @@ export function serveBlocks(peer: RpcPeer, { open, entries }: ServedBlocks): voi
     return [];
   });
   peer.handle(blockMethods.status, async () => json(await opened().status()));
-  peer.handle(blockMethods.save, async () => json(await opened().save()));
+  peer.handle(blockMethods.save, async (payload) =>
+    json(await opened().save(asAddress(Number(payload.toString())))),
+  );
   peer.handle(blockMethods.block, async (payload) => [
     await opened().block(Number(payload.toString())),
   ]);

@@ -1,4 +1,10 @@
-import { type Bytestring, bytestringOfText, DaybookError, toDaybookError } from '../base/index.ts';
+import {
+  type Bytestring,
+  type ByteWriter,
+  bytestringOfText,
+  DaybookError,
+  toDaybookError,
+} from '../base/index.ts';
 import type { Disk } from '../io/index.ts';
 import {
   type BlockVersion,
@@ -202,6 +208,16 @@ export class ChainVerification {
   /** Bulk updates that the last state root covers as pending, ascending. */
   get pendingUpdates(): readonly Position[] {
     return this.#bulk.positions;
+  }
+
+  /** Rows that a pending bulk update changed. */
+  rowsOf(update: Position): readonly Row[] {
+    return this.#updatedRows.get(update) ?? [];
+  }
+
+  /** Appends the pending bulk updates, for a checkpoint. */
+  encodePending(writer: ByteWriter): void {
+    this.#bulk.encode(writer);
   }
 
   summary(): Omit<ChainReport, 'problem'> {

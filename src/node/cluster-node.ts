@@ -154,14 +154,15 @@ class ClusterNode implements RunningNode, NodeOrders {
       },
     );
     if (sequencer) this.#takePart(this.#listener.address);
-    this.#snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'));
+    const chain = this.#options.blocks !== undefined;
+    this.#snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), chain);
     await catchUpBySnapshot({
       io,
       log: this.#log,
       channel,
       stateDirectory: join(directory, 'state'),
       snapshots: this.#snapshots,
-      chain: this.#options.blocks !== undefined,
+      chain,
       members: async () => membersOf(await listNodes(this.#log)),
       ...(cluster.joinReplayEntriesMax === undefined
         ? {}
@@ -259,8 +260,8 @@ class ClusterNode implements RunningNode, NodeOrders {
     return this.#started.blocksFrom(height);
   }
 
-  saveBlocks(): Promise<Address> {
-    return this.#started.saveBlocks();
+  saveBlocks(wanted: Address): Promise<Address> {
+    return this.#started.saveBlocks(wanted);
   }
 
   config(): ChannelConfig | undefined {
@@ -424,7 +425,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       retention: () => this.#started.config()?.retention,
       nextAddress: () => this.#started.status().nextAddress,
       writeSnapshot: (path) => this.#started.writeSnapshot(path),
-      ...(blocks === undefined ? {} : { saveBlocks: () => this.#started.saveBlocks() }),
+      ...(blocks === undefined ? {} : { saveBlocks: (wanted) => this.#started.saveBlocks(wanted) }),
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,

@@ -13,7 +13,6 @@ import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import {
   type Address,
-  addressOf,
   asAddress,
   asPosition,
   type ChannelConfig,
@@ -30,6 +29,7 @@ import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, startSweepProcess, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import {
+  blocksFrom,
   chainDirectory,
   type NodeBlocks,
   type OtherChains,
@@ -144,19 +144,18 @@ export interface ExecutorNode {
    */
   blocksFrom(height: number): Promise<readonly Buffer[]>;
   /**
-   * Makes the node's blocks durable.
+   * Makes the node's blocks durable, if they reach `wanted`.
    *
-   * @returns the address before which everything is in them.
+   * @returns the address before which everything is in durable blocks.
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`, `PEER_UNREACHABLE`.
    */
-  saveBlocks(): Promise<Address>;
+  saveBlocks(wanted: Address): Promise<Address>;
   /** For tests of repair only: a row of the state turns wrong in memory. */
   spoilForTests?(key: Bytestring, value: Bytestring): void;
   /** Refuses new work, finishes what is under way, closes everything. */
   close(): Promise<void>;
 }
 
-const blocksBytesMark = 4 * 1024 * 1024;
 const foundingWaitMs = 30_000;
 
 /**
@@ -340,18 +339,8 @@ async function startServing(
         refusing.reason = reason;
         if (reason !== undefined && waiting) executor.refuseWaiting(reason);
       },
-      blocksFrom: async (height) => {
-        const service = blocksMade(blocks);
-        const found: Buffer[] = [];
-        let bytes = 0;
-        for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
-          const block = await service.block(at);
-          bytes += block.length;
-          found.push(block);
-        }
-        return found;
-      },
-      saveBlocks: async () => addressOf(await blocksMade(blocks).save()),
+      blocksFrom: async (height) => await blocksFrom(blocksMade(blocks), height),
+      saveBlocks: async (wanted) => await blocksMade(blocks).save(wanted),
       close: async () => {
         await repair?.close();
         // Ends the long polls, which would hold the gateway.

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { SnapshotFiles } from './snapshots.ts';
 it('holds, and trims, only what its blocks are saved for', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
   const io = realIo();
-  const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'));
+  const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), true);
   const trimmed: number[] = [];
   let told: Member | undefined;
   let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
@@ -72,14 +73,89 @@ it('holds, and trims, only what its blocks are saved for', async () => {
       held: 0,
       trimmed: [],
     });
+    // Out of that snapshot nobody could make the blocks from 40 on.
     saved = asAddress(40);
     await rounds(3);
-    expect(housekeeping.held).toBe(40);
-    expect(Math.max(...trimmed)).toBe(40);
-    // What was saved stays so while the blocks are opened anew.
-    saved = new DaybookError('PEER_UNREACHABLE', 'its process has ended');
-    await rounds(3);
-    expect(housekeeping.held).toBe(40);
+    expect({ held: housekeeping.held, trimmed }).toEqual({ held: 0, trimmed: [] });
+    saved = asAddress(100);
+    while (housekeeping.held < 100) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (trimmed.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(trimmed[0]).toBe(90);
+  } finally {
+    await housekeeping.close();
+    await rm(directory, { recursive: true });
+  }
+});
+
+it('keeps a snapshot that saved blocks reach, and the log from there on, however far blocks lag', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
+  const io = realIo();
+  const path = join(directory, 'snapshots');
+  const snapshots = await SnapshotFiles.open(io, path, true);
+  let applied = 0;
+  let saved = 0;
+  let start = 0;
+  let told: Member | undefined;
+  const wrong: string[] = [];
+  const look = (): void => {
+    const files = readdirSync(path).flatMap((name) => /^snapshot-(\d+)$/.exec(name)?.[1] ?? []);
+    const reached = files.map(Number).some((address) => address >= start && address <= saved);
+    if (files.length > 4 || (start > 0 && !reached)) {
+      wrong.push(`log from ${start}, blocks to ${saved}, snapshots at ${files.join(' ')}`);
+    }
+  };
+  const housekeeping: Housekeeping = new Housekeeping({
+    io,
+    log: {
+      start: async () => asAddress(start),
+      trim: async (before) => {
+        start = before;
+        look();
+      },
+    },
+    name: 'node0',
+    snapshots,
+    everyMs: 1,
+    joinReplayEntriesMax: 10,
+    retention: () => ({ entries: 10, holders: 1 }),
+    nextAddress: () => {
+      applied += 3;
+      return asAddress(applied);
+    },
+    writeSnapshot: async (file) => {
+      look();
+      await writeFile(file, '');
+      return asAddress(applied);
+    },
+    // Far more snapshots are written meanwhile than are kept.
+    saveBlocks: async () => {
+      saved = Math.max(0, applied - 50);
+      return asAddress(saved);
+    },
+    info: () => ({
+      name: 'node0',
+      channel: 'bank',
+      gateway: '',
+      address: '',
+      roles: ['executor'],
+      draining: false,
+      id: 'one',
+      held: housekeeping.held,
+    }),
+    tell: async (member) => {
+      told = member;
+    },
+    members: () => (told === undefined ? [] : [told]),
+    leavesTrimming: () => false,
+    onEvent: (text) => expect.unreachable(text),
+  });
+  housekeeping.start();
+  try {
+    while (applied < 1_000 && wrong.length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    expect(wrong).toEqual([]);
+    expect(start).toBeGreaterThan(700);
   } finally {
     await housekeeping.close();
     await rm(directory, { recursive: true });

@@ -29,11 +29,11 @@ export interface HousekeepingOptions {
    */
   readonly writeSnapshot: (path: string) => Promise<Address>;
   /**
-   * Makes the node's blocks durable. Without it the node makes none.
+   * Makes the node's blocks durable, if they reach `wanted`. Without it the node makes none.
    *
-   * @returns the address before which everything is in them.
+   * @returns the address before which everything is in durable blocks.
    */
-  readonly saveBlocks?: () => Promise<Address>;
+  readonly saveBlocks?: (wanted: Address) => Promise<Address>;
   /** What the node tells the others now. */
   readonly info: () => Member;
   readonly tell: (info: Member) => Promise<void>;
@@ -52,23 +52,22 @@ export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #closing = new AbortController();
   #running: Promise<void> = Promise.resolve();
-  /** Everything before it is in durable blocks. */
-  #blocksEnd: Address;
   #taking: Promise<void> | undefined;
 
   constructor(options: HousekeepingOptions) {
     this.#options = options;
-    const makesNone = options.saveBlocks === undefined;
-    this.#blocksEnd = asAddress(makesNone ? Number.MAX_SAFE_INTEGER : 0);
   }
 
   start(): void {
     this.#running = this.#run();
   }
 
-  /** Everything before this address is here to stay, in a snapshot and in blocks. */
+  /**
+   * Everything before this address is here to stay, in a snapshot and in blocks: a node that lost its
+   * state goes on from here with both.
+   */
   get held(): Address {
-    return asAddress(Math.min(this.#options.snapshots.newest, this.#blocksEnd));
+    return this.#options.snapshots.held;
   }
 
   /** See `NodeOrders.offerSnapshot`. */
@@ -102,10 +101,11 @@ export class Housekeeping {
   async #once(): Promise<void> {
     const { name, log, snapshots, nextAddress, info, tell, members } = this.#options;
     const retention = this.#options.retention();
-    if (retention === undefined) return;
     const next = nextAddress();
-    if (next - snapshots.newest >= Math.max(1, retention.entries / 2)) await this.#take();
+    const due = Math.max(1, (retention?.entries ?? Number.POSITIVE_INFINITY) / 2);
+    if (next - snapshots.newest >= due) await this.#take();
     await this.#saveBlocks();
+    if (retention === undefined) return;
     const own = info();
     const known = members().find((member) => member.name === name);
     const changed =
@@ -124,8 +124,11 @@ export class Housekeeping {
   }
 
   async #saveBlocks(): Promise<void> {
+    const { snapshots, saveBlocks } = this.#options;
+    const { next } = snapshots;
+    if (next === undefined || saveBlocks === undefined) return;
     try {
-      this.#blocksEnd = (await this.#options.saveBlocks?.()) ?? this.#blocksEnd;
+      await snapshots.cover(await saveBlocks(next));
     } catch (error) {
       // They are being opened, or there are none: what was saved before stays.
       if (!isDaybookError(error)) throw error;

@@ -16,7 +16,7 @@ import {
   type Address,
   asAddress,
   type Identity,
-  positionOf,
+  type Position,
   type Signer,
   signerFromPem,
 } from '../model/index.ts';
@@ -33,6 +33,8 @@ export interface PeerFiles {
 export interface OtherChains {
   /** The first entry that the log still has. */
   logStart(): Promise<Address>;
+  /** Behind the last record before an address, as far back as the log goes. */
+  recordsEnd(before: Address): Promise<Position>;
   readonly fetch: FetchBlocks;
   /** The last blocks that came do not hold. False: nobody else has any. */
   distrustLast(): boolean;
@@ -180,33 +182,38 @@ async function open(
   });
 }
 
-/** The first entry that there is, when the chain ends before it. */
+/**
+ * The first entry that there is, when the chain ends before it, or waits for rows of bulk updates from
+ * before the state begins.
+ */
 async function lacking(
   { others, replica }: NodeBlocksOptions,
-  { nextAddress }: BlockBackend,
+  { nextAddress, rowsFrom }: BlockBackend,
 ): Promise<Address | undefined> {
   if (others === undefined) return undefined;
   const logStart = await others.logStart();
-  const first = asAddress(Math.max(replica.state.startAddress, logStart));
-  return nextAddress < first ? first : undefined;
+  const { startAddress } = replica.state;
+  const first = asAddress(Math.max(startAddress, logStart));
+  return nextAddress < first || rowsFrom < startAddress ? first : undefined;
 }
 
-/** Takes blocks over from other nodes until the chain reaches `target`. */
+/** Takes blocks over from other nodes until the chain can go on with the entry `first`. */
 async function adopt(
   { io, replica, directory, onEvent }: NodeBlocksOptions,
   others: OtherChains,
-  target: Address,
+  first: Address,
   signal: AbortSignal,
   onState: (state: DaybookError | undefined) => void,
 ): Promise<void> {
-  onEvent(`blocks before address ${target} are fetched from other nodes`);
+  onEvent(`blocks before address ${first} are fetched from other nodes`);
   onState(
-    new DaybookError('PROOF_NOT_READY', `blocks before address ${target} are fetched and checked`),
+    new DaybookError('PROOF_NOT_READY', `blocks before address ${first} are fetched and checked`),
   );
   const msps = replica.config?.msps ?? [];
   for (;;) {
     try {
-      const settings = { directory, target: positionOf(target, 0), msps };
+      const target = await others.recordsEnd(first);
+      const settings = { directory, target, first, msps };
       const height = await adoptChainInProcess(io, settings, others.fetch, signal);
       onEvent(`${height} blocks are there and hold`);
       onState(undefined);
@@ -228,6 +235,23 @@ function healthOf(
   if (service === undefined) return failure === undefined ? undefined : { height: 0, ...problem };
   const { height, position, records, blockHash, stateRoot } = service.status;
   return { height, position, records, blockHash, stateRoot, ...problem };
+}
+
+const blocksBytesMark = 4 * 1024 * 1024;
+
+/** Blocks of a chain from a height on, as many as come at a time. @throws {DaybookError} */
+export async function blocksFrom(
+  service: Pick<BlockService, 'status' | 'block'>,
+  height: number,
+): Promise<readonly Buffer[]> {
+  const found: Buffer[] = [];
+  let bytes = 0;
+  for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
+    const block = await service.block(at);
+    bytes += block.length;
+    found.push(block);
+  }
+  return found;
 }
 
 /** Where a node keeps its chain, below its own directory. */

@@ -1,7 +1,15 @@
 import { isDaybookError } from '../base/index.ts';
 import { unpackBlocks } from '../blocks/index.ts';
 import { type Io, pause } from '../io/index.ts';
-import type { EtcdLog } from '../log/index.ts';
+import type { SharedLog } from '../log/index.ts';
+import {
+  type Address,
+  asAddress,
+  asPosition,
+  decodeEntry,
+  type Position,
+  positionOf,
+} from '../model/index.ts';
 import type { Member } from './members.ts';
 import type { OtherChains } from './node-blocks.ts';
 import { remoteOrders } from './private-service.ts';
@@ -14,7 +22,7 @@ const retryMs = 500;
  */
 export function otherChains(
   io: Pick<Io, 'network' | 'timers'>,
-  log: EtcdLog,
+  log: Pick<SharedLog, 'start' | 'read'>,
   others: () => readonly Member[],
 ): OtherChains {
   const distrusted = new Set<string>();
@@ -25,6 +33,7 @@ export function otherChains(
       .sort((a, b) => (b.held ?? 0) - (a.held ?? 0));
   return {
     logStart: () => log.start(),
+    recordsEnd: (before) => recordsEnd(log, before),
     fetch: async (from) => {
       for (const { name, address } of trusted()) {
         try {
@@ -46,4 +55,28 @@ export function otherChains(
       return trusted().length > 0;
     },
   };
+}
+
+/**
+ * The others' chains end behind their last record: behind ticks and fills there is no block to wait
+ * for, and where the log is idle none will come.
+ */
+async function recordsEnd(
+  log: Pick<SharedLog, 'start' | 'read'>,
+  before: Address,
+): Promise<Position> {
+  const start = await log.start();
+  for (let address = before - 1; address >= start; address--) {
+    const entry = await log.read(asAddress(address)).catch((error: unknown) => {
+      if (!isDaybookError(error, 'LOG_TRIMMED')) throw error;
+      return undefined;
+    });
+    if (entry === undefined) return positionOf(asAddress(address + 1), 0);
+    if (entry.kind === 'fill') continue;
+    const data = decodeEntry(entry.bytes);
+    if (data.kind === 'config') return asPosition(positionOf(asAddress(address), 0) + 1);
+    const last = data.kind === 'records' ? data.records.at(-1) : undefined;
+    if (last !== undefined) return asPosition(positionOf(asAddress(address), last.index) + 1);
+  }
+  return positionOf(asAddress(Math.min(start, before)), 0);
 }

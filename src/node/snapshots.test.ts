@@ -8,7 +8,7 @@ import { type Address, asAddress, positionOf, sha256 } from '../model/index.ts';
 import { openState, writeSnapshot } from '../state/index.ts';
 import type { Member } from './members.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
-import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
+import { type CatchUpOptions, catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
 
 const io = realIo();
 const trimmedTo = asAddress(10);
@@ -24,9 +24,9 @@ afterEach(async () => {
 });
 
 /** A node's snapshots: one of a state with so many entries, of `channel`. */
-async function snapshotsOf(name: string, entries: number, channel = 'bank') {
+async function snapshotsOf(name: string, entries: number, channel = 'bank', chain = false) {
   const own = join(directory, name);
-  const state = await openState({ io, directory: join(own, 'first') });
+  const state = await openState({ io, directory: join(own, `to-${entries}`) });
   for (let address = 0; address < entries; address++) {
     const version = positionOf(asAddress(address), 0);
     state.apply({
@@ -44,7 +44,7 @@ async function snapshotsOf(name: string, entries: number, channel = 'bank') {
       horizonMs: 0,
     });
   }
-  const files = await SnapshotFiles.open(io, join(own, 'snapshots'));
+  const files = await SnapshotFiles.open(io, join(own, 'snapshots'), chain);
   const { nextAddress } = await writeSnapshot(state, io.disk, join(own, 'writing'), channel);
   await files.add(join(own, 'writing'), asAddress(nextAddress));
   await state.close();
@@ -87,7 +87,11 @@ async function spoil(files: SnapshotFiles): Promise<void> {
   await writeFile(path, bytes);
 }
 
-async function catchUp(snapshots: SnapshotFiles, members: readonly Member[]) {
+async function catchUp(
+  snapshots: SnapshotFiles,
+  members: readonly Member[],
+  settings: Partial<CatchUpOptions> = {},
+) {
   const events: string[] = [];
   const stateDirectory = join(directory, 'state');
   const end = (): Promise<Address> => Promise.resolve(asAddress(30));
@@ -100,6 +104,7 @@ async function catchUp(snapshots: SnapshotFiles, members: readonly Member[]) {
     chain: false,
     members: () => Promise.resolve(members),
     onEvent: (text) => events.push(text),
+    ...settings,
   });
   const state = await openState({ io, directory: stateDirectory });
   const { nextAddress } = state;
@@ -124,7 +129,7 @@ test('a damaged snapshot of its own is removed, and another node’s is taken', 
 });
 
 test('a snapshot that is damaged, too old, or of another channel is not taken from others', async () => {
-  const own = await SnapshotFiles.open(io, join(directory, 'none'));
+  const own = await SnapshotFiles.open(io, join(directory, 'none'), false);
   for (const [entries, channel, spoiled] of [
     [12, 'bank', true],
     [9, 'bank', false],
@@ -137,4 +142,35 @@ test('a snapshot that is damaged, too old, or of another channel is not taken fr
     expect(own.newest).toBe(0);
     await listener?.close();
   }
+});
+
+test('who makes blocks begins where its blocks reach, not with its newest snapshot', async () => {
+  await snapshotsOf('own', 12, 'bank', true);
+  const own = await snapshotsOf('own', 15, 'bank', true);
+  await own.cover(asAddress(13));
+  const { nextAddress } = await catchUp(own, [], { chain: true });
+  expect(nextAddress).toBe(12);
+  // The next process knows it, too.
+  await snapshotsOf('own', 18, 'bank', true);
+  const again = await snapshotsOf('own', 19, 'bank', true);
+  await rm(join(directory, 'state'), { recursive: true });
+  expect((await catchUp(again, [], { chain: true })).nextAddress).toBe(12);
+});
+
+test('who makes blocks replays a whole log rather than begin ahead of its blocks', async () => {
+  const own = await snapshotsOf('own', 15, 'bank', true);
+  const other = await serve(await snapshotsOf('other', 20));
+  const log = { start: async () => asAddress(0), tail: async () => asAddress(30) };
+  const settings = { chain: true, log, replayEntriesMax: 18 };
+  expect((await catchUp(own, [other], settings)).nextAddress).toBe(0);
+  await own.cover(asAddress(15));
+  await rm(join(directory, 'state'), { recursive: true });
+  expect((await catchUp(own, [other], settings)).nextAddress).toBe(15);
+});
+
+test('who makes blocks begins ahead of them when the log lost what lies between', async () => {
+  await snapshotsOf('own', 9, 'bank', true);
+  const own = await snapshotsOf('own', 15, 'bank', true);
+  await own.cover(asAddress(9));
+  expect((await catchUp(own, [], { chain: true })).nextAddress).toBe(15);
 });

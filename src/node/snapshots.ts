@@ -12,21 +12,37 @@ const pieceBytes = 4 * 1024 * 1024;
 const namePattern = /^snapshot-(\d+)$/;
 /** The one before the newest stays, for those who are fetching it. */
 const kept = 2;
+/** File with the address before which everything is in durable blocks, as was last noted. */
+const coveredName = 'covered';
 
-/** The snapshot files of a node, by the first address that is not in them. */
+/**
+ * The snapshot files of a node, by the first address that is not in them. A node that makes blocks
+ * can go on from a snapshot only if its blocks reach it: what lies between nobody might have blocks
+ * of any more. So of such a node the newest that its durable blocks reach is kept, too, and the one
+ * that they will reach next.
+ */
 export class SnapshotFiles {
   readonly #disk: Io['disk'];
   readonly #directory: string;
   #addresses: number[] = [];
+  #covered: number;
 
-  private constructor(disk: Io['disk'], directory: string) {
+  private constructor(disk: Io['disk'], directory: string, covered: number) {
     this.#disk = disk;
     this.#directory = directory;
+    this.#covered = covered;
   }
 
-  static async open({ disk }: Pick<Io, 'disk'>, directory: string): Promise<SnapshotFiles> {
+  /** @param chain - the node makes blocks. */
+  static async open(
+    { disk }: Pick<Io, 'disk'>,
+    directory: string,
+    chain: boolean,
+  ): Promise<SnapshotFiles> {
     await disk.makeDirectory(directory);
-    const files = new SnapshotFiles(disk, directory);
+    const noted = chain ? await disk.readFile(join(directory, coveredName)) : undefined;
+    const covered = chain ? Number(noted?.toString('utf8') ?? 0) : Number.POSITIVE_INFINITY;
+    const files = new SnapshotFiles(disk, directory, covered);
     files.#addresses = (await disk.list(directory))
       .flatMap((name) => namePattern.exec(name)?.[1] ?? [])
       .map(Number)
@@ -39,20 +55,45 @@ export class SnapshotFiles {
     return asAddress(this.#addresses.at(-1) ?? 0);
   }
 
+  /** The newest that durable blocks reach; 0: there is none. */
+  get held(): Address {
+    return asAddress(this.#addresses.findLast((address) => address <= this.#covered) ?? 0);
+  }
+
+  /** The oldest that they do not reach. */
+  get next(): Address | undefined {
+    const next = this.#addresses.find((address) => address > this.#covered);
+    return next === undefined ? undefined : asAddress(next);
+  }
+
+  /** Notes, durably, that everything before an address is in durable blocks. */
+  async cover(address: Address): Promise<void> {
+    if (address <= this.#covered) return;
+    const { held } = this;
+    const covered = this.#addresses.findLast((one) => one <= address) ?? 0;
+    if (covered <= held) return;
+    const bytes = Buffer.from(String(address));
+    await this.#disk.writeFile(join(this.#directory, coveredName), bytes);
+    this.#covered = address;
+  }
+
   /** Path of a file; it need not be there. */
   path(address: number): string {
     return join(this.#directory, `snapshot-${address}`);
   }
 
-  /** Takes a new file in that was written to `path`, and removes old ones. */
+  /** Takes a new file in that was written to `path`, and removes those that nobody needs. */
   async add(path: string, address: Address): Promise<void> {
     await this.#disk.rename(path, this.path(address));
     this.#addresses = [...this.#addresses.filter((other) => other !== address), address].sort(
       (a, b) => a - b,
     );
-    for (const old of this.#addresses.splice(0, Math.max(0, this.#addresses.length - kept))) {
-      await this.#disk.remove(this.path(old));
-    }
+    const { held, next } = this;
+    const newest = this.#addresses.slice(-kept);
+    const needed = (one: number): boolean => one === held || one === next || newest.includes(one);
+    const old = this.#addresses.filter((one) => !needed(one));
+    this.#addresses = this.#addresses.filter(needed);
+    for (const one of old) await this.#disk.remove(this.path(one));
   }
 
   /** Removes a file that turned out to be damaged. */
@@ -118,24 +159,41 @@ export async function catchUpBySnapshot(options: CatchUpOptions): Promise<void> 
   // The blocks before the snapshot have to come from somebody, too.
   const suits = ({ chain }: Member): boolean => needed || chain === true || !options.chain;
   for (;;) {
-    if (snapshots.newest < least && !(await fetchSnapshot(options, least, suits))) {
+    const own = ownSnapshot(options, wanted);
+    // Its blocks do not reach what it has: the log, which is whole, gives all of them.
+    if (own === undefined && !needed && options.chain && snapshots.newest > 0) return;
+    const chosen = own ?? (await fetchSnapshot(options, least, suits));
+    if (chosen === undefined) {
       if (!needed) return;
       throw new DaybookError('LOG_TRIMMED', `no node has a snapshot that reaches ${least}`, {
         details: { start: least },
       });
     }
-    const { newest } = snapshots;
-    const path = snapshots.path(newest);
+    const path = snapshots.path(chosen);
     try {
       await restoreSnapshot(io, path, stateDirectory, channel, stateSettings);
-      onEvent(`the state was restored from a snapshot; it goes on at ${newest}`);
+      onEvent(`the state was restored from a snapshot; it goes on at ${chosen}`);
       return;
     } catch (error) {
       if (!isDaybookError(error, 'SNAPSHOT_INVALID')) throw error;
-      onEvent(`the snapshot at ${newest} is refused: ${error.message}`);
-      await snapshots.remove(newest);
+      onEvent(`the snapshot at ${chosen} is refused: ${error.message}`);
+      await snapshots.remove(chosen);
     }
   }
+}
+
+/**
+ * The snapshot of its own that a node begins with: the newest, and of one that makes blocks the newest
+ * that these reach. One ahead of them is taken only when the log has lost what lies between: then
+ * others have the blocks.
+ */
+function ownSnapshot(
+  { snapshots, chain }: CatchUpOptions,
+  { least, needed }: Wanted,
+): Address | undefined {
+  const { held, newest } = snapshots;
+  if (chain && held > 0 && (held >= least || !needed)) return held;
+  return newest >= least && (needed || !chain) ? newest : undefined;
 }
 
 /** `undefined`: the state goes on without a snapshot. */
@@ -157,12 +215,12 @@ async function wantedSnapshot(options: CatchUpOptions): Promise<Wanted | undefin
   return { least: asAddress(tail - replayEntriesMax), needed: false };
 }
 
-/** False when nobody that suits has a snapshot that reaches `least`. */
+/** Which one it has then; `undefined`: nobody that suits has one that reaches `least`. */
 async function fetchSnapshot(
   options: CatchUpOptions,
   least: Address,
   suits: (member: Member) => boolean,
-): Promise<boolean> {
+): Promise<Address | undefined> {
   const { io, channel, snapshots, onEvent } = options;
   const members = (await options.members())
     .filter((member) => member.channel === channel && suits(member))
@@ -180,11 +238,11 @@ async function fetchSnapshot(
       }
       await snapshots.add(path, wanted);
       onEvent(`fetched the snapshot at ${wanted} from ${name}`);
-      return true;
+      return wanted;
     } catch (error) {
       if (!isDaybookError(error)) throw error;
       onEvent(`no snapshot from ${name}: ${error.message}`);
     }
   }
-  return false;
+  return undefined;
 }

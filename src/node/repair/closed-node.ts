@@ -83,7 +83,7 @@ export async function startClosedNode(options: ClosedNodeOptions): Promise<Execu
     },
     followerHolds: () => node?.followerHolds() ?? [],
     blocksFrom: async (height) => await started().blocksFrom(height),
-    saveBlocks: async () => await started().saveBlocks(),
+    saveBlocks: async (wanted) => await started().saveBlocks(wanted),
     config: () => node?.config(),
     writeSnapshot: (path) => started().writeSnapshot(path),
     close: async () => {

@@ -75,6 +75,34 @@ export class UpdatedRowsFile {
   }
 }
 
+/** Writes a complete file at once, durably. */
+export async function writeUpdatedRows(
+  disk: Disk,
+  directory: string,
+  position: Position,
+  rows: Iterable<{ readonly key: Bytestring; readonly value: Bytestring }>,
+): Promise<void> {
+  const part = `${directory}/${position}.part`;
+  const file = await disk.open(part, { create: true });
+  await file.truncate(0);
+  const pending = new ByteWriter(64 * 1024);
+  let written = 0;
+  const write = async (): Promise<void> => {
+    const bytes = pending.finish();
+    pending.reset();
+    await file.write([bytes], written);
+    written += bytes.length;
+  };
+  for (const { key, value } of rows) {
+    pending.bytestring(key).bytestring(value);
+    if (pending.length >= readBytes) await write();
+  }
+  if (pending.length > 0) await write();
+  await file.sync();
+  await file.close();
+  await disk.rename(part, `${directory}/${position}.rows`);
+}
+
 /** Tells whether an update's file is complete. */
 export async function hasUpdatedRows(
   disk: Disk,
@@ -82,6 +110,17 @@ export async function hasUpdatedRows(
   position: Position,
 ): Promise<boolean> {
   return (await disk.list(directory)).includes(`${position}.rows`);
+}
+
+/** The updates with complete files. */
+export async function updatesWithRows(disk: Disk, directory: string): Promise<Set<Position>> {
+  const names = await disk.list(directory);
+  return new Set(names.map(updateOf).filter((position) => position !== undefined));
+}
+
+function updateOf(name: string): Position | undefined {
+  const digits = /^(\d+)\.rows$/.exec(name)?.[1];
+  return digits === undefined ? undefined : (Number(digits) as Position);
 }
 
 /** Removes an update's complete file: nobody needs its rows any more. */
@@ -104,8 +143,7 @@ export async function removeUpdatedRowsBefore(
   before: Position,
   except: readonly Position[],
 ): Promise<void> {
-  for (const name of await disk.list(directory)) {
-    const position = Number(/^(\d+)\.rows$/.exec(name)?.[1] ?? Number.NaN) as Position;
+  for (const position of await updatesWithRows(disk, directory)) {
     if (position < before && !except.includes(position)) {
       await removeUpdatedRows(disk, directory, { position });
     }
