@@ -1,4 +1,4 @@
-import { DaybookError, toDaybookError } from '../src/base/index.ts';
+import { DaybookError, limits, toDaybookError } from '../src/base/index.ts';
 import {
   adoptChain,
   type BlockBackend,
@@ -149,13 +149,24 @@ export class BlockMachine {
 
   /** I7: what was saved is there, whatever happened. */
   async #checkSaved(generator: BlockGenerator): Promise<void> {
-    const { height } = generator.store;
-    const end = height === 0 ? 0 : addressOf((await generator.describe(height - 1)).proof.end);
+    const { world, oracle } = this.#cluster;
+    const { point, savedTo, store } = generator;
+    const fail = (end: number): void => {
+      const what = `${this.#name} has blocks to ${end}, and had saved them to ${this.#saved}`;
+      world.fail(new SimulationFailure('correctness', `I7: ${what}`));
+    };
     // Who was killed while it took blocks over has these, and no checkpoint.
-    const restart = generator.point.height === 0 ? end : generator.savedTo;
-    if (Math.min(end, restart) >= this.#saved) return;
-    const what = `${this.#name} has blocks to ${end}, goes on from ${restart}, and had saved them to ${this.#saved}`;
-    this.#cluster.world.fail(new SimulationFailure('correctness', `I7: ${what}`));
+    if (point.height > 0 && savedTo < this.#saved) fail(savedTo);
+    const { height } = store;
+    const end = height === 0 ? 0 : (await generator.describe(height - 1)).proof.end;
+    for (
+      let address = Math.floor(end / limits.recordsPerEntryMax);
+      address < this.#saved;
+      address++
+    ) {
+      const { records } = oracle.appliedAt(address);
+      if (records.some(({ position }) => position >= end)) fail(end);
+    }
   }
 
   /** Ends the process that makes blocks; the node's goes on and starts another. */

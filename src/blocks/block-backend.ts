@@ -172,7 +172,7 @@ export function localBlocks(
   };
   return {
     nextAddress: generator.nextAddress,
-    rowsFrom: generator.savedTo,
+    rowsFrom: generator.rowsFrom,
     useBulkDirectory: async (directory) => generator.useBulkDirectory(directory),
     push: (entries) =>
       alone(async () => {

@@ -168,7 +168,7 @@ test('blocks commit to what eager updates would give, before and after the switc
         rows.update(state.range('', ''));
         expect(service.status.stateRoot).toBe(rows.stateRoot().toString('hex'));
         const other = await openBlockGenerator({ io, ...adopted, bucketBits: 4 });
-        expect(other.savedTo).toBe(other.nextAddress);
+        expect(other.rowsFrom).toBe(other.nextAddress);
         for await (const page of replica.readApplied(positionOf(other.nextAddress, 0))) {
           await other.push(page);
           if (positionOf(other.nextAddress, 0) === end) break;

@@ -103,7 +103,7 @@ export class BlockGenerator {
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
     this.#nextAddress = parts.nextAddress;
     this.#ownRows = parts.ownRows;
-    this.#savedTo = this.#restartsAt(parts.nextAddress);
+    this.#savedTo = this.#restartsAt(addressOf(parts.point.position));
   }
 
   /** Address of the entry to hand in first; later, of the next one. */
@@ -113,10 +113,15 @@ export class BlockGenerator {
 
   /**
    * Everything before this address is in durable blocks, the rows of bulk updates included: a restart
-   * needs the entries from here on, and of a state that begins here the rows of its updates.
+   * needs no entry before it, nor the rows of an update before it.
    */
   get savedTo(): Address {
     return this.#savedTo;
+  }
+
+  /** Where a state must begin, at the latest, to have the rows that the next blocks need. */
+  get rowsFrom(): Address {
+    return this.#restartsAt(this.#nextAddress);
   }
 
   /** @param next - the first entry that is wanted then. */
@@ -276,7 +281,7 @@ export class BlockGenerator {
     await this.history.sync();
     await this.#versions.sync();
     await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
-    this.#savedTo = asAddress(Math.max(this.#savedTo, savedTo));
+    this.#savedTo = savedTo;
     // No restart asks for them again.
     const { disk } = this.#options.io;
     const { pendingUpdates } = this.#builder;

@@ -72,3 +72,13 @@ test('what is trimmed is held by enough nodes, and the newest entries stay', () 
     ),
   );
 });
+
+test('snapshots of nodes that make no blocks do not stand for blocks', () => {
+  const maker = (name: string, held: number): Member => member(name, { held, chain: true });
+  const retention = { entries: 10, holders: 2 };
+  const others = [member('c', { held: 700 }), member('d', { held: 800 })];
+  expect(trimPoint([maker('a', 300), ...others], retention, 1_000)).toBe(300);
+  expect(trimPoint([maker('a', 300), maker('b', 200), ...others], retention, 1_000)).toBe(200);
+  expect(trimPoint([maker('a', 900), others[0] as Member], retention, 1_000)).toBe(700);
+  expect(trimPoint(others, retention, 1_000)).toBe(700);
+});

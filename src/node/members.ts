@@ -54,8 +54,9 @@ export function insteadOf(
 }
 
 /**
- * The address before which the log may be trimmed: `holders` nodes hold everything before it,
- * `entries` entries stay, and what followers need stays within `followerEntries`.
+ * The address before which the log may be trimmed: `holders` nodes hold everything before it, and so many
+ * of those that make blocks, or all if they are fewer; `entries` entries stay, and what followers need
+ * stays within `followerEntries`.
  */
 export function trimPoint(
   members: readonly Member[],
@@ -63,10 +64,14 @@ export function trimPoint(
   tail: number,
 ): number {
   const { entries, holders, followerEntries = 10 * entries } = retention;
-  const held = members.map((member) => member.held ?? 0).sort((a, b) => b - a);
+  const heldBy = (some: readonly Member[], count: number): number =>
+    some.map(({ held = 0 }) => held).sort((a, b) => b - a)[count - 1] ?? 0;
+  const makers = members.filter(({ chain }) => chain === true);
+  // Who makes no blocks holds none: snapshots alone must not stand for them.
+  const inBlocks = makers.length === 0 ? tail : heldBy(makers, Math.min(holders, makers.length));
   const needed = neededFrom(members.flatMap((member) => member.followers ?? [])) ?? tail;
   const forFollowers = Math.max(needed, tail - followerEntries);
-  return Math.max(0, Math.min(held[holders - 1] ?? 0, tail - entries, forFollowers));
+  return Math.max(0, Math.min(heldBy(members, holders), inBlocks, tail - entries, forFollowers));
 }
 
 /** The next node after `name`, in the order of names, that could lead. */
