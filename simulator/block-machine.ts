@@ -243,6 +243,8 @@ export class BlockMachine {
       serveAdoption(peer, async (options, fetch) => {
         const height = await adoptChain(io, options, this.#counted(fetch), stores);
         world.happened('blocks: a chain goes on behind adopted blocks');
+        const pending = await io.disk.list(`${options.directory}/rows`);
+        if (pending.length > 0) world.happened('blocks: adopted while a bulk update is under way');
         return height;
       });
     } else {

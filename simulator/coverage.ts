@@ -107,6 +107,7 @@ export const happenings = [
   'blocks: a node lacks what is trimmed',
   'blocks: adopted from another node',
   'blocks: a chain goes on behind adopted blocks',
+  'blocks: adopted while a bulk update is under way',
   'blocks: all nodes lose power at once',
   'follower: a page is applied',
   'follower: filled anew',
