@@ -42,6 +42,8 @@ export interface RangeRequest<Of> {
   readonly end: Bytestring;
   /** Order of arrival. */
   readonly arrival: number;
+  /** A key at which it had to wait when somebody last looked. */
+  blockedAt: KeyLock<Of> | undefined;
 }
 
 /** A request that waits, or waited. */
@@ -131,7 +133,8 @@ export class LockTable<Of> {
     start: Bytestring,
     end: Bytestring,
   ): RangeRequest<Of> | undefined {
-    const request = { owner, lock: undefined, start, end, arrival: this.#arrivals++ };
+    const arrival = this.#arrivals++;
+    const request = { owner, lock: undefined, start, end, arrival, blockedAt: undefined };
     owner.ranges = added(owner.ranges, request);
     if (this.#mayGo(request)) {
       this.#ranges.push(request);
@@ -240,7 +243,16 @@ export class LockTable<Of> {
   }
 
   #mayGo(request: LockRequest<Of>): boolean {
-    return !this.#someBlocker(request, anybody);
+    if (request.lock !== undefined) return !this.#someBlocker(request, anybody);
+    // Mostly it has to wait where it had to before; to look at all locks takes long.
+    const { blockedAt } = request;
+    if (blockedAt !== undefined && someBlockerInside(request, blockedAt, anybody)) return false;
+    request.blockedAt = undefined;
+    this.#locks.forEach((lock) => {
+      if (request.blockedAt !== undefined) return;
+      if (someBlockerInside(request, lock, anybody)) request.blockedAt = lock;
+    });
+    return request.blockedAt === undefined;
   }
 
   /** Whether anybody may wait for the owner: others that stand behind it, or want what it has. */
@@ -314,15 +326,7 @@ export class LockTable<Of> {
     let found = false;
     // An iterator would make an object for every lock there is.
     this.#locks.forEach((lock) => {
-      const { holder, isExclusive, queue } = lock;
-      if (found || (!isExclusive && queue.length === 0) || !covers(range, lock)) return;
-      if (isExclusive && holder !== undefined && holder !== range.owner) found = matches(holder);
-      for (const waiter of queue) {
-        if (found) return;
-        if (waiter.mode === 'shared' || waiter.owner === range.owner) continue;
-        const isAhead = waiter.arrival < range.arrival || holds(lock, waiter.owner);
-        if (isAhead) found = matches(waiter.owner);
-      }
+      if (!found) found = someBlockerInside(range, lock, matches);
     });
     return found;
   }
@@ -343,6 +347,23 @@ export class LockTable<Of> {
     for (const lock of this.#locks.values()) if (isIdle(lock)) this.#locks.delete(lock.key);
     this.#idle = 0;
   }
+}
+
+/** Whether one of those owners matches that a range waits for at one key. */
+function someBlockerInside<Of>(
+  range: RangeRequest<Of>,
+  lock: KeyLock<Of>,
+  matches: (owner: LockOwner<Of>) => boolean,
+): boolean {
+  const { holder, isExclusive, queue } = lock;
+  if ((!isExclusive && queue.length === 0) || !covers(range, lock)) return false;
+  if (isExclusive && holder !== undefined && holder !== range.owner && matches(holder)) return true;
+  for (const waiter of queue) {
+    if (waiter.mode === 'shared' || waiter.owner === range.owner) continue;
+    const isAhead = waiter.arrival < range.arrival || holds(lock, waiter.owner);
+    if (isAhead && matches(waiter.owner)) return true;
+  }
+  return false;
 }
 
 function anybody(): boolean {
