@@ -3,6 +3,7 @@ import { type ChannelConfig, channelConfigDefaults } from '../src/model/index.ts
 import { type Bounds, drawBounds } from './bounds.ts';
 import { SimClient } from './client.ts';
 import { bulkRowCount } from './contracts.ts';
+import type { EtcdQuota } from './etcd-quota.ts';
 import { EtcdSide } from './etcd-side.ts';
 import { ExecutorMachine } from './executor-machine.ts';
 import { FollowerMachine } from './follower-machine.ts';
@@ -41,6 +42,8 @@ export interface Cluster {
   readonly bounds: Bounds;
   /** How the log is kept short; `undefined`: it is kept whole. */
   readonly retention: Retention | undefined;
+  /** How much space etcd has; `undefined`: enough. */
+  readonly quota: EtcdQuota | undefined;
   /** How nodes compare and mend their states; `undefined`: they do not. */
   readonly repairs: Repairs | undefined;
   /** The nodes as they know one another. */
@@ -64,6 +67,7 @@ export interface ClusterSize {
   /** Clusters of etcd that the log may lie on; 0: it is embedded. */
   readonly units: number;
   readonly retention: Retention | undefined;
+  readonly quota: EtcdQuota | undefined;
   readonly repairs: Repairs | undefined;
 }
 
@@ -118,6 +122,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     workload: size.workload,
     bounds: drawBounds(world, size.workload.kind === 'mixed'),
     retention: size.retention,
+    quota: size.quota,
     repairs: size.repairs,
     members: new SimMembers(world),
     healedUs: Number.POSITIVE_INFINITY,

@@ -42,6 +42,17 @@ export const happenings = [
   'etcd: a compaction',
   'etcd: a watch is cancelled by a compaction',
   'etcd: a transaction fails its comparison',
+  // Its space.
+  'etcd: no space',
+  'etcd: a put is done and refused for want of space',
+  'etcd: others find no space',
+  'etcd: defragmented',
+  'etcd: a defragmentation fails',
+  'etcd: a defragmentation is cut short',
+  'etcd: the gate is shut',
+  'etcd: the gate is put back',
+  'etcd: whoever shut the gate is killed',
+  'log: OVERLOADED for space',
   // Log and sequencer.
   'log: a hole is filled',
   'log: an address is taken',

@@ -1,13 +1,22 @@
 import { DaybookError, isDaybookError } from '../src/base/index.ts';
 import { type Io, rpcPeer } from '../src/io/index.ts';
 import { EtcdLog } from '../src/log/etcd/etcd-log.ts';
-import { type ConnectMember, depose, type SharedLog, watchLeader } from '../src/log/index.ts';
+import {
+  type ConnectMember,
+  depose,
+  type LogEntry,
+  type SharedLog,
+  watchLeader,
+} from '../src/log/index.ts';
 import { type Address, asAddress } from '../src/model/index.ts';
 import { LeaderSequencer } from '../src/node/leader-sequencer.ts';
+import { keepReclaiming } from '../src/node/reclaim.ts';
 import { SequencerHost } from '../src/node/sequencer-host.ts';
 import { type Sequencer, serveSequencer } from '../src/sequencer/index.ts';
 import type { Cluster } from './cluster.ts';
+import { EtcdShortage } from './etcd-quota.ts';
 import { foundingEntry } from './founding.ts';
+import { plain } from './mutant.ts';
 import { SimDisk } from './sim-disk.ts';
 import { SimEtcdCluster } from './sim-etcd.ts';
 import { simIo } from './sim-io.ts';
@@ -35,6 +44,8 @@ const retryMs = 200;
 /** The log on etcd: clusters of a model of etcd, and nodes that share the sequencer's place. */
 export class EtcdSide {
   readonly clusters: readonly SimEtcdCluster[];
+  /** How the clusters run out of space; `undefined`: they do not. */
+  readonly shortage: EtcdShortage | undefined;
   readonly #cluster: Cluster;
   readonly #disk: SimDisk;
   #reader: SharedLog | undefined;
@@ -47,12 +58,29 @@ export class EtcdSide {
       { length: units },
       (_, at) => new SimEtcdCluster(cluster.world, cluster.network, at),
     );
+    const { quota } = cluster;
+    this.shortage = quota && new EtcdShortage(cluster, this.clusters, quota);
   }
 
   /** The log as those see it who check. */
   async read(): Promise<SharedLog> {
-    this.#reader ??= await this.#open('checker');
+    this.#reader ??= this.#patient(await this.#open('checker'));
     return this.#reader;
+  }
+
+  /** Asks again while entries are deleted for want of space. */
+  #patient(log: SharedLog): SharedLog {
+    const read = async (address: Address): Promise<LogEntry> => {
+      for (;;) {
+        try {
+          return await log.read(address);
+        } catch (error) {
+          if (!isDaybookError(error, 'OVERLOADED')) throw error;
+          await this.#cluster.world.sleep(undefined, 50_000);
+        }
+      }
+    };
+    return this.#cluster.quota === undefined ? log : { ...plain(log), read };
   }
 
   /** Opens the log for a node, which becomes a candidate for the sequencer's place. */
@@ -66,10 +94,20 @@ export class EtcdSide {
     const etcdLog = await EtcdLog.open(
       { ...io, connectMember: this.#connector(process) },
       {
-        ...timeouts,
+        ...this.#settings,
         units: this.#unitsOf(this.clusters.slice(0, 1)),
       },
     );
+    const own: { host?: SequencerHost; leader?: LeaderSequencer } = {};
+    const { quota } = this.#cluster;
+    if (quota !== undefined) {
+      const everyMs = quota.trimEveryMs;
+      const leavesTrimming = (): boolean =>
+        own.host?.epoch === undefined && own.leader?.leader !== undefined;
+      const onEvent = (text: string): void => world.note(`${name} ${text}`);
+      const options = { io, log: etcdLog, everyMs, leavesTrimming, onEvent };
+      await keepReclaiming(options, new AbortController().signal);
+    }
     if ((await etcdLog.tail()) === 0) {
       const token = { epoch: await etcdLog.epoch(), address: asAddress(0) };
       await etcdLog.write(token, foundingEntry(config, io)).catch((error: unknown) => {
@@ -88,6 +126,7 @@ export class EtcdSide {
       successor: () => others[0],
       onEvent: (text) => world.note(`${name} ${text}`),
     });
+    own.host = host;
     const striking = strikingSequencer(this.#cluster, host);
     const granting = mutant.sequencer?.(striking, this.#cluster) ?? striking;
     await io.network.listen(address, (connection) => serveSequencer(granting, rpcPeer(connection)));
@@ -103,6 +142,7 @@ export class EtcdSide {
         cutOff = epoch;
       },
     });
+    own.leader = leader;
     const follow = async (): Promise<void> => {
       for await (const present of watchLeader(etcdLog, new AbortController().signal)) {
         if (present?.node === name && present.address !== address) {
@@ -113,8 +153,9 @@ export class EtcdSide {
       }
     };
     this.#keepOn(process, io, follow);
+    const told = this.shortage?.told(process, etcdLog) ?? etcdLog;
     return {
-      log: mutant.log?.(etcdLog, this.#cluster) ?? etcdLog,
+      log: mutant.log?.(told, this.#cluster) ?? told,
       sequencer: leader,
       handOver: (successor) => host.handOver(successor),
       refusal: () =>
@@ -149,6 +190,12 @@ export class EtcdSide {
 
   heal(): void {
     for (const cluster of this.clusters) cluster.heal();
+    this.shortage?.heal();
+  }
+
+  get #settings(): typeof timeouts & { readonly quotaBytes?: number } {
+    const { quota } = this.#cluster;
+    return quota === undefined ? timeouts : { ...timeouts, quotaBytes: quota.toldBytes };
   }
 
   #open(name: string): Promise<EtcdLog> {
@@ -156,14 +203,19 @@ export class EtcdSide {
     const process = world.spawn(name, name);
     const io = simIo(world, process, this.#disk, network);
     const units = this.#unitsOf(this.clusters.slice(0, 1));
-    return EtcdLog.open({ ...io, connectMember: this.#connector(process) }, { ...timeouts, units });
+    return EtcdLog.open(
+      { ...io, connectMember: this.#connector(process) },
+      { ...this.#settings, units },
+    );
   }
 
   #connector(process: SimProcess): ConnectMember {
     return (endpoint) => {
       const cluster = this.clusters.find((one) => one.has(endpoint));
       if (cluster === undefined) throw new SimulationFailure('crash', `no member at ${endpoint}`);
-      return cluster.connect(process, endpoint);
+      const connected = cluster.connect(process, endpoint);
+      const member = this.#cluster.mutant.member?.(connected) ?? connected;
+      return this.shortage?.watched(process, member) ?? member;
     };
   }
 

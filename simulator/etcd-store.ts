@@ -11,6 +11,7 @@ import type {
   TxnResponse,
 } from '../src/log/etcd/etcd-api.ts';
 import { compareResult, compareTarget } from '../src/log/etcd/etcd-api.ts';
+import { storedBytes } from './etcd-space.ts';
 
 /** A refusal as gRPC would carry it. */
 export class EtcdFailure extends Error {
@@ -28,6 +29,7 @@ export class EtcdFailure extends Error {
 /** gRPC's numbers for what the model answers. */
 export const grpcStatus = {
   cancelled: 1,
+  unknown: 2,
   deadlineExceeded: 4,
   notFound: 5,
   resourceExhausted: 8,
@@ -49,6 +51,8 @@ interface Row {
   readonly created: number;
   readonly modified: number;
   readonly lease: string | undefined;
+  /** What this revision takes in a file. */
+  readonly bytes: number;
 }
 
 const nothing = Buffer.alloc(0);
@@ -64,6 +68,10 @@ export class EtcdStore {
   revision = 1;
   /** Changes at this revision and before are forgotten. */
   compacted = 0;
+  /** What the revisions since the last look take in a file, all of them and the largest. */
+  #growth = { bytes: 0, largestBytes: 0 };
+  /** What goes when the store is compacted at the revision, or later. */
+  readonly #garbage: { readonly revision: number; readonly bytes: number }[] = [];
   readonly #rows = new Map<string, Row>();
   /** Keys of the rows, ascending. */
   readonly #keys: string[] = [];
@@ -80,13 +88,6 @@ export class EtcdStore {
       member_id: memberId,
       revision: String(this.revision),
     };
-  }
-
-  /** Bytes of all rows. */
-  get bytes(): number {
-    let bytes = 0;
-    for (const [key, { value }] of this.#rows) bytes += key.length + value.length;
-    return bytes;
   }
 
   range(request: RangeRequest, memberId: string): RangeResponse {
@@ -110,6 +111,18 @@ export class EtcdStore {
     return { ...answer, header: this.header(memberId) };
   }
 
+  /** What was written since this was asked last. */
+  takeGrowth(): { readonly bytes: number; readonly largestBytes: number } {
+    const growth = this.#growth;
+    this.#growth = { bytes: 0, largestBytes: 0 };
+    return growth;
+  }
+
+  #grow(bytes: number): void {
+    this.#growth.bytes += bytes;
+    this.#growth.largestBytes = Math.max(this.#growth.largestBytes, bytes);
+  }
+
   grantLease(id: string): void {
     this.#leases.set(id, new Set());
   }
@@ -128,14 +141,22 @@ export class EtcdStore {
     this.revision = revision;
   }
 
-  /** @throws {EtcdFailure} out of range */
-  compact(revision: number): void {
-    if (revision <= this.compacted || revision > this.revision) {
-      throw new EtcdFailure(grpcStatus.outOfRange, 'etcdserver: mvcc: required revision');
-    }
+  /**
+   * Returns the bytes that the files need no more.
+   *
+   * @throws {EtcdFailure} out of range
+   */
+  compact(revision: number): number {
+    const outOfRange = (is: string): EtcdFailure =>
+      new EtcdFailure(grpcStatus.outOfRange, `etcdserver: mvcc: required revision ${is}`);
+    if (revision <= this.compacted) throw outOfRange('has been compacted');
+    if (revision > this.revision) throw outOfRange('is a future revision');
     this.compacted = revision;
     const first = this.events.findIndex((event) => event.revision > revision);
     this.events.splice(0, first < 0 ? this.events.length : first);
+    const kept = this.#garbage.findIndex((piece) => piece.revision > revision);
+    const gone = this.#garbage.splice(0, kept < 0 ? this.#garbage.length : kept);
+    return gone.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   #run(request: TxnRequest, memberId: string, change: Change): TxnResponse {
@@ -181,7 +202,10 @@ export class EtcdStore {
     if (before?.lease !== undefined) this.#leases.get(before.lease)?.delete(key);
     if (lease !== undefined) this.#leases.get(lease)?.add(key);
     const created = before?.created ?? revision;
-    const row = { value: Buffer.from(value), created, modified: revision, lease };
+    const bytes = storedBytes(key, value.length);
+    const row = { value: Buffer.from(value), created, modified: revision, lease, bytes };
+    if (before !== undefined) this.#garbage.push({ revision, bytes: before.bytes });
+    this.#grow(bytes);
     if (before === undefined) this.#keys.splice(lowerBound(this.#keys, key), 0, key);
     this.#rows.set(key, row);
     this.events.push({ revision, key, type: 'put', kv: keyValue(key, row, false) });
@@ -193,7 +217,10 @@ export class EtcdStore {
     if (row.lease !== undefined) this.#leases.get(row.lease)?.delete(key);
     this.#rows.delete(key);
     this.#keys.splice(lowerBound(this.#keys, key), 1);
-    const gone = { value: nothing, created: 0, modified: revision, lease: undefined };
+    const bytes = storedBytes(key, 0);
+    this.#garbage.push({ revision, bytes: row.bytes + bytes });
+    this.#grow(bytes);
+    const gone = { value: nothing, created: 0, modified: revision, lease: undefined, bytes };
     this.events.push({ revision, key, type: 'delete', kv: keyValue(key, gone, true) });
   }
 

@@ -4,6 +4,7 @@ import { explore, exploreTogether } from './explore.ts';
 import { noMutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
+import { quotaMutants } from './quota-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { repairMutants } from './repair-mutants.ts';
 import { exitCodes, explain, explainUnequal, printRun } from './report.ts';
@@ -20,6 +21,7 @@ const bugs = [
   ...mutants,
   ...edgeMutants,
   ...overloadMutants,
+  ...quotaMutants,
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,
@@ -27,7 +29,7 @@ const bugs = [
 ];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
-                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--repair] [--federation] [--json]
+                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--quota] [--repair] [--federation] [--json]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
@@ -35,6 +37,7 @@ const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--wo
   --log      where the log lies, and
   --workload what clients do, instead of what the seed draws
   --retention   the log is trimmed behind snapshots, instead of what the seed draws
+  --quota       its etcd runs out of space, instead of what the seed draws
   --repair      nodes compare and mend their states, instead of what the seed draws
   --federation  registries under several administrations instead of a ledger
   --help     this text
@@ -62,6 +65,7 @@ async function main(): Promise<number> {
       workload: { type: 'string' },
       federation: { type: 'boolean' },
       retention: { type: 'boolean' },
+      quota: { type: 'boolean' },
       repair: { type: 'boolean' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
@@ -97,6 +101,7 @@ async function main(): Promise<number> {
     ...(mutant === noMutant ? {} : { mutant }),
     ...(values.federation === undefined ? {} : { federation: values.federation }),
     ...(values.retention === undefined ? {} : { retention: values.retention }),
+    ...(values.quota === undefined ? {} : { quota: values.quota }),
     ...(values.repair === undefined ? {} : { repair: values.repair }),
     ...(values.log === undefined ? {} : { log: values.log as 'embedded' | 'etcd' }),
     ...(values.workload === undefined ? {} : { workload: values.workload as 'mixed' | 'load' }),

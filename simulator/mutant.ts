@@ -2,7 +2,7 @@ import type { BlockBackend } from '../src/blocks/index.ts';
 import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { Io } from '../src/io/index.ts';
-import type { SharedLog } from '../src/log/index.ts';
+import type { Member, SharedLog } from '../src/log/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
 import type { Feed, Outbox, SourceLedger } from '../src/replication/index.ts';
@@ -21,7 +21,10 @@ export interface Mutant {
   /** How it shows; default: in any way but a crash. */
   readonly shows?: FailureKind;
   /** The worlds that it is in; default: those of a ledger whose log is embedded. */
-  readonly world?: Pick<RunOptions, 'log' | 'workload' | 'federation' | 'retention' | 'repair'>;
+  readonly world?: Pick<
+    RunOptions,
+    'log' | 'workload' | 'federation' | 'retention' | 'quota' | 'repair'
+  >;
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
@@ -31,6 +34,8 @@ export interface Mutant {
   log?(log: SharedLog, cluster: Cluster): SharedLog;
   /** Comes between log process and sequencer. */
   sequencer?(sequencer: Sequencer, cluster: Cluster): Sequencer;
+  /** Comes between the log and a member of etcd. */
+  member?(member: Member): Member;
   /** Comes between a node and its log. */
   nodeLog?(log: SharedLog, sleep: (us: number) => Promise<void>): SharedLog;
   /** Changes a node's state. */
@@ -86,6 +91,7 @@ export function plain(log: SharedLog): SharedLog {
     start: () => log.start(),
     seal: (epoch) => log.seal(epoch),
     trim: (before) => log.trim(before),
+    reclaim: async () => await log.reclaim?.(),
     fill: (address) => log.fill(address),
     write: (token, bytes) => log.write(token, bytes),
     read: (address) => log.read(address),

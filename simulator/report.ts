@@ -76,12 +76,14 @@ function again({
   workload,
   federation,
   retention,
+  quota,
   repair,
 }: RunOptions): string {
   const more = [
     mutant === undefined ? '' : ` --mutant=${mutant.name}`,
     federation === true ? ' --federation' : '',
     retention === true ? ' --retention' : '',
+    quota === true ? ' --quota' : '',
     repair === true ? ' --repair' : '',
     log === undefined ? '' : ` --log=${log}`,
     workload === undefined ? '' : ` --workload=${workload}`,

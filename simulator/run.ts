@@ -1,6 +1,7 @@
 import { watchBounds } from './bounds.ts';
 import { buildCluster, type Cluster, readLog } from './cluster.ts';
 import type { Coverage } from './coverage.ts';
+import { drawQuota, type EtcdQuota } from './etcd-quota.ts';
 import { type FederationCounts, federate } from './federation-world.ts';
 import { checkSettled, type FinalCounts } from './final-checks.ts';
 import { finish } from './finish.ts';
@@ -9,7 +10,7 @@ import { Nemesis } from './nemesis.ts';
 import { peersMax } from './peers.ts';
 import { chanceOf } from './random.ts';
 import { drawRepairs, mended, type Repairs } from './repair.ts';
-import { drawRetention } from './retention.ts';
+import { drawRetention, type Retention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
 import { workThroughSdk } from './sdk-workload.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
@@ -29,6 +30,8 @@ export interface RunOptions {
   readonly federation?: boolean;
   /** Whether the log is trimmed, instead of what the seed draws. */
   readonly retention?: boolean;
+  /** Whether etcd runs out of space where the log is trimmed, instead of what the seed draws. */
+  readonly quota?: boolean;
   /** Whether nodes compare and mend their states, instead of what the seed draws. */
   readonly repair?: boolean;
 }
@@ -64,6 +67,8 @@ const federationShare = 0.1;
 const etcdShare = 0.35;
 /** Share of seeds whose log is trimmed. */
 const retentionShare = 0.35;
+/** Share of seeds, of those that trim a log on etcd, whose etcd runs out of space. */
+const quotaShare = 0.5;
 /** Share of seeds, of those that keep the whole log, whose nodes compare and mend their states. */
 const repairShare = 0.2;
 /** A state is restored from a snapshot that others have to be asked for. */
@@ -126,9 +131,11 @@ function cpuMsSince(before: NodeJS.CpuUsage): number {
 }
 
 function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {
-  const { federation, log, workload, mutant, retention, repair } = options;
+  const { federation, log, workload, mutant, retention, quota, repair } = options;
   if (federation !== undefined) return federation ? 'federation' : 'ledger';
-  const isChosen = [log, workload, mutant, retention, repair].some((one) => one !== undefined);
+  const isChosen = [log, workload, mutant, retention, quota, repair].some(
+    (one) => one !== undefined,
+  );
   return !isChosen && chance.happens(federationShare) ? 'federation' : 'ledger';
 }
 
@@ -147,10 +154,13 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   const retention = trims ? drawRetention(own, nodes, loaded) : undefined;
   const repairs = drawRepair(options, workload, retention !== undefined);
   nodes = repairs?.nodes ?? nodes;
+  const isOnEtcd = (options.log ?? log) === 'etcd';
+  const quota = isOnEtcd && !loaded ? drawShortage(options, retention) : undefined;
   const size = {
-    units: (options.log ?? log) === 'etcd' ? units : 0,
+    units: isOnEtcd ? units : 0,
+    quota,
     nodes,
-    retention,
+    retention: retention && quota ? { ...retention, everyMs: quota.trimEveryMs } : retention,
     repairs: repairs?.repairs,
     // What a follower is told of a wrong row before it is found stays with it.
     followers:
@@ -166,6 +176,16 @@ function drawCluster(world: World, options: RunOptions): Cluster {
 }
 
 /** Numbers of their own here, too. */
+function drawShortage(
+  { seed, quota }: RunOptions,
+  retention: Retention | undefined,
+): EtcdQuota | undefined {
+  const own = chanceOf(seed ^ 0x5bace);
+  const drawn = own.happens(quotaShare);
+  return retention !== undefined && (quota ?? drawn) ? drawQuota(own, retention) : undefined;
+}
+
+/** And here. */
 function drawRepair(
   { seed, repair, mutant }: RunOptions,
   { kind }: Workload,
@@ -193,6 +213,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
   for (const source of cluster.sources) source.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
+  cluster.etcd?.shortage?.start();
   watchBounds(cluster);
   let stopping = false;
   const workers = cluster.clients.map((client, number) =>
@@ -229,6 +250,10 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
     settleBoundMs,
     'the nodes do not catch up at the end',
   );
+  const { shortage } = cluster.etcd ?? {};
+  if (shortage !== undefined) {
+    await finish(world, shortage.check(), settleBoundMs, 'a trim does not end');
+  }
   return await finish(world, checkSettled(cluster), settleBoundMs, 'the checks do not end');
 }
 

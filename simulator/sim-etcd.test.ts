@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
+import type { RequestOp } from '../src/log/etcd/etcd-api.ts';
 import { EtcdLog } from '../src/log/etcd/etcd-log.ts';
+import { unitOf } from '../src/log/etcd/layout.ts';
 import { campaign, currentLeader, type LogEntry, type Member } from '../src/log/index.ts';
 import { asAddress } from '../src/model/index.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -147,7 +149,7 @@ it('a follower does not take a unit that is about to join for one that has lost 
 });
 
 it('trims when not even the trim point can be written, and nobody takes what is gone for a hole', async () => {
-  const { clusters, clusterAt, open, finished } = etcdWorld(7, 2);
+  const { clusters, open, finished } = etcdWorld(7, 2);
   const units = clusters.map(({ endpoints }) => ({ endpoints }));
   const [trimmer, other] = await finished(Promise.all([open('trimmer'), open('other')]));
   await finished(trimmer.setUnits(units));
@@ -156,17 +158,17 @@ it('trims when not even the trim point can be written, and nobody takes what is 
   for (let at = 0; at < 20; at++) await write(trimmer, at);
   // A hole, at which the trim cannot mark its place.
   await write(trimmer, 21);
-  for (const cluster of clusters) cluster.quotaBytes = 0;
+  for (const cluster of clusters) cluster.space.quotaBytes = 0;
   await expect(write(trimmer, 22)).rejects.toMatchObject({ code: 'OVERLOADED' });
   await expect(finished(trimmer.trim(asAddress(21)))).rejects.toMatchObject({ code: 'OVERLOADED' });
   // The entries are gone, though the trim point says otherwise; nobody can see nothing where one was.
   await expect(finished(other.read(asAddress(4)))).rejects.toMatchObject({ code: 'OVERLOADED' });
   await expect(finished(other.fill(asAddress(4)))).rejects.toMatchObject({ code: 'OVERLOADED' });
   expect(await finished(other.tail())).toBe(22);
-  for (const cluster of clusters) cluster.quotaBytes = 20_000;
+  for (const cluster of clusters) cluster.space.quotaBytes = 200_000;
   // The trimmer is no more: it lifts no alarm and moves no trim point.
   await finished(trimmer.close());
-  clusterAt(0).liftAlarm();
+  for (const cluster of clusters) cluster.liftAlarm();
   await finished(other.fill(asAddress(4)));
   await expect(finished(other.read(asAddress(4)))).rejects.toMatchObject({ code: 'LOG_TRIMMED' });
   await write(other, 22);
@@ -184,6 +186,82 @@ it('trims when not even the trim point can be written, and nobody takes what is 
   };
   await finished(collect());
   expect(read).toEqual(Array.from({ length: 24 - kept }, (_, at) => kept + at));
+});
+
+it('an alarm is lifted when there is room again, though there is nothing to trim', async () => {
+  const { world, clusterAt, open, finished } = etcdWorld(8);
+  const cluster = clusterAt(0);
+  const log = await finished(open('writer'));
+  const write = (at: number): Promise<void> =>
+    finished(log.write({ epoch: 0, address: asAddress(at) }, Buffer.alloc(1000, `${at} `)));
+  const others = (op: RequestOp): Promise<boolean> =>
+    finished(new Promise<boolean>((done) => cluster.others(op, done)));
+  await write(0);
+  cluster.space.quotaBytes = 200_000;
+  for (let puts = 0; cluster.space.alarms.length === 0; puts++) {
+    const key = Buffer.from(`others/${puts}`);
+    await others({ request_put: { key, value: Buffer.alloc(10_000) } });
+  }
+  await expect(write(1)).rejects.toMatchObject({ code: 'OVERLOADED' });
+  // As long as there is none nothing changes.
+  await finished(log.reclaim());
+  const [key, range_end] = [Buffer.from('others/'), Buffer.from('others0')];
+  await others({ request_delete_range: { key, range_end } });
+  await expect(write(1)).rejects.toMatchObject({ code: 'OVERLOADED' });
+  await world.run(() => false, world.nowUs + 10 * second);
+  await finished(log.reclaim());
+  await write(1);
+  expect(await finished(log.tail())).toBe(2);
+});
+
+it('a unit is not emptied because another has no space', async () => {
+  const { clusters, clusterAt, open, finished } = etcdWorld(9, 2);
+  const units = clusters.map(({ endpoints }) => ({ endpoints }));
+  const { space } = clusterAt(0);
+  const lift = (): void => {
+    space.quotaBytes = Number.POSITIVE_INFINITY;
+    clusterAt(0).liftAlarm();
+  };
+  let isTrimming = false;
+  // The home unit runs out of space as soon as it is trimmed.
+  const thenFull = (member: Member): Member => ({
+    ...member,
+    call: async (name, request, options) => {
+      const answer = await member.call(name, request, options);
+      const isHome = clusterAt(0).has(member.endpoint);
+      if (isTrimming && isHome && name === 'deleteRange') space.quotaBytes = 0;
+      return answer;
+    },
+  });
+  const log = await finished(open('trimmer', thenFull));
+  await finished(log.setUnits(units));
+  for (let at = 0; at < 10; at++) {
+    const value = Buffer.alloc(1000, `${at} `);
+    await finished(log.write({ epoch: 0, address: asAddress(at) }, value));
+  }
+  // Half way to another layout: one unit is sealed, the home unit has no space for that.
+  space.quotaBytes = 0;
+  await expect(finished(log.setUnits(units.toReversed()))).rejects.toMatchObject({
+    code: 'OVERLOADED',
+  });
+  lift();
+  isTrimming = true;
+  await expect(finished(log.trim(asAddress(8)))).rejects.toMatchObject({ code: 'OVERLOADED' });
+  isTrimming = false;
+  const { layout } = log.units;
+  const other = layout.units.map(({ id }) => id).find((id) => id !== log.units.home.id);
+  const there = Array.from({ length: 8 }, (_, at) => at).filter(
+    (at) => unitOf(layout, asAddress(at)) === other,
+  );
+  expect(there.length).toBeGreaterThan(2);
+  for (const at of there) {
+    expect((await finished(log.read(asAddress(at)))).bytes.length).toBe(1000);
+  }
+  // When there is space, all goes on.
+  lift();
+  await finished(log.trim(asAddress(8)));
+  expect(await finished(log.start())).toBe(8);
+  await finished(log.write({ epoch: 0, address: asAddress(10) }, Buffer.alloc(1000)));
 });
 
 it('one leads at a time; a leader that falls silent is replaced when its lease ends', async () => {

@@ -1,12 +1,8 @@
-import type {
-  CallName,
-  Calls,
-  RequestOp,
-  TxnRequest,
-  WatchResponse,
-} from '../src/log/etcd/etcd-api.ts';
+import type { CallName, Calls, RequestOp, WatchResponse } from '../src/log/etcd/etcd-api.ts';
 import type { Member, MemberStream } from '../src/log/index.ts';
+import { EtcdSpace } from './etcd-space.ts';
 import { EtcdFailure, EtcdStore, grpcStatus } from './etcd-store.ts';
+import { chanceOf } from './random.ts';
 import type { SimNetwork } from './sim-network.ts';
 import type { SimProcess, World } from './world.ts';
 
@@ -16,12 +12,14 @@ export interface EtcdFaults {
   lostAnswers: number;
   /** Probability that a write takes 20–300 ms to reach a majority's disks. */
   slow: number;
+  /** Probability that a member does not make its file anew when it is told to. */
+  defragmentFails: number;
 }
 
 const membersPerUnit = 3;
+const alarmActivate = 1;
 const alarmDeactivate = 2;
 const alarmNoSpace = 1;
-const leaseBytes = 64;
 /** A member without a way to the leader keeps a request for so long before it gives up. */
 const proposalTimeoutUs = 3_000_000;
 const proposalRetryUs = 40_000;
@@ -31,7 +29,12 @@ interface MemberState {
   /** The machine's name on the network. */
   readonly machine: string;
   readonly id: string;
+  readonly at: number;
   alive: boolean;
+  /** How often it was killed. */
+  deaths: number;
+  /** While it makes its file anew it answers nobody. */
+  busyUntilUs: number;
   readonly streams: Set<SimStream>;
 }
 
@@ -56,11 +59,8 @@ interface Caller {
 export class SimEtcdCluster {
   readonly name: string;
   readonly endpoints: readonly string[];
-  readonly faults: EtcdFaults = { lostAnswers: 0, slow: 0 };
-  /** What the values may take, all members alike; bytes. */
-  quotaBytes = Number.POSITIVE_INFINITY;
-  /** The quota was reached: nothing is put until somebody lifts the alarm. */
-  #noSpace = false;
+  readonly faults: EtcdFaults = { lostAnswers: 0, slow: 0, defragmentFails: 0 };
+  readonly space: EtcdSpace;
   readonly #world: World;
   readonly #network: SimNetwork;
   readonly #store: EtcdStore;
@@ -81,10 +81,14 @@ export class SimEtcdCluster {
     this.#members = Array.from({ length: membersPerUnit }, (_, at) => ({
       machine: `${this.name}-${at}`,
       id: String(number * 10 + at + 1),
+      at,
       alive: true,
+      deaths: 0,
+      busyUntilUs: 0,
       streams: new Set<SimStream>(),
     }));
     this.endpoints = this.#members.map(({ machine }) => `${machine}:2379`);
+    this.space = new EtcdSpace(membersPerUnit, chanceOf(number));
   }
 
   /** Machines of the members, as the network names them. */
@@ -120,13 +124,24 @@ export class SimEtcdCluster {
 
   /** Ends one member's process for a while; at most one at a time is dead. */
   killMember(forUs: number): void {
+    if (this.#members.some(({ alive }) => !alive)) return;
+    this.#kill(this.#world.chance.below(membersPerUnit), forUs);
+  }
+
+  /** Ends the process of a member that is about to make its file anew. */
+  killWhoDefragments(forUs: number): void {
+    const busy = this.#members.find(({ busyUntilUs }) => busyUntilUs > this.#world.nowUs);
+    if (busy !== undefined) this.#kill(busy.at, forUs);
+  }
+
+  #kill(at: number, forUs: number): void {
     const { chance } = this.#world;
     if (this.#members.some(({ alive }) => !alive)) return;
-    const at = chance.below(membersPerUnit);
     const member = this.#members[at] as MemberState;
     this.#world.happened('etcd: a member is killed');
     this.#world.note(`${member.machine} is killed for ${forUs / 1000} ms`);
     member.alive = false;
+    member.deaths++;
     for (const stream of [...member.streams]) stream.fail('the member is gone');
     if (at === this.#leader) this.#elect(chance.between(200_000, 1_500_000));
     this.#world.after(undefined, forUs, 'etcd restart', () => {
@@ -166,24 +181,40 @@ export class SimEtcdCluster {
     this.#expire(id);
   }
 
+  /** What others do who use the cluster, too. @param done - told whether it was done. */
+  others(op: RequestOp, done: (isDone: boolean) => void): void {
+    const member = this.#world.chance.pick(this.#members);
+    const untilUs = this.#world.nowUs + proposalTimeoutUs;
+    this.#propose(member, 'txn', untilUs, (carryOut) => {
+      try {
+        if (carryOut !== undefined) this.#apply('txn', { compare: [], success: [op] }, member);
+      } catch (error) {
+        if (!(error instanceof EtcdFailure)) throw error;
+        this.#world.happened('etcd: others find no space');
+      }
+      done(carryOut !== undefined);
+    });
+  }
+
   /** Forgets all changes so far: watches that are behind are cancelled. */
   compact(): void {
     const { revision, compacted } = this.#store;
     if (revision <= compacted) return;
     this.#world.happened('etcd: a compaction');
     this.#world.note(`${this.name} is compacted at ${revision}`);
-    this.#store.compact(revision);
+    this.#compact(revision, 0);
   }
 
   /** As whoever looks after the cluster does when there is space again. */
   liftAlarm(): void {
-    this.#noSpace = false;
+    for (const at of this.space.alarms) this.space.lift(at);
   }
 
   heal(): void {
     this.#electAtNextWrite = false;
     this.faults.lostAnswers = 0;
     this.faults.slow = 0;
+    this.faults.defragmentFails = 0;
     for (const member of this.#members) member.alive = true;
   }
 
@@ -246,6 +277,11 @@ export class SimEtcdCluster {
               else settle();
             }),
           );
+        const cost = this.space.costOf(name, request);
+        if (member.alive && !this.space.hasRoom(member.at, cost, world.nowUs)) {
+          this.#raiseAlarm(member, () => answer(() => reject(noSpace())));
+          return;
+        }
         this.#propose(member, name, world.nowUs + proposalTimeoutUs, (carryOut) => {
           if (carryOut === undefined) {
             answer(() => fail(grpcStatus.unavailable, 'etcdserver: request timed out'));
@@ -277,8 +313,18 @@ export class SimEtcdCluster {
       decided(undefined);
       return;
     }
+    if (member.busyUntilUs > world.nowUs) {
+      world.after(undefined, member.busyUntilUs - world.nowUs, 'etcd is busy', () =>
+        this.#propose(member, name, untilUs, decided),
+      );
+      return;
+    }
     if (name === 'status') {
       decided('aloud');
+      return;
+    }
+    if (name === 'defragment') {
+      this.#takeTime(member, decided);
       return;
     }
     if (!this.#isServed(member)) {
@@ -311,21 +357,66 @@ export class SimEtcdCluster {
     });
   }
 
+  /** A member makes its file anew, and does nothing else meanwhile. */
+  #takeTime(member: MemberState, done: (carryOut: 'aloud' | undefined) => void): void {
+    const { deaths } = member;
+    const us = this.#world.chance.between(5_000, 150_000);
+    member.busyUntilUs = this.#world.nowUs + us;
+    this.#world.after(undefined, us, 'etcd defragments', () => {
+      const isWhole = member.alive && member.deaths === deaths;
+      if (!isWhole) this.#world.happened('etcd: a defragmentation is cut short');
+      done(isWhole ? 'aloud' : undefined);
+    });
+  }
+
+  /** Tells all members that one has no space left. */
+  #raiseAlarm(member: MemberState, told: () => void): void {
+    const untilUs = this.#world.nowUs + proposalTimeoutUs;
+    this.#propose(member, 'alarm', untilUs, (carryOut) => {
+      if (carryOut !== undefined && this.space.raise(member.at)) {
+        this.#world.happened('etcd: no space');
+        this.#world.note(`${member.machine} has no space left`);
+      }
+      told();
+    });
+  }
+
+  /** @throws {EtcdFailure}, also when what was asked for is done but a quota is passed by it. */
   #apply<Name extends CallName>(
     name: Name,
     request: Calls[Name]['request'],
     member: MemberState,
   ): Calls[Name]['response'] {
+    const { nowUs } = this.#world;
+    const cost = this.space.costOf(name, request);
+    if (cost > 0 && this.space.alarms.length > 0) throw noSpace();
+    const crowded = this.#members.filter(
+      ({ alive, at }) => alive && !this.space.hasRoom(at, cost, nowUs),
+    );
     const before = this.#store.revision;
     const response = this.#perform(name, request, member);
-    if (this.#store.revision !== before) this.#tellWatchers();
+    if (this.#store.revision !== before) this.#changed();
+    for (const each of crowded) this.#raiseAlarm(each, () => undefined);
+    if (crowded.includes(member)) {
+      this.#world.happened('etcd: a put is done and refused for want of space');
+      throw noSpace();
+    }
     return response as Calls[Name]['response'];
   }
 
-  #perform(name: CallName, request: object, { id }: MemberState): object {
+  /** The store has a new revision. */
+  #changed(): void {
+    this.space.grown(this.#world.nowUs, this.#store.takeGrowth());
+    this.#tellWatchers();
+  }
+
+  #compact(revision: number, member: number): void {
+    this.space.compacted(this.#world.nowUs, this.#store.compact(revision), member);
+  }
+
+  #perform(name: CallName, request: object, { id, at }: MemberState): object {
     const store = this.#store;
     const single = (op: object): object => store.txn({ compare: [], success: [op] }, id);
-    this.#checkSpace(name, request);
     switch (name) {
       case 'range':
         return store.range(request as Calls['range']['request'], id);
@@ -340,7 +431,7 @@ export class SimEtcdCluster {
         single({ request_delete_range: request });
         return { header: store.header(id), deleted: '0' };
       case 'compact':
-        store.compact(Number((request as Calls['compact']['request']).revision));
+        this.#compact(Number((request as Calls['compact']['request']).revision), at);
         return { header: store.header(id) };
       case 'leaseGrant':
         return this.#grant(request as Calls['leaseGrant']['request'], id);
@@ -353,42 +444,47 @@ export class SimEtcdCluster {
         return { header: store.header(id) };
       }
       case 'status': {
-        const size = String(store.bytes);
-        const leader = (this.#members[this.#leader] as MemberState).id;
-        const version = '3.4.23';
-        return { header: store.header(id), version, dbSize: size, dbSizeInUse: size, leader };
-      }
-      case 'defragment':
-        return { header: store.header(id) };
-      case 'alarm':
-        if ((request as Calls['alarm']['request']).action === alarmDeactivate)
-          this.#noSpace = false;
+        const { fileBytes, usedBytes } = this.space.sizes(at, this.#world.nowUs);
         return {
           header: store.header(id),
-          alarms: this.#noSpace ? [{ memberID: id, alarm: alarmNoSpace }] : [],
+          version: '3.4.23',
+          dbSize: String(fileBytes),
+          dbSizeInUse: String(usedBytes),
+          leader: (this.#members[this.#leader] as MemberState).id,
         };
+      }
+      case 'defragment':
+        if (this.#world.chance.happens(this.faults.defragmentFails)) {
+          this.#world.happened('etcd: a defragmentation fails');
+          throw new EtcdFailure(grpcStatus.unknown, 'write: no space left on device');
+        }
+        this.space.defragmented(at, this.#world.nowUs);
+        this.#world.happened('etcd: defragmented');
+        return { header: store.header(id) };
+      case 'alarm':
+        return { header: store.header(id), alarms: this.#alarm(request) };
       case 'authenticate':
         throw new EtcdFailure(grpcStatus.unimplemented, 'the model has no users');
     }
   }
 
-  /** As etcd does it: what puts nothing is never refused. */
-  #checkSpace(name: CallName, request: object): void {
-    const bytes =
-      name === 'leaseGrant'
-        ? leaseBytes
-        : name === 'put'
-          ? putBytes([{ request_put: request as Calls['put']['request'] }])
-          : name === 'txn'
-            ? txnBytes(request as Calls['txn']['request'])
-            : 0;
-    if (bytes === 0) return;
-    if (this.#store.bytes + bytes > this.quotaBytes) this.#noSpace = true;
-    if (!this.#noSpace) return;
-    throw new EtcdFailure(
-      grpcStatus.resourceExhausted,
-      'etcdserver: mvcc: database space exceeded',
-    );
+  /** Those that were raised or lifted, or all of them. */
+  #alarm(request: object): Calls['alarm']['response']['alarms'] {
+    const { action, memberID } = request as Calls['alarm']['request'];
+    const { space } = this;
+    const named = this.#members.filter(({ id }) => id === memberID).map(({ at }) => at);
+    const told =
+      action === alarmActivate || action === alarmDeactivate
+        ? named.filter((at) => space.alarms.includes(at) === (action === alarmDeactivate))
+        : space.alarms;
+    for (const at of named) {
+      if (action === alarmActivate) space.raise(at);
+      if (action === alarmDeactivate) space.lift(at);
+    }
+    return told.map((at) => ({
+      memberID: (this.#members[at] as MemberState).id,
+      alarm: alarmNoSpace,
+    }));
   }
 
   #grant({ TTL, ID }: Calls['leaseGrant']['request'], memberId: string): object {
@@ -424,7 +520,7 @@ export class SimEtcdCluster {
     this.#leases.delete(id);
     const before = this.#store.revision;
     this.#store.endLease(id);
-    if (this.#store.revision !== before) this.#tellWatchers();
+    if (this.#store.revision !== before) this.#changed();
   }
 
   #onStream(
@@ -630,16 +726,6 @@ function travel(
   world.after(undefined, us, 'network', () => arrived());
 }
 
-/** What a transaction may put, whichever way its conditions turn out. */
-function txnBytes({ success, failure = [] }: TxnRequest): number {
-  return Math.max(putBytes(success), putBytes(failure));
-}
-
-function putBytes(ops: readonly RequestOp[]): number {
-  let bytes = 0;
-  for (const { request_put: put, request_txn: txn } of ops) {
-    if (put) bytes += put.key.length + put.value.length;
-    if (txn) bytes += txnBytes(txn);
-  }
-  return bytes;
+function noSpace(): EtcdFailure {
+  return new EtcdFailure(grpcStatus.resourceExhausted, 'etcdserver: mvcc: database space exceeded');
 }

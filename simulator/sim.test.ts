@@ -5,6 +5,7 @@ import { edgeMutants } from './edge-mutants.ts';
 import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 import { overloadMutants } from './overload-mutants.ts';
+import { quotaMutants } from './quota-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { repairMutants } from './repair-mutants.ts';
 import { retentionMutants } from './retention-mutants.ts';
@@ -60,12 +61,14 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[3, 5, 8, 11].map((seed) => ({ seed, ...embedded })),
     ...[3, 4, 6, 9, 11, 13, 18].map((seed) => ({ seed, ...etcd })),
     ...[2, 4, 8, 17, 22, 24, 107].map((seed) => ({ seed, ...embedded, retention: true })),
-    { seed: 8, ...etcd, retention: true },
+    { seed: 8, ...etcd, retention: true, quota: false },
+    ...[10, 22, 23].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
     ...[12, 58, 66, 70].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
     worlds.push({ seed, ...embedded, ticks: 1000, repair: true });
+    worlds.push({ seed, ...etcd, retention: true, quota: true });
   }
   for (const world of worlds) {
     const report = await runSeed(world);
@@ -103,6 +106,7 @@ const allMutants: readonly Mutant[] = [
   ...mutants,
   ...edgeMutants,
   ...overloadMutants,
+  ...quotaMutants,
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,

@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type DaybookError, limits } from '../base/index.ts';
+import { DaybookError, limits } from '../base/index.ts';
 import type { Client } from './index.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Faults, FaultyNetwork } from './testing/faulty-network.ts';
 import { startClient } from './testing/start-client.ts';
 import { VirtualIo } from './testing/virtual-io.ts';
+import { AttemptLost } from './transport.ts';
 
 async function start(
   io: VirtualIo,
@@ -188,4 +189,32 @@ test('closing waits for what is under way, or gives it up', async () => {
   await io.run(io.sleep(1_000));
   await io.run(second.client.close({ now: true }));
   expect(await io.run(never)).toMatchObject({ code: 'CLOSED' });
+});
+
+test('turned down until the deadline after a lost attempt: it may take effect yet, however late', async () => {
+  const io = new VirtualIo(1);
+  const network = new FaultyNetwork(io, {
+    unreachable: 0,
+    overloaded: 0,
+    lostAnswer: 0,
+    conflict: 0,
+    refusal: 0,
+    nothingHeard: 0,
+  });
+  const send = network.send.bind(network);
+  let lost = 0;
+  // The node that has the chain cannot write it at present, and takes nothing more.
+  network.send = async (gateway, attempt) => {
+    if (attempt.count === 1) return await send(gateway, attempt);
+    await io.sleep(5);
+    if (lost++ === 0) throw new AttemptLost(true, new Error('connection reset'));
+    throw new DaybookError('OVERLOADED', 'no room');
+  };
+  const client = await startClient(io, network, { deadlineMs: 6_000 });
+  const calls = ['1', '2', '3'].map((argument) =>
+    client.submit('c', 'f', [argument], { orderingKey: 'k' }).catch((reason: unknown) => reason),
+  );
+  const [, ...chain] = await io.run(Promise.all(calls));
+  expect(lost).toBeGreaterThan(1);
+  for (const error of chain) expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' });
 });

@@ -48,8 +48,13 @@ export class Delivery {
   /** Calls without an outcome, in order. */
   #open: PendingCall[];
   #bytes: Buffer;
-  /** When an attempt was last lost that may yet take effect; `undefined`: none was. */
+  /** When an attempt was last lost that makes a refusal doubtful; `undefined`: none was. */
   #lostMs: number | undefined;
+  /**
+   * An attempt was lost: what it left with a node whose log takes nothing at present is written when it
+   * does again, however late that is.
+   */
+  #mayTakeEffect = false;
   /** When a lost attempt with chains is over; `undefined`: none is to be looked into. */
   #settledAtMs: number | undefined;
   /** Of the last attempt. */
@@ -98,7 +103,7 @@ export class Delivery {
         for (const call of passed) call.reject(overtakenError(call));
         this.#open = this.#open.filter((call) => !passed.has(call));
       }
-      // Whatever the attempt did not do by now it will not do.
+      // What the attempt did not do by now it hardly will.
       this.#settledAtMs = undefined;
       this.#lostMs = undefined;
     } catch {
@@ -166,7 +171,7 @@ export class Delivery {
   /** Learns from an attempt that ended without all outcomes. */
   #note(lost: unknown, gateway: string): void {
     if (lost instanceof AttemptLost) {
-      if (lost.delivered) this.#lostMs = this.#context.io.clock.monotonicMs();
+      if (lost.delivered) this.#lose();
       this.#lastError = new DaybookError('PEER_UNREACHABLE', lost.message, {
         cause: lost,
         details: { gateway },
@@ -177,6 +182,11 @@ export class Delivery {
     } else {
       this.#rejectAll(() => new DaybookError('INTERNAL', String(lost), { cause: lost }));
     }
+  }
+
+  #lose(): void {
+    this.#lostMs = this.#context.io.clock.monotonicMs();
+    this.#mayTakeEffect = true;
   }
 
   #keepOpen(
@@ -196,7 +206,7 @@ export class Delivery {
       }
       if (outcome?.status === 'rejected') {
         if (outcome.error.code === 'OUTCOME_UNKNOWN') {
-          this.#lostMs = this.#context.io.clock.monotonicMs();
+          this.#lose();
         }
         this.#lastError = DaybookError.fromJSON(outcome.error);
       }
@@ -213,7 +223,7 @@ export class Delivery {
     if (this.#open.length === 0) return false;
     if (this.#context.closing.aborted) {
       this.#rejectAll((call) =>
-        this.#lostMs !== undefined
+        this.#mayTakeEffect
           ? this.#failure(call)
           : new DaybookError('CLOSED', 'the client was closed', { details: { txId: call.txId } }),
       );
@@ -234,7 +244,7 @@ export class Delivery {
   #failure(call: PendingCall): DaybookError {
     const cause = this.#lastError ?? new DaybookError('TIMEOUT', 'not sent before the deadline');
     const { code, message, details } = cause;
-    if (this.#lostMs !== undefined && this.#context.door === 'batches') {
+    if (this.#mayTakeEffect && this.#context.door === 'batches') {
       this.#onUnknown(call);
       return new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
         cause,

@@ -64,6 +64,13 @@ export interface SharedLog {
   trim(before: Address): Promise<void>;
 
   /**
+   * Gives back what nobody needs, when the log takes nothing any more for want of space: needed where
+   * there is nothing to trim, and others may have made room. Does nothing while there is enough. Engines
+   * that take entries again by themselves have none.
+   */
+  reclaim?(): Promise<void>;
+
+  /**
    * Fences all epochs below `epoch`, durably: their writes fail with `LOG_EPOCH_SEALED`. Sealing
    * at or below the current epoch throws that error too. Returns the tail: no entry of a lower
    * epoch will ever stand at or after it that was not there already.

@@ -33,6 +33,7 @@ import { insteadOf, type Member, membersOf, successorOf } from './members.ts';
 import { openNodeId } from './node-id.ts';
 import { otherChains } from './other-chains.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
+import { keepReclaiming } from './reclaim.ts';
 import { answerNodes, type NodeAnswers, type OtherNode } from './repair/other-nodes.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
@@ -144,6 +145,16 @@ class ClusterNode implements RunningNode, NodeOrders {
       servePrivately(peer, this, this.#host);
       answerNodes(peer, () => this.answers);
     });
+    await keepReclaiming(
+      {
+        io,
+        log: this.#log,
+        everyMs: cluster.housekeepingMs ?? housekeepingMsDefault,
+        leavesTrimming: () => this.#leavesTrimming,
+        onEvent,
+      },
+      this.#closing.signal,
+    );
     // Before anything is written under the name. Without a gateway it is no member yet.
     this.#registration = await register(
       this.#log,
@@ -413,6 +424,11 @@ class ClusterNode implements RunningNode, NodeOrders {
     host.handOver(successor).catch(() => undefined);
   }
 
+  /** The leader trims. Where nobody leads everybody does: a full log lets nobody become leader. */
+  get #leavesTrimming(): boolean {
+    return this.#host?.epoch === undefined && this.#leader?.leader !== undefined;
+  }
+
   #housekeeper(snapshots: SnapshotFiles): Housekeeping {
     const { io, name, cluster, blocks, onEvent } = this.#options;
     return new Housekeeping({
@@ -429,8 +445,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,
-      // The leader trims. Where nobody leads everybody does: a full log lets nobody become leader.
-      leavesTrimming: () => this.#host?.epoch === undefined && this.#leader?.leader !== undefined,
+      leavesTrimming: () => this.#leavesTrimming,
       onEvent,
     });
   }

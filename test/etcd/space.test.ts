@@ -80,6 +80,25 @@ describe.skipIf(!etcdAvailable())('the space of etcd', { timeout: 240_000 }, () 
     }
   });
 
+  test('an alarm that others raised is lifted when they have made room, though nothing can be trimmed', async () => {
+    await begin(4 * mebibyte);
+    await log.write({ epoch: 0, address: asAddress(0) }, entry(0));
+    const fill = (): void => {
+      for (let at = 0; at < 100; at++) {
+        cluster.etcdctl('put', `others/${at}`, 'x'.repeat(100_000));
+      }
+    };
+    expect(fill).toThrow('database space exceeded');
+    const write = (): Promise<void> => log.write({ epoch: 0, address: asAddress(1) }, entry(1));
+    await expect(write()).rejects.toMatchObject({ code: 'OVERLOADED' });
+    cluster.etcdctl('del', '--prefix', 'others/');
+    await expect(write()).rejects.toMatchObject({ code: 'OVERLOADED' });
+    await log.reclaim();
+    expect(cluster.etcdctl('alarm', 'list')).toBe('');
+    await write();
+    expect(await log.tail()).toBe(2);
+  });
+
   test('under load, with a trimmer that runs beside it, nothing is lost or refused for good', async () => {
     await begin(48 * mebibyte);
     const load = new Load([log], { writers: 8, entryBytes: 32 * 1024 });

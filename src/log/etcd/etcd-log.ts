@@ -97,6 +97,12 @@ export class EtcdLog implements SharedLog {
     await this.#trimmer.trim(before);
   }
 
+  /** See `SharedLog.reclaim`. */
+  async reclaim(): Promise<void> {
+    this.#checkOpen();
+    await this.#trimmer.reclaimFull();
+  }
+
   async seal(epoch: number): Promise<Address> {
     this.#checkOpen();
     return this.#recovery.seal(epoch);

@@ -1,5 +1,6 @@
 import { isDaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
+import type { AlarmMember } from './etcd-api.ts';
 import type { Gate } from './gate.ts';
 import { isCompacted } from './grpc-errors.ts';
 import type { Recovery } from './reconfigure.ts';
@@ -16,6 +17,10 @@ const attemptsMax = 3;
 const compactionPauseMs = 200;
 const compactionRoundsMax = 20;
 const noSpace = 1;
+/** A file that shrank by less was made anew in vain, which keeps members from their work: so it is not
+ * tried again before so many times as long have passed. */
+const gainRatioMin = 0.05;
+const vainPauseRatio = 4;
 /** Share of the quota from which on a file with less than the other share in use is made anew. */
 const fileHighRatio = 0.9;
 const fileUsedRatio = 0.8;
@@ -26,6 +31,10 @@ export class Trimmer {
   readonly #tail: TailFinder;
   readonly #recovery: Recovery;
   readonly #gate: Gate;
+  /** Under way. */
+  #trims = 0;
+  /** When space is looked for again on a unit that had none to give. */
+  readonly #notBeforeMs = new Map<string, number>();
 
   constructor(units: Units, tail: TailFinder, recovery: Recovery, gate: Gate) {
     this.#units = units;
@@ -34,16 +43,53 @@ export class Trimmer {
     this.#gate = gate;
   }
 
-  /** See `SharedLog.trim`. */
+  /**
+   * See `SharedLog.trim`. The home unit comes first: its trim point is what the log says, and what must
+   * be settled before another unit can be trimmed needs its space.
+   */
   async trim(wanted: Address): Promise<void> {
-    const before = asAddress(Math.min(wanted, await this.#tail.find()));
-    await this.#units.refresh();
-    for (const unit of this.#units.all) {
-      const old = await unit.readFence();
-      const wasFull = await this.#moveTrimPoint(unit, before);
-      await this.#forget(unit, old?.trim ?? asAddress(0), before);
-      await this.reclaim(unit, wasFull);
+    this.#trims++;
+    try {
+      await this.#trim(asAddress(Math.min(wanted, await this.#tail.find())));
+    } finally {
+      this.#trims--;
     }
+  }
+
+  async #trim(before: Address): Promise<void> {
+    await this.#units.refresh();
+    const [home, ...others] = this.#units.all;
+    if (home !== undefined) await this.#trimUnit(home, before);
+    const failures: unknown[] = [];
+    for (const unit of others) {
+      // One that cannot be trimmed now keeps no other from it.
+      await this.#trimUnit(unit, before).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** See `SharedLog.reclaim`. */
+  async reclaimFull(): Promise<void> {
+    // Also the units of a layout that cannot be put in force for want of their space. One that does not
+    // answer may have left the log, or is asked the next time.
+    for (const unit of this.#units.connected) {
+      const alarms = await this.#alarms(unit, statusTimeoutMs).catch(() => []);
+      // A trim that is under way does it.
+      if (this.#trims > 0) return;
+      if (alarms.length > 0) await this.#reclaimFull(unit);
+    }
+  }
+
+  async #reclaimFull(unit: Unit): Promise<void> {
+    const { clock } = this.#units.io;
+    const sinceMs = clock.monotonicMs();
+    if (sinceMs < (this.#notBeforeMs.get(unit.id) ?? 0)) return;
+    const before = (await spaceUse(unit.client))?.fileBytes ?? 0;
+    await this.reclaim(unit);
+    const after = (await spaceUse(unit.client))?.fileBytes ?? 0;
+    if (before - after >= before * gainRatioMin) return;
+    const nowMs = clock.monotonicMs();
+    this.#notBeforeMs.set(unit.id, nowMs + vainPauseRatio * (nowMs - sinceMs));
   }
 
   /**
@@ -72,9 +118,8 @@ export class Trimmer {
           .catch(() => undefined);
       }
     }
-    const { alarms } = await client.call('alarm', { action: 0 });
-    for (const { memberID, alarm } of alarms) {
-      if (alarm === noSpace) await client.call('alarm', { action: 2, memberID, alarm });
+    for (const { memberID, alarm } of await this.#alarms(unit)) {
+      await client.call('alarm', { action: 2, memberID, alarm });
     }
     await unit.space.refresh();
     // Members compact in their own time: writers may be let in again a little later.
@@ -96,6 +141,13 @@ export class Trimmer {
     }
   }
 
+  async #trimUnit(unit: Unit, before: Address): Promise<void> {
+    const old = await unit.readFence();
+    const wasFull = await this.#moveTrimPoint(unit, before);
+    await this.#forget(unit, old?.trim ?? asAddress(0), before);
+    await this.reclaim(unit, wasFull);
+  }
+
   /** True when the quota had been reached. */
   async #moveTrimPoint(unit: Unit, before: Address): Promise<boolean> {
     const by = this.#units.operation();
@@ -109,6 +161,8 @@ export class Trimmer {
         await this.#recovery.settle(unit);
       } catch (error) {
         if (!isDaybookError(error, 'OVERLOADED') || attempt === attemptsMax) throw error;
+        // A layout that is to be settled first may lack the space of another unit.
+        if ((await this.#alarms(unit)).length === 0) throw error;
         await this.#gate.shut(unit, before);
         await this.reclaim(unit, true);
       }
@@ -126,11 +180,17 @@ export class Trimmer {
     }
   }
 
+  /** Alarms for want of space that are raised. */
+  async #alarms(unit: Unit, timeoutMs?: number): Promise<readonly AlarmMember[]> {
+    const options = timeoutMs === undefined ? {} : { timeoutMs };
+    const { alarms } = await unit.client.call('alarm', { action: 0 }, options);
+    return alarms.filter(({ alarm }) => alarm === noSpace);
+  }
+
   async #needsDefragmentation(unit: Unit): Promise<boolean> {
     const { quotaBytes } = this.#units.settings;
-    const { alarms } = await unit.client.call('alarm', { action: 0 });
+    if ((await this.#alarms(unit)).length > 0) return true;
     const use = await spaceUse(unit.client);
-    if (alarms.some(({ alarm }) => alarm === noSpace)) return true;
     if (use === undefined) return false;
     const { fileBytes, usedBytes } = use;
     return fileBytes >= quotaBytes * fileHighRatio && usedBytes < fileBytes * fileUsedRatio;

@@ -64,6 +64,11 @@ export class Units {
     return [home, ...others.map((unit) => this.unit(unit.id))];
   }
 
+  /** Every unit that this process has a connection to: those that left the log, or are to join it, too. */
+  get connected(): readonly Unit[] {
+    return [...this.#units.values()];
+  }
+
   /** The unit that holds an address; `undefined` when all units of its time are gone. */
   holder(address: number): Unit | undefined {
     const id = unitOf(this.layout, asAddress(address));

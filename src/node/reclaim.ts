@@ -1,0 +1,39 @@
+import { type Io, pause } from '../io/index.ts';
+import type { SharedLog } from '../log/index.ts';
+
+/** Settings of {@link keepReclaiming}. */
+export interface ReclaimOptions {
+  readonly io: Pick<Io, 'timers'>;
+  readonly log: Pick<SharedLog, 'reclaim'>;
+  /** Pause between two looks. */
+  readonly everyMs: number;
+  /** Another node does it. */
+  readonly leavesTrimming: () => boolean;
+  readonly onEvent: (text: string) => void;
+}
+
+/**
+ * Until `signal` aborts gives back what a log without space can spare, also while there is nothing to
+ * trim. It begins before the node registers and has caught up: without space it could do neither.
+ *
+ * @returns resolves when that was tried once; what goes on is nobody's to wait for.
+ */
+export async function keepReclaiming(options: ReclaimOptions, signal: AbortSignal): Promise<void> {
+  const { io, log, everyMs, leavesTrimming, onEvent } = options;
+  const once = async (): Promise<void> => {
+    try {
+      await log.reclaim?.();
+    } catch (error) {
+      if (!signal.aborted) onEvent(`no space could be given back: ${String(error)}`);
+    }
+  };
+  const goOn = async (): Promise<void> => {
+    for (;;) {
+      await pause(io, everyMs, { signal });
+      if (signal.aborted) return;
+      if (!leavesTrimming()) await once();
+    }
+  };
+  await once();
+  void goOn();
+}
