@@ -9,9 +9,10 @@ const world = { log: 'etcd', workload: 'mixed', retention: true, quota: true } a
 export const quotaMutants: readonly Mutant[] = [
   {
     name: 'write-past-the-gate',
-    seedsMax: 30,
+    seedsMax: 20,
+    shows: 'correctness',
     world,
-    needs: ['crashes', 'power'],
+    needs: ['pauses'],
     member: (member) => changeTxns(member, withoutGate),
   },
   {

@@ -201,10 +201,10 @@ test('turned down until the deadline after a lost attempt: it may take effect ye
     refusal: 0,
     nothingHeard: 0,
   });
-  const send = network.send.bind(network);
+  const send = FaultyNetwork.prototype.send.bind(network);
   let lost = 0;
   // The node that has the chain cannot write it at present, and takes nothing more.
-  network.send = async (gateway, attempt) => {
+  network.send = async (gateway, attempt): Promise<void> => {
     if (attempt.count === 1) return await send(gateway, attempt);
     await io.sleep(5);
     if (lost++ === 0) throw new AttemptLost(true, new Error('connection reset'));

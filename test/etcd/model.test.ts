@@ -21,7 +21,7 @@ const valueBytes = 64 * kibibyte;
 interface Asked {
   readonly members: readonly Member[];
   /** Lets time pass that the members need to commit to their files. */
-  settle(): Promise<void>;
+  readonly settle: () => Promise<void>;
 }
 
 /** What a cluster answered; sizes in KiB. */
