@@ -50,7 +50,7 @@ export function drawQuota(chance: Chance, { log }: Retention): EtcdQuota {
 }
 
 /** The key that stands while entries may be put, as `src/log/etcd/keys.ts` names it. */
-export const gateKey = 'daybook/e.';
+const gateKey = 'daybook/e.';
 
 /** Makes the clusters of a world short of space, and looks at what becomes of it. */
 export class EtcdShortage {
