@@ -16,6 +16,7 @@ import { etcdAvailable, pause, startCluster } from './cluster.ts';
 const kibibyte = 1024;
 const quotaBytes = 4096 * kibibyte;
 const valueBytes = 64 * kibibyte;
+const sizeRatioMax = 1.5;
 
 /** A cluster that is asked by its members. */
 interface Asked {
@@ -159,19 +160,22 @@ async function askReal(): Promise<Answers> {
 
 test.skipIf(!etcdAvailable())('the model of etcd keeps its space as a real one does', async () => {
   const [model, real] = await Promise.all([askModel(), askReal()]);
-  // Sizes are alike: pages, and who was late by a commit, make a difference.
+  // Sizes are alike: into which free pages a value fits depends on the moments of a member's commits, and
+  // with it how many puts there is room for, a fifth more or fewer from time to time.
   for (const [name, value] of Object.entries(model)) {
     if (name === 'puts' || (typeof value === 'object' && !Array.isArray(value))) continue;
     // Mended in etcd in July 2026.
     if (name.startsWith('nested')) continue;
     expect({ [name]: real[name] }).toEqual({ [name]: value });
   }
-  expect(ratio(real.puts as number, model.puts as number)).toBeLessThan(1.25);
+  expect(ratio(real.puts as number, model.puts as number)).toBeLessThan(sizeRatioMax);
   for (const name of ['full', 'deleted', 'compacted', 'oneAnew', 'allAnew']) {
     for (const what of ['file', 'used'] as const) {
       const sizes = [real, model].map((one) => (one[name] as Record<typeof what, number[]>)[what]);
       const ratios = sizes[0]?.map((size, at) => ratio(size, sizes[1]?.[at] ?? 0));
-      expect(Math.max(...(ratios ?? [])), `${name}: ${JSON.stringify(sizes)}`).toBeLessThan(1.25);
+      expect(Math.max(...(ratios ?? [])), `${name}: ${JSON.stringify(sizes)}`).toBeLessThan(
+        sizeRatioMax,
+      );
     }
   }
 });
