@@ -103,7 +103,7 @@ export class BlockGenerator {
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
     this.#nextAddress = parts.nextAddress;
     this.#ownRows = parts.ownRows;
-    this.#savedTo = this.#restartsAt(addressOf(parts.point.position));
+    this.#savedTo = this.#restartsAt(parts.nextAddress);
   }
 
   /** Address of the entry to hand in first; later, of the next one. */
@@ -266,14 +266,16 @@ export class BlockGenerator {
    * @returns what that is then.
    */
   async save(wanted: Address): Promise<Address> {
-    const reached = this.#restartsAt(addressOf(this.point.position));
+    const reached = this.#restartsAt(addressOf(this.covered));
     if (this.#savedTo < wanted && reached >= wanted) await this.checkpoint();
     return this.#savedTo;
   }
 
   /** Saves everything, so that a restart begins here. */
   async checkpoint(): Promise<void> {
-    const savedTo = this.#restartsAt(addressOf(this.point.position));
+    const { height, position } = this.point;
+    const next = addressOf(this.covered);
+    const savedTo = this.#restartsAt(next);
     this.#sinceBlocks = 0;
     this.#sinceRecords = 0;
     // Blocks first: a checkpoint must not be ahead of them.
@@ -281,9 +283,12 @@ export class BlockGenerator {
     await this.history.sync();
     await this.#versions.sync();
     await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
+    const { disk } = this.#options.io;
+    if (next > addressOf(position)) {
+      await writeSeed(disk, this.#options.directory, { height, address: next });
+    }
     this.#savedTo = savedTo;
     // No restart asks for them again.
-    const { disk } = this.#options.io;
     const { pendingUpdates } = this.#builder;
     const unneeded = async (rows: string): Promise<void> =>
       await removeUpdatedRowsBefore(disk, rows, this.point.position, pendingUpdates);
@@ -444,8 +449,8 @@ export function adoptedRowsIn(directory: string): string {
 }
 
 /**
- * Where a chain goes on that was made out of a snapshot, or of blocks that others made: see `seedChain`
- * and `adoptChain`.
+ * Where a chain goes on that was made out of a snapshot, or of blocks that others made (see `seedChain`
+ * and `adoptChain`), or whose last block is followed by ticks.
  */
 export interface ChainSeed {
   readonly height: number;

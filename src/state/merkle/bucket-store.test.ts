@@ -37,6 +37,23 @@ describe.each(['memory', 'lmdb'])('the %s bucket store', (kind) => {
     await store.close();
   });
 
+  test('takes a large tree, and then others, after it was cleared', async () => {
+    const store =
+      kind === 'memory' ? new MemoryBucketStore() : openBucketStore(join(directory, 'd'));
+    await store.clear();
+    const tree = new StateTree();
+    tree.update(Array.from({ length: 21_000 }, (_, at) => row(at, 'a')));
+    for (let round = 1; round <= 4; round++) {
+      await store.save(tree, Buffer.alloc(1_000, round));
+      tree.update(Array.from({ length: 500 }, (_, at) => row(round * 100_000 + at, 'b')));
+    }
+    await store.save(tree, Buffer.alloc(0));
+    expect((await store.load())?.tree.root()).toEqual(tree.root());
+    await store.clear();
+    expect(await store.load()).toBeUndefined();
+    await store.close();
+  });
+
   test('forgets a bucket that lost its last row', async () => {
     const store =
       kind === 'memory' ? new MemoryBucketStore() : openBucketStore(join(directory, 'c'));

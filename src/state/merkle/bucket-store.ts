@@ -104,7 +104,13 @@ class LmdbBucketStore implements BucketStore {
   }
 
   async clear(): Promise<void> {
-    await this.#database.clearAsync();
+    // After `clearAsync` a large commit damages the file for the next one (lmdb 3.5).
+    const database = this.#database;
+    const keys = [...database.getKeys()];
+    await database.batch(() => {
+      for (const key of keys) void database.remove(key);
+    });
+    await database.flushed;
   }
 
   async close(): Promise<void> {
