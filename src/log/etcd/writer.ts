@@ -26,11 +26,6 @@ interface Job {
 }
 
 const nothing = new Uint8Array(0);
-/**
- * Records come with a certificate: an entry that is no larger is a tick. It ends the block that what
- * could leave the log waits for, and there is one at most after each entry with records.
- */
-const tickBytesMax = 64 + limits.nameBytesMax;
 
 /** Writes and fills: the write rule, repeated until its outcome is known. */
 export class Writer {
@@ -99,8 +94,7 @@ export class Writer {
     const epoch = job.epoch ?? fence.epoch;
     const value = await this.#value(job, epoch, unit, fence);
     if (value === undefined) return false;
-    const admitted = job.epoch === undefined || job.bytes.length <= tickBytesMax;
-    const outcome = await unit.put(address, value, fence, admitted);
+    const outcome = await unit.put(address, value, fence, job.epoch === undefined);
     if (outcome.written) return true;
     const now = unit.knownFence;
     if (now !== undefined && address < now.trim) throw trimmed(address);
