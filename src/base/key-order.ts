@@ -10,13 +10,16 @@ export function isInside(key: Bytestring, start: Bytestring, end: Bytestring): b
   return key >= start && (end === '' || key < end);
 }
 
-/** Where, among ascending keys, the first that is not lower than `key` stands. */
-export function lowerBound(sorted: readonly Bytestring[], key: Bytestring): number {
+/** Where, among ascending keys or positions, the first that is not lower than `key` stands. */
+export function lowerBound<Key extends Bytestring | number>(
+  sorted: readonly Key[],
+  key: Key,
+): number {
   let low = 0;
   let high = sorted.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((sorted[middle] as Bytestring) < key) low = middle + 1;
+    if ((sorted[middle] as Key) < key) low = middle + 1;
     else high = middle;
   }
   return low;

@@ -5,6 +5,7 @@ import {
   type Bytestring,
   type ByteWriter,
   bytestringOfText,
+  lowerBound,
 } from '../base/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
@@ -433,14 +434,8 @@ function resolver(block: number, positions: readonly Position[], versionOf: Reso
   return (position) => {
     if (position < first) return versionOf(position);
     // A read of this very block: only an invalid record, or one cut without `cutBeforeReads`.
-    let low = 0;
-    let high = positions.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((positions[middle] as Position) < position) low = middle + 1;
-      else high = middle;
-    }
-    return { block, transaction: positions[low] === position ? low : positions.length };
+    const at = lowerBound(positions, position);
+    return { block, transaction: positions[at] === position ? at : positions.length };
   };
 }
 
