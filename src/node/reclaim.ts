@@ -1,5 +1,6 @@
-import { type Io, pause } from '../io/index.ts';
+import type { Io } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
+import { repeat } from './repeat.ts';
 
 /** Settings of {@link keepReclaiming}. */
 export interface ReclaimOptions {
@@ -27,13 +28,10 @@ export async function keepReclaiming(options: ReclaimOptions, signal: AbortSigna
       if (!signal.aborted) onEvent(`no space could be given back: ${String(error)}`);
     }
   };
-  const goOn = async (): Promise<void> => {
-    for (;;) {
-      await pause(io, everyMs, { signal });
-      if (signal.aborted) return;
-      if (!leavesTrimming()) await once();
-    }
-  };
   await once();
-  void goOn();
+  if (signal.aborted) return;
+  const repeated = repeat(io, everyMs, async () => {
+    if (!leavesTrimming()) await once();
+  });
+  signal.addEventListener('abort', () => void repeated.close(), { once: true });
 }

@@ -57,7 +57,7 @@ export class SnapshotFiles {
 
   /** The newest that durable blocks reach; 0: there is none. */
   get held(): Address {
-    return asAddress(this.#addresses.findLast((address) => address <= this.#covered) ?? 0);
+    return this.#newestUpTo(this.#covered);
   }
 
   /** The oldest that they do not reach. */
@@ -68,13 +68,14 @@ export class SnapshotFiles {
 
   /** Notes, durably, that everything before an address is in durable blocks. */
   async cover(address: Address): Promise<void> {
-    if (address <= this.#covered) return;
-    const { held } = this;
-    const covered = this.#addresses.findLast((one) => one <= address) ?? 0;
-    if (covered <= held) return;
+    if (this.#newestUpTo(address) <= this.held) return;
     const bytes = Buffer.from(String(address));
     await this.#disk.writeFile(join(this.#directory, coveredName), bytes);
     this.#covered = address;
+  }
+
+  #newestUpTo(address: number): Address {
+    return asAddress(this.#addresses.findLast((one) => one <= address) ?? 0);
   }
 
   /** Path of a file; it need not be there. */
