@@ -10,6 +10,16 @@ import { Housekeeping } from './housekeeping.ts';
 import type { Member } from './members.ts';
 import { SnapshotFiles } from './snapshots.ts';
 
+const node: Member = {
+  name: 'node0',
+  channel: 'bank',
+  gateway: '',
+  address: '',
+  roles: ['executor'],
+  draining: false,
+  id: 'one',
+};
+
 it('holds, and trims, only what its blocks are saved for', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
   const io = realIo();
@@ -19,13 +29,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
   let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
   let saves = 0;
   const info = (): Member => ({
-    name: 'node0',
-    channel: 'bank',
-    gateway: '',
-    address: '',
-    roles: ['executor'],
-    draining: false,
-    id: 'one',
+    ...node,
     snapshot: snapshots.newest,
     held: housekeeping.held,
   });
@@ -132,16 +136,7 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
       saved = Math.max(0, applied - 50);
       return asAddress(saved);
     },
-    info: () => ({
-      name: 'node0',
-      channel: 'bank',
-      gateway: '',
-      address: '',
-      roles: ['executor'],
-      draining: false,
-      id: 'one',
-      held: housekeeping.held,
-    }),
+    info: () => ({ ...node, held: housekeeping.held }),
     tell: async (member) => {
       told = member;
     },
