@@ -20,7 +20,6 @@ import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { Cluster } from './cluster.ts';
-import type { Happening } from './coverage.ts';
 import type { NodeCare } from './repair.ts';
 import type { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -34,10 +33,6 @@ export const keptRowsDirectory = '/kept-rows';
 const identityFiles = { mspId: 'Org1', certificateFile: '/peer/cert', keyFile: '/peer/key' };
 /** A generator whose node was killed goes on for so long, sometimes. */
 const orphanUsMax = 1_000_000;
-
-const told: readonly (readonly [RegExp, Happening])[] = [
-  [/^blocks before address \d+ are fetched/, 'blocks: a node lacks what is trimmed'],
-];
 
 /** What a {@link BlockMachine} works with. */
 export interface BlockMachineParts {
@@ -104,7 +99,9 @@ export class BlockMachine {
       scrubRowsPerS: mutant.comparesNoRows === true ? 0 : (repairs?.scrubRowsPerS ?? 0),
       onEvent: (text) => {
         world.note(`${parent.name}: ${text}`);
-        for (const [pattern, what] of told) if (pattern.test(text)) world.happened(what);
+        if (/^blocks before address \d+ are fetched/.test(text)) {
+          world.happened('blocks: a node lacks what is trimmed');
+        }
         if (retention === undefined ? !this.#care.isAiling : text.startsWith('no blocks'))
           wrong(`${parent.name}: ${text}`);
       },

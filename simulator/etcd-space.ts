@@ -181,20 +181,20 @@ export class EtcdSpace {
   /** What the quota counts for a request; 0: it puts nothing, and is never refused. */
   costOf<Name extends CallName>(name: Name, request: Calls[Name]['request']): number {
     if (name === 'leaseGrant') return leaseCost;
-    if (name === 'put') return this.#costOfOps([{ request_put: request as Put }], 0);
-    return name === 'txn' ? this.#costOfTxn(request as TxnRequest, 0) : 0;
+    if (name === 'put') return this.#costOfOps([{ request_put: request as Put }]);
+    return name === 'txn' ? this.#costOfTxn(request as TxnRequest) : 0;
   }
 
   /** Whichever way its conditions turn out. */
-  #costOfTxn({ success, failure = [] }: TxnRequest, depth: number): number {
-    return Math.max(this.#costOfOps(success, depth), this.#costOfOps(failure, depth));
+  #costOfTxn({ success, failure = [] }: TxnRequest): number {
+    return Math.max(this.#costOfOps(success), this.#costOfOps(failure));
   }
 
-  #costOfOps(ops: readonly RequestOp[], depth: number): number {
+  #costOfOps(ops: readonly RequestOp[]): number {
     let cost = 0;
     for (const { request_put: put, request_txn: txn } of ops) {
       if (put) cost += keyCost + put.key.length + put.value.length;
-      if (txn && !this.nestedIsFree) cost += this.#costOfTxn(txn, depth + 1);
+      if (txn && !this.nestedIsFree) cost += this.#costOfTxn(txn);
     }
     return cost;
   }
