@@ -28,6 +28,11 @@ export class UpdatedRowsFile {
     this.#written = bytes;
   }
 
+  /** Not flushed yet. */
+  get pendingBytes(): number {
+    return this.#pending.length;
+  }
+
   add(key: Bytestring, value: Bytestring): void {
     this.#pending.bytestring(key).bytestring(value);
   }
@@ -48,6 +53,11 @@ export class UpdatedRowsFile {
       this.#flushing = undefined;
     }
     return this.#written;
+  }
+
+  /** Makes durable what is flushed. */
+  async sync(): Promise<void> {
+    await (await this.#open()).sync();
   }
 
   /** Declares the file complete. */
@@ -82,25 +92,14 @@ export async function writeUpdatedRows(
   position: Position,
   rows: Iterable<{ readonly key: Bytestring; readonly value: Bytestring }>,
 ): Promise<void> {
-  const part = `${directory}/${position}.part`;
-  const file = await disk.open(part, { create: true });
-  await file.truncate(0);
-  const pending = new ByteWriter(64 * 1024);
-  let written = 0;
-  const write = async (): Promise<void> => {
-    const bytes = pending.finish();
-    pending.reset();
-    await file.write([bytes], written);
-    written += bytes.length;
-  };
+  const file = new UpdatedRowsFile(disk, directory, position, 0);
   for (const { key, value } of rows) {
-    pending.bytestring(key).bytestring(value);
-    if (pending.length >= readBytes) await write();
+    file.add(key, value);
+    if (file.pendingBytes >= readBytes) await file.flush();
   }
-  if (pending.length > 0) await write();
+  await file.flush();
   await file.sync();
-  await file.close();
-  await disk.rename(part, `${directory}/${position}.rows`);
+  await file.complete();
 }
 
 /** Tells whether an update's file is complete. */
