@@ -37,7 +37,7 @@ const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--wo
   --log      where the log lies, and
   --workload what clients do, instead of what the seed draws
   --retention   the log is trimmed behind snapshots, instead of what the seed draws
-  --quota       its etcd runs out of space; no seed draws that by itself
+  --quota       its etcd runs out of space, instead of what the seed draws
   --repair      nodes compare and mend their states, instead of what the seed draws
   --federation  registries under several administrations instead of a ledger
   --help     this text

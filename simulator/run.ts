@@ -67,11 +67,8 @@ const federationShare = 0.1;
 const etcdShare = 0.35;
 /** Share of seeds whose log is trimmed. */
 const retentionShare = 0.35;
-/**
- * Share of seeds, of those that trim a log on etcd, whose etcd runs out of space: only where that is
- * asked for, until it is known why some (seed 21, 2,000 ticks) find no room any more.
- */
-const quotaShare = 0;
+/** Share of seeds, of those that trim a log on etcd, whose etcd runs out of space. */
+const quotaShare = 0.5;
 /** Share of seeds, of those that keep the whole log, whose nodes compare and mend their states. */
 const repairShare = 0.2;
 /** A state is restored from a snapshot that others have to be asked for. */

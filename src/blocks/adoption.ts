@@ -1,10 +1,17 @@
 import { DaybookError } from '../base/index.ts';
 import { type Io, whileLocked } from '../io/index.ts';
-import { type Address, type MspConfig, type Position, positionOf } from '../model/index.ts';
+import {
+  type Address,
+  addressOf,
+  asAddress,
+  type MspConfig,
+  type Position,
+} from '../model/index.ts';
 import { lmdbStores, type Stores, writeUpdatedRows } from '../state/index.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { encodeNote } from './chain-note.ts';
 import { decodeBlock } from './fabric/block.ts';
-import { adoptedRowsIn, encodePoint, writeSeed } from './generator.ts';
+import { ownRowsIn } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { ChainVerification } from './verify.ts';
 
@@ -96,16 +103,14 @@ async function adopt(
     await history.sync();
     await buckets.clear();
     // This node's state may have begun after them: nobody else would give their rows.
-    const rows = adoptedRowsIn(directory);
+    const rows = ownRowsIn(directory);
     await io.disk.makeDirectory(rows);
     for (const position of verification.pendingUpdates) {
       await writeUpdatedRows(io.disk, rows, position, verification.rowsOf(position));
     }
     const { height, point } = verification;
-    if (point.position < positionOf(first, 0)) {
-      await writeSeed(io.disk, directory, { height, address: first });
-    }
-    await buckets.save(verification.tree, encodePoint(point, verification));
+    const next = asAddress(Math.max(first, addressOf(point.position)));
+    await buckets.save(verification.tree, encodeNote({ point, next, unmade: [] }, verification));
     return height;
   } finally {
     await buckets.close();

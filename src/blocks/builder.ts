@@ -27,7 +27,7 @@ import {
   type Transaction,
   verdicts,
 } from '../model/index.ts';
-import { configKey, configNamespace } from '../replica/index.ts';
+import { type AppliedRecord, configKey, configNamespace } from '../replica/index.ts';
 import {
   type RecordedUpdate,
   recordedUpdateOf,
@@ -216,9 +216,13 @@ export class BlockBuilder {
   }
 
   #recordedUpdates({ content }: BlockCut): RecordedUpdate[] {
-    if (content.kind !== 'records') return [];
+    return content.kind === 'records' ? this.updatesAmong(content.records) : [];
+  }
+
+  /** The bulk updates that took effect among records behind the last block. */
+  updatesAmong(records: readonly AppliedRecord[]): RecordedUpdate[] {
     const { heavyRowsMin } = this.#rule ?? bulkRuleDefaults;
-    return content.records.flatMap(({ record, position, verdict }) => {
+    return records.flatMap(({ record, position, verdict }) => {
       if (verdict !== verdicts.valid) return [];
       const at = { position, txId: record.txId, timestampMs: 0 };
       return recordedUpdateOf(record.sets, at, heavyRowsMin) ?? [];

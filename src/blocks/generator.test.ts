@@ -98,6 +98,7 @@ describe('the block generator', () => {
           let generator = await open(directory, buckets);
           for (const [count, how] of stops) {
             await generator.push(rest(entries, generator.nextAddress).slice(0, count));
+            const { nextAddress } = generator;
             if (how === 'close') await generator.close();
             else {
               await generator.store.close();
@@ -107,6 +108,8 @@ describe('the block generator', () => {
             if (how === 'lose') truncateSync(join(directory, 'versions'), 16 * 10_000);
             if (how === 'tear') tearLastSegment(join(directory, 'blocks'), torn);
             generator = await open(directory, buckets);
+            // An open block, too, is there.
+            if (how === 'close') expect(generator.nextAddress).toBe(nextAddress);
           }
           await generator.push(rest(entries, generator.nextAddress));
           expect(await blocksOf(generator)).toEqual(expected);

@@ -1,11 +1,9 @@
-import { ByteReader, ByteWriter, DaybookError, isDaybookError, limits } from '../base/index.ts';
-import type { Disk, Io } from '../io/index.ts';
+import { DaybookError, isDaybookError, limits } from '../base/index.ts';
+import type { Io } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
   type Address,
   addressOf,
-  asAddress,
-  asPosition,
   nextAddress,
   type Position,
   ProtoWriter,
@@ -15,6 +13,7 @@ import {
 import type { AppliedEntry } from '../replica/index.ts';
 import {
   type BucketStore,
+  moveUpdatedRows,
   openBucketStore,
   openUpdatedRows,
   removeUpdatedRowsBefore,
@@ -28,12 +27,12 @@ import {
   BlockBuilder,
   type BuiltBlock,
   type ChainPoint,
-  chainStart,
   configAt,
   signBuiltBlock,
   viewBuiltBlock,
 } from './builder.ts';
-import { BulkSwitch } from './bulk-switch.ts';
+import type { BulkSwitch } from './bulk-switch.ts';
+import { decodeNote, encodeNote, newChain } from './chain-note.ts';
 import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
 import {
   type BlockHeader,
@@ -81,12 +80,13 @@ export class BlockGenerator {
   readonly #writer = new ProtoWriter(1 << 20);
   /** Blocks that are cut and not made: the first one waits for a bulk update's rows. */
   #cuts: BlockCut[] = [];
+  /** The entries from the first record on that is in no block; none when all are. */
+  #unmade: AppliedEntry[];
   #waitingFor: Position | undefined;
   #bulkDirectory: string | undefined;
-  /** Of the entries handed in; behind the entry that ended the last block there may be others. */
   #nextAddress: Address;
-  /** Bulk updates whose rows came with adopted blocks: the state may have begun after them. */
-  readonly #ownRows: ReadonlySet<Position>;
+  /** Bulk updates whose rows lie beside the blocks: the state may begin after them. */
+  readonly #ownRows: Set<Position>;
   #savedTo: Address;
   #sinceBlocks = 0;
   #sinceRecords = 0;
@@ -103,7 +103,9 @@ export class BlockGenerator {
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
     this.#nextAddress = parts.nextAddress;
     this.#ownRows = parts.ownRows;
-    this.#savedTo = this.#restartsAt(parts.nextAddress);
+    this.#unmade = [...parts.unmade];
+    for (const entry of parts.unmade) this.#cuts.push(...this.#cutter.push(entry));
+    this.#savedTo = this.rowsFrom;
   }
 
   /** Address of the entry to hand in first; later, of the next one. */
@@ -112,8 +114,9 @@ export class BlockGenerator {
   }
 
   /**
-   * Everything before this address is in durable blocks, the rows of bulk updates included: a restart
-   * needs no entry before it, nor the rows of an update before it.
+   * Everything before this address is here durably, in blocks or as entries of the block that is open,
+   * the rows of bulk updates included: a restart needs no entry before it, nor the rows of an update
+   * before it.
    */
   get savedTo(): Address {
     return this.#savedTo;
@@ -121,13 +124,17 @@ export class BlockGenerator {
 
   /** Where a state must begin, at the latest, to have the rows that the next blocks need. */
   get rowsFrom(): Address {
-    return this.#restartsAt(this.#nextAddress);
+    const pending = this.#updatesToSwitch().find((update) => !this.#ownRows.has(update));
+    return pending === undefined ? this.#nextAddress : addressOf(pending);
   }
 
-  /** @param next - the first entry that is wanted then. */
-  #restartsAt(next: Address): Address {
-    const pending = this.#builder.pendingUpdates.find((update) => !this.#ownRows.has(update));
-    return pending === undefined ? next : asAddress(Math.min(next, addressOf(pending)));
+  /** Bulk updates whose rows are in no block yet, ascending. */
+  #updatesToSwitch(): Position[] {
+    const { position: end } = this.point;
+    const records = this.#unmade.flatMap((entry) => entry.records);
+    const unmade = records.filter(({ position }) => position >= end);
+    const updates = this.#builder.updatesAmong(unmade).map(({ position }) => position);
+    return [...this.#builder.pendingUpdates, ...updates];
   }
 
   /** Every record before this position is in a block, and the state tree covers no other. */
@@ -178,10 +185,20 @@ export class BlockGenerator {
   async push(entries: readonly AppliedEntry[]): Promise<void> {
     for (const entry of entries) {
       this.#cuts.push(...this.#cutter.push(entry));
+      this.#unmade.push(entry);
       this.#nextAddress = nextAddress(entry.address);
       await this.#buildAll();
     }
     await this.#buildAll();
+    this.#dropMade();
+  }
+
+  #dropMade(): void {
+    const { isOpen } = this.#cutter;
+    const first = addressOf(this.point.position);
+    const kept = this.#unmade.findIndex(({ address }) => address >= first);
+    if (kept === -1 || (!isOpen && this.#cuts.length === 0)) this.#unmade = [];
+    else if (kept > 0) this.#unmade = this.#unmade.slice(kept);
   }
 
   async #buildAll(): Promise<void> {
@@ -210,7 +227,7 @@ export class BlockGenerator {
     this.#waitingFor = undefined;
     for (const position of this.#builder.updatesDue(cut)) {
       const rowsDirectory = this.#ownRows.has(position)
-        ? adoptedRowsIn(this.#options.directory)
+        ? ownRowsIn(this.#options.directory)
         : bulkDirectory;
       const file =
         rowsDirectory === undefined
@@ -266,33 +283,43 @@ export class BlockGenerator {
    * @returns what that is then.
    */
   async save(wanted: Address): Promise<Address> {
-    const reached = this.#restartsAt(addressOf(this.covered));
-    if (this.#savedTo < wanted && reached >= wanted) await this.checkpoint();
+    if (this.#savedTo >= wanted) return this.#savedTo;
+    await this.#takeRows();
+    if (this.rowsFrom >= wanted) await this.checkpoint();
     return this.#savedTo;
+  }
+
+  /** So that the state may begin after bulk updates whose switch is still to come. */
+  async #takeRows(): Promise<void> {
+    const { directory, io } = this.#options;
+    const from = this.#bulkDirectory;
+    if (from === undefined) return;
+    const ready = await updatesWithRows(io.disk, from);
+    for (const position of this.#updatesToSwitch()) {
+      if (this.#ownRows.has(position) || !ready.has(position)) continue;
+      await moveUpdatedRows(io.disk, position, from, ownRowsIn(directory));
+      this.#ownRows.add(position);
+    }
   }
 
   /** Saves everything, so that a restart begins here. */
   async checkpoint(): Promise<void> {
-    const { height, position } = this.point;
-    const next = addressOf(this.covered);
-    const savedTo = this.#restartsAt(next);
+    const savedTo = this.rowsFrom;
     this.#sinceBlocks = 0;
     this.#sinceRecords = 0;
     // Blocks first: a checkpoint must not be ahead of them.
     await this.store.sync();
     await this.history.sync();
     await this.#versions.sync();
-    await this.#buckets.save(this.tree, encodePoint(this.point, this.#builder));
-    const { disk } = this.#options.io;
-    if (next > addressOf(position)) {
-      await writeSeed(disk, this.#options.directory, { height, address: next });
-    }
+    const note = { point: this.point, next: this.#nextAddress, unmade: this.#unmade };
+    await this.#buckets.save(this.tree, encodeNote(note, this.#builder));
     this.#savedTo = savedTo;
     // No restart asks for them again.
     const { pendingUpdates } = this.#builder;
+    const { disk } = this.#options.io;
     const unneeded = async (rows: string): Promise<void> =>
       await removeUpdatedRowsBefore(disk, rows, this.point.position, pendingUpdates);
-    if (this.#ownRows.size > 0) await unneeded(adoptedRowsIn(this.#options.directory));
+    if (this.#ownRows.size > 0) await unneeded(ownRowsIn(this.#options.directory));
     if (this.#bulkDirectory !== undefined) await unneeded(this.#bulkDirectory);
   }
 
@@ -360,7 +387,8 @@ interface Parts {
   readonly versions: VersionMap;
   readonly buckets: BucketStore;
   readonly nextAddress: Address;
-  readonly ownRows: ReadonlySet<Position>;
+  readonly unmade: readonly AppliedEntry[];
+  readonly ownRows: Set<Position>;
 }
 
 /** Opens a generator where it stood, or a new one. */
@@ -383,8 +411,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   } catch (error) {
     if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
   }
-  let { point, bulk } =
-    saved === undefined ? { point: chainStart, bulk: new BulkSwitch() } : decodePoint(saved.note);
+  let { point, bulk, next, unmade } = saved === undefined ? newChain() : decodeNote(saved.note);
   let tree = saved?.tree;
   // What the file holds beyond the checkpoint need not have come to the disk as it was written.
   const versions = await VersionMap.open(
@@ -395,8 +422,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   await fillVersions(versions, store);
   // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
   if (point.height > store.height || !(await history.truncate(point.historySize))) {
-    point = chainStart;
-    bulk = new BulkSwitch();
+    ({ point, bulk, next, unmade } = newChain());
     tree = undefined;
     await history.truncate(0);
   }
@@ -412,9 +438,6 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   tree ??= new StateTree(
     options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits },
   );
-  const seed = await readSeed(disk, directory);
-  const nextAddress =
-    seed?.height === point.height ? asAddress(seed.address) : addressOf(point.position);
   return new BlockGenerator(options, {
     point,
     bulk,
@@ -423,8 +446,9 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     history,
     versions,
     buckets,
-    nextAddress,
-    ownRows: await updatesWithRows(disk, adoptedRowsIn(directory)),
+    nextAddress: next,
+    unmade,
+    ownRows: await updatesWithRows(disk, ownRowsIn(directory)),
   });
 }
 
@@ -443,71 +467,7 @@ async function fillVersions(versions: VersionMap, store: BlockStore): Promise<vo
   await versions.sync();
 }
 
-/** Where a chain keeps the rows of bulk updates that were pending when its blocks were adopted. */
-export function adoptedRowsIn(directory: string): string {
+/** Where a chain keeps rows of bulk updates itself, below its directory. */
+export function ownRowsIn(directory: string): string {
   return `${directory}/rows`;
-}
-
-/**
- * Where a chain goes on that was made out of a snapshot, or of blocks that others made (see `seedChain`
- * and `adoptChain`), or whose last block is followed by ticks.
- */
-export interface ChainSeed {
-  readonly height: number;
-  /** The first entry to hand in: no record stands between the two. */
-  readonly address: number;
-}
-
-const seedName = 'seed.json';
-
-/** Notes in a chain's directory where the chain is to go on. */
-export async function writeSeed(disk: Disk, directory: string, seed: ChainSeed): Promise<void> {
-  await disk.writeFile(`${directory}/${seedName}`, Buffer.from(JSON.stringify(seed)));
-}
-
-async function readSeed(disk: Disk, directory: string): Promise<ChainSeed | undefined> {
-  const bytes = await disk.readFile(`${directory}/${seedName}`);
-  return bytes && (JSON.parse(bytes.toString('utf8')) as ChainSeed);
-}
-
-/** Version 1 had no bulk updates: none were pending when it was written. */
-const pointVersion = 2;
-
-/**
- * As a checkpoint's note.
- *
- * @param builder - whose bulk updates wait for their switch; without it none do.
- */
-export function encodePoint(
-  point: ChainPoint,
-  builder?: Pick<BlockBuilder, 'encodePending'>,
-): Buffer {
-  const writer = new ByteWriter(4096);
-  writer.u8(pointVersion).u64(point.height).u64(point.position).bytes(point.hash);
-  writer.bytes(point.commitHash).u64(point.historySize).u16(point.historyEdge.length);
-  for (const hash of point.historyEdge) writer.bytes(hash);
-  writer.u64(point.lastConfig).text(point.configJson);
-  if (builder === undefined) new BulkSwitch().encode(writer);
-  else builder.encodePending(writer);
-  return writer.finish();
-}
-
-function decodePoint(bytes: Uint8Array): { point: ChainPoint; bulk: BulkSwitch } {
-  const reader = new ByteReader(bytes, 'chain point');
-  const version = reader.u8();
-  if (version < 1 || version > pointVersion) reader.fail('unknown version');
-  const height = reader.u64();
-  const position: Position = asPosition(reader.u64());
-  const hash = Buffer.from(reader.bytes(32));
-  const commitHash = Buffer.from(reader.bytes(32));
-  const historySize = reader.u64();
-  const historyEdge: Buffer[] = [];
-  for (let count = reader.u16(); count > 0; count--)
-    historyEdge.push(Buffer.from(reader.bytes(32)));
-  const lastConfig = reader.u64();
-  const configJson = reader.text(limits.entryBytesMax);
-  const bulk = version === 1 ? new BulkSwitch() : BulkSwitch.decode(reader);
-  reader.finish();
-  const chain = { height, position, hash, commitHash, historySize, historyEdge };
-  return { point: { ...chain, lastConfig, configJson }, bulk };
 }

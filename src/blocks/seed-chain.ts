@@ -6,6 +6,7 @@ import { indexName, segmentFrames, segmentHeights, segmentName } from './block-f
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
 import { type ChainPoint, chainStart } from './builder.ts';
+import { encodeNote } from './chain-note.ts';
 import {
   type BlockParts,
   dataHash,
@@ -17,7 +18,6 @@ import {
   metadataIndex,
 } from './fabric/block.ts';
 import { readConfigJson } from './fabric/config-envelope.ts';
-import { encodePoint, writeSeed } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
 
@@ -96,11 +96,10 @@ async function seed(options: SeedOptions): Promise<ChainPoint> {
   const buckets = openBuckets(`${directory}/tree`);
   try {
     await buckets.clear();
-    await buckets.save(tree, encodePoint(point));
+    await buckets.save(tree, encodeNote({ point, next: address, unmade: [] }));
   } finally {
     await buckets.close();
   }
-  await writeSeed(disk, directory, { height, address });
   return point;
 }
 

@@ -12,8 +12,11 @@ function slowReplica(timeouts: number, stopped?: DaybookError): Replica & { wait
   let at = 0;
   let left = timeouts;
   const waits: Position[] = [];
-  const replica: Pick<Replica, 'position' | 'waitFor'> & { waits: Position[] } = {
+  const replica: Pick<Replica, 'position' | 'nextAddress' | 'waitFor'> & { waits: Position[] } = {
     waits,
+    get nextAddress() {
+      return asAddress(at);
+    },
     get position() {
       return positionOf(asAddress(at), 0);
     },
@@ -47,4 +50,13 @@ it('does not wait for an empty log, and fails when the replica stopped', async (
   expect(idle.position).toBe(asPosition(0));
   const damaged = slowReplica(1, new DaybookError('LOG_DAMAGED', 'damaged'));
   await expect(catchUp(damaged, logOfThree(), io)).rejects.toMatchObject({ code: 'LOG_DAMAGED' });
+});
+
+it('does not wait for a hole: nobody can have been answered for what stands behind it', async () => {
+  const log = new MemoryLog();
+  await log.write({ epoch: 0, address: asAddress(1) }, Buffer.from('behind a hole'));
+  const replica = slowReplica(Number.POSITIVE_INFINITY);
+  await catchUp(replica, log, io);
+  expect(replica.waits).toHaveLength(1);
+  expect(replica.position).toBe(asPosition(0));
 });

@@ -122,6 +122,20 @@ function updateOf(name: string): Position | undefined {
   return digits === undefined ? undefined : (Number(digits) as Position);
 }
 
+/** Moves an update's complete file to another directory, where it is durable. */
+export async function moveUpdatedRows(
+  disk: Disk,
+  position: Position,
+  from: string,
+  to: string,
+): Promise<void> {
+  const name = `${position}.rows`;
+  const file = await disk.open(`${from}/${name}`);
+  await file.sync().finally(() => file.close());
+  await disk.makeDirectory(to);
+  await disk.rename(`${from}/${name}`, `${to}/${name}`);
+}
+
 /** Removes an update's complete file: nobody needs its rows any more. */
 export async function removeUpdatedRows(
   disk: Disk,
