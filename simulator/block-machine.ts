@@ -58,7 +58,7 @@ export class BlockMachine {
   readonly #disk: SimDisk;
   readonly #signer: Signer;
   readonly #care: NodeCare;
-  readonly #checkpointBlocks: number;
+  #checkpointBlocks: number;
   #process: SimProcess | undefined;
   /** All that may be alive: some outlive their node. */
   #processes: SimProcess[] = [];
@@ -122,9 +122,10 @@ export class BlockMachine {
     });
   }
 
-  /** Its core is free again. */
+  /** Its core is free again, and checkpoints come seldom, as in production. */
   heal(): void {
     this.#pushMs = 0;
+    this.#checkpointBlocks = 200;
   }
 
   /** Its files were replaced. */
@@ -282,21 +283,30 @@ export class BlockMachine {
   async #open(io: Io, { directory, scrub: settings }: BlockBackendOptions): Promise<BlockBackend> {
     const { world, mutant } = this.#cluster;
     const { stores } = this.#care;
-    const disk = keepingRows(io.disk, this.#disk);
+    const onMoved = (): void =>
+      world.happened('blocks: rows of a bulk update are kept until its switch');
+    const disk = keepingRows(io.disk, this.#disk, onMoved);
     await disk.makeDirectory(directory);
     const lock = await disk.lock(directory);
+    const buckets = stores.openBuckets(`${directory}/tree`);
+    const checkpointBlocks = (): number => this.#checkpointBlocks;
     const generator = await openBlockGenerator({
       io: { disk },
       directory,
       signer: this.#signer,
-      buckets: stores.openBuckets(`${directory}/tree`),
+      buckets: mutant.buckets?.(buckets) ?? buckets,
       bucketBits: stores.bucketBits,
-      checkpointBlocks: this.#checkpointBlocks,
+      get checkpointBlocks() {
+        return checkpointBlocks();
+      },
     });
     const { store } = generator;
     await this.#checkSaved(generator);
     if (store.height > generator.point.height) {
       world.happened('blocks: made again and compared');
+    }
+    if (generator.covered < positionOf(generator.nextAddress, 0)) {
+      world.happened('blocks: goes on in the middle of one');
     }
     world.note(`${this.#name} makes blocks from ${generator.nextAddress}`);
     const scrub = settings && startScrub(io, generator, settings, stores);
@@ -320,10 +330,14 @@ function wrong(what: string, cause?: unknown): never {
   throw new SimulationFailure('correctness', `I7: ${what}`, cause);
 }
 
-/** The disk, which keeps a copy of what is removed. */
-function keepingRows(disk: Disk, whole: SimDisk): Disk {
+/** The disk, which keeps a copy of what is removed. @param onMoved - rows are taken over. */
+function keepingRows(disk: Disk, whole: SimDisk, onMoved: () => void): Disk {
   return {
     ...disk,
+    rename: async (from, to) => {
+      await disk.rename(from, to);
+      if (from.startsWith('/state/')) onMoved();
+    },
     remove: async (path) => {
       whole.keep(path, `${keptRowsDirectory}/${path.slice(path.lastIndexOf('/') + 1)}`);
       await disk.remove(path);

@@ -114,6 +114,8 @@ export const happenings = [
   'blocks: files are torn by a power failure',
   'blocks: saved',
   'blocks: made again and compared',
+  'blocks: goes on in the middle of one',
+  'blocks: rows of a bulk update are kept until its switch',
   'blocks: a chain is verified from its files',
   'blocks: a node lacks what is trimmed',
   'blocks: adopted from another node',

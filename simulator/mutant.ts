@@ -7,7 +7,7 @@ import type { Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
 import type { Feed, Outbox, SourceLedger } from '../src/replication/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
-import type { State } from '../src/state/index.ts';
+import type { BucketStore, State } from '../src/state/index.ts';
 import type { Cluster } from './cluster.ts';
 import type { Faults } from './nemesis.ts';
 import type { RunOptions } from './run.ts';
@@ -57,6 +57,8 @@ export interface Mutant {
     outbox?(outbox: Outbox, cluster: Cluster): Outbox;
     ledger?(ledger: SourceLedger): SourceLedger;
   };
+  /** Comes between a generator of blocks and where its checkpoints lie. */
+  buckets?(buckets: BucketStore): BucketStore;
   /** Comes between a node and the generator of its blocks. */
   blocks?(backend: BlockBackend, node: string, cluster: Cluster): BlockBackend;
   /** Comes between a follower and the ledger. */

@@ -1,3 +1,5 @@
+import type { ByteWriter } from '../src/base/index.ts';
+import { decodeNote, encodeNote } from '../src/blocks/chain-note.ts';
 import { asAddress, asPosition, positionOf } from '../src/model/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { State, StoreSnapshot } from '../src/state/index.ts';
@@ -77,6 +79,25 @@ export const retentionMutants: readonly Mutant[] = [
     world,
     needs: ['power'],
     blocks: (backend) => ({ ...backend, save: async (wanted) => wanted }),
+  },
+  {
+    name: 'forget-the-open-block',
+    seedsMax: 20,
+    shows: 'correctness',
+    world,
+    needs: ['crashes', 'power'],
+    buckets: (buckets) => ({
+      save: (tree, note) => buckets.save(tree, note),
+      load: async () => {
+        const saved = await buckets.load();
+        if (saved === undefined) return undefined;
+        const { bulk, ...note } = decodeNote(saved.note);
+        const pending = { encodePending: (writer: ByteWriter) => bulk.encode(writer) };
+        return { ...saved, note: encodeNote({ ...note, unmade: [] }, pending) };
+      },
+      clear: () => buckets.clear(),
+      close: () => buckets.close(),
+    }),
   },
   {
     name: 'pass-over-what-a-follower-lacks',

@@ -3,10 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
-import { addressOf, type MspConfig, type Position, type Signer, stateKey } from '../model/index.ts';
+import {
+  addressOf,
+  asAddress,
+  asPosition,
+  type MspConfig,
+  type Position,
+  type Signer,
+  stateKey,
+} from '../model/index.ts';
 import type { AppliedEntry, Replica } from '../replica/index.ts';
 import { decodeApplied, encodeApplied } from './applied-frames.ts';
-import { openLocalBlocks } from './block-backend.ts';
+import { type BlockBackend, openLocalBlocks } from './block-backend.ts';
 import { type BlockProcess, startBlockProcess } from './block-process.ts';
 import { startBlockService } from './block-service.ts';
 import { verifyKeyProof, verifyReceipt } from './receipt.ts';
@@ -138,6 +146,39 @@ describe('the block service', () => {
     expect(service.alarm).toBeUndefined();
     const report = await verifyChain(io.disk, join(directory, 'blocks'), { msps: [member.msp] });
     expect(report).toMatchObject({ problem: undefined, height: 14 });
+  });
+
+  test('makes what waited when it was closed, though the log is quiet', async () => {
+    const status = { position: asPosition(9), records: 1, blockHash: '', stateRoot: '' };
+    let made = 0;
+    const backend: BlockBackend = {
+      nextAddress: asAddress(5),
+      rowsFrom: asAddress(5),
+      status: async () => ({ ...status, height: made }),
+      push: async () => {
+        made = 1;
+        return { ...status, height: made };
+      },
+      block: async () => Buffer.from('block'),
+      close: async () => {},
+      save: () => expect.unreachable(),
+      statement: () => expect.unreachable(),
+      digests: () => expect.unreachable(),
+      receipt: () => expect.unreachable(),
+      keyPath: () => expect.unreachable(),
+      placesOf: () => expect.unreachable(),
+    };
+    const service = await startBlockService({
+      io,
+      replica: new FakeReplica(),
+      open: () => Promise.resolve(backend),
+      rowBefore: () => undefined,
+    });
+    for await (const { bytes } of service.follow(0)) {
+      expect(bytes.toString()).toBe('block');
+      break;
+    }
+    await service.close();
   });
 
   test('stops with an alarm when the log gives other blocks than are stored', async () => {

@@ -222,29 +222,12 @@ export class BlockService {
     try {
       const { state } = this.#options.replica;
       if (state !== undefined) await backend.useBulkDirectory?.(state.bulkDirectory);
+      // What waited when the generator was closed may be there, and the log quiet.
+      await this.#push(backend, [], stop.signal);
       const from = positionOf(backend.nextAddress, 0);
       for await (const entries of this.#options.replica.readApplied(from, stop.signal)) {
         for (const part of parts(entries)) {
-          let status = await backend.push(part);
-          while (status.waitingFor !== undefined && !stop.signal.aborted) {
-            // Blocks wait for the rows of a bulk update; commits go on.
-            this.#status = status;
-            this.#wake();
-            // Asked before: it may have ended since the generator looked for its rows.
-            const over = this.#isOver(status.waitingFor);
-            await this.#pause(bulkPollMs);
-            status = await backend.push([]);
-            if (over && status.waitingFor !== undefined && this.#isOver(status.waitingFor)) {
-              throw new DaybookError(
-                'BULK_ROWS_GONE',
-                `nobody has the rows of the bulk update at ${status.waitingFor} any more`,
-                { details: { position: status.waitingFor } },
-              );
-            }
-          }
-          // A generator that starts again repeats blocks that it has.
-          if (status.height >= this.#status.height) this.#status = status;
-          this.#wake();
+          await this.#push(backend, part, stop.signal);
           if (stop.signal.aborted) break;
         }
       }
@@ -254,6 +237,34 @@ export class BlockService {
     if (!this.#stop.signal.aborted) {
       throw new DaybookError('PEER_UNREACHABLE', 'the block process has ended');
     }
+  }
+
+  /** Resolves when the blocks are stored that these entries complete; commits go on meanwhile. */
+  async #push(
+    backend: BlockBackend,
+    entries: readonly AppliedEntry[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    let status = await backend.push(entries);
+    while (status.waitingFor !== undefined && !signal.aborted) {
+      // For the rows of a bulk update.
+      this.#status = status;
+      this.#wake();
+      // Asked before: it may have ended since the generator looked for its rows.
+      const over = this.#isOver(status.waitingFor);
+      await this.#pause(bulkPollMs);
+      status = await backend.push([]);
+      if (over && status.waitingFor !== undefined && this.#isOver(status.waitingFor)) {
+        throw new DaybookError(
+          'BULK_ROWS_GONE',
+          `nobody has the rows of the bulk update at ${status.waitingFor} any more`,
+          { details: { position: status.waitingFor } },
+        );
+      }
+    }
+    // A generator that starts again repeats blocks that it has.
+    if (status.height >= this.#status.height) this.#status = status;
+    this.#wake();
   }
 
   /** Whether all rows have taken a bulk update, so that its file is there or has been removed. */

@@ -18,6 +18,7 @@ import {
   metadataIndex,
 } from './fabric/block.ts';
 import { readConfigJson } from './fabric/config-envelope.ts';
+import { ownRowsIn } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
 
@@ -79,6 +80,8 @@ async function seed(options: SeedOptions): Promise<ChainPoint> {
   const same = await sameBlocks(options, blocks);
   await cutBlocks(disk, blocks, same);
   await disk.remove(`${directory}/versions`);
+  // No bulk update is pending there, and those of the state before may be wrong.
+  await disk.remove(ownRowsIn(directory));
   const store = await openBlockStore({ disk, directory: blocks });
   const history = await HistoryFiles.open(disk, directory);
   let point: ChainPoint;

@@ -1,6 +1,12 @@
 import { join } from 'node:path';
 import { DaybookError, limits, toDaybookError } from '../../base/index.ts';
-import { majorityClaim, majorityOf, type RootClaim, seedChain } from '../../blocks/index.ts';
+import {
+  majorityClaim,
+  majorityOf,
+  ownRowsIn,
+  type RootClaim,
+  seedChain,
+} from '../../blocks/index.ts';
 import { type Io, pause, whileLocked } from '../../io/index.ts';
 import { IdentityVerifier, positionOf } from '../../model/index.ts';
 import {
@@ -111,6 +117,7 @@ async function restoreAlone(options: RestoreOptions, record: RepairRecord): Prom
   await whileLocked(io.disk, chainDirectory, async () => {
     await io.disk.remove(stateDirectory);
     await io.disk.remove(join(chainDirectory, 'tree'));
+    await io.disk.remove(ownRowsIn(chainDirectory));
   });
   return record;
 }
