@@ -3,6 +3,7 @@ import {
   type BlockService,
   blockDigest,
   openBlockGenerator,
+  ownRowsIn,
   verifyChain,
 } from '../src/blocks/index.ts';
 import type { AppliedEntry } from '../src/replica/index.ts';
@@ -115,6 +116,10 @@ async function generate(
   const copyRows = (): void => {
     for (const { state, disk } of from) {
       if (state !== undefined) node.disk.copy(state.bulkDirectory, rowsDirectory, disk);
+    }
+    // These win: a state that began while an update was pending has found only the rest of its rows.
+    for (const { disk } of from) {
+      node.disk.copy(ownRowsIn(chainDirectory), rowsDirectory, disk);
       node.disk.copy(keptRowsDirectory, rowsDirectory, disk);
     }
   };
