@@ -10,7 +10,7 @@ import {
   type RecordedUpdate,
 } from './pending-updates.ts';
 import type { SweptRow } from './sweeper.ts';
-import { hasUpdatedRows, removeUpdatedRows, UpdatedRowsFile } from './updated-rows.ts';
+import { hadUpdatedRows, removeUpdatedRows, UpdatedRowsFile } from './updated-rows.ts';
 
 /** One bulk update on its way through the rows. */
 export interface BulkJob {
@@ -73,7 +73,7 @@ export class BulkWork {
       };
       const recorded = decodeRecordedUpdate(reader);
       // It was over, and only the last word of it was lost.
-      if (rest.swept && (await hasUpdatedRows(disk, directory, recorded.position))) continue;
+      if (rest.swept && (await hadUpdatedRows(disk, directory, recorded.position, bytes))) continue;
       work.#add(recorded, bytes, rest);
     }
     return work;

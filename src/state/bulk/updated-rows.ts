@@ -111,6 +111,21 @@ export async function hasUpdatedRows(
   return (await disk.list(directory)).includes(`${position}.rows`);
 }
 
+/**
+ * Tells whether an update's file was complete once: it may have been taken away since.
+ *
+ * @param bytes - how long it is.
+ */
+export async function hadUpdatedRows(
+  disk: Disk,
+  directory: string,
+  position: Position,
+  bytes: number,
+): Promise<boolean> {
+  const names = await disk.list(directory);
+  return names.includes(`${position}.rows`) || (bytes > 0 && !names.includes(`${position}.part`));
+}
+
 /** The updates with complete files. */
 export async function updatesWithRows(disk: Disk, directory: string): Promise<Set<Position>> {
   const names = await disk.list(directory);
