@@ -21,10 +21,15 @@ const livesMs = 10_000;
 /** A worker that says nothing for so long is in a loop that never ends. */
 const stuckMs = 5 * 60_000;
 /**
- * Of a process that runs worlds: they make much that dies young; and threads that collect it would
- * take the core of another worker. `npm run sim` starts its own with the same.
+ * Of a process that runs worlds: they make much that dies young; threads that collect it would take
+ * the core of another worker; and what a world has left is rather collected after the next one than
+ * during this one. `npm run sim` starts its own with the same.
  */
-export const workerFlags = ['--max-semi-space-size=64', '--single-threaded-gc'];
+export const workerFlags = [
+  '--max-semi-space-size=64',
+  '--single-threaded-gc',
+  '--initial-heap-size=1024',
+];
 
 /** Fresh seeds, each twice, until the time is up or one fails. @returns the exit code. */
 export async function explore({ run, minutes, json }: ExploreOptions): Promise<number> {
