@@ -358,9 +358,13 @@ export class NodeCare {
   }
 
   #holdsKeptRows(): boolean {
-    const store = this.stores.openStore('/state');
-    const held = (key: string): string | undefined => store.get(stateKey(contractName, key))?.value;
-    return keptRows.every(([key, value]) => held(key) === value) && held(addedRow) === undefined;
+    const views = [this.stores.openStore('/state'), ...(this.#state ? [this.#state] : [])];
+    // What rotted in memory comes to the store with the next flush, whenever that is.
+    return views.every((view) => {
+      const held = (key: string): string | undefined =>
+        view.get(stateKey(contractName, key))?.value;
+      return keptRows.every(([key, value]) => held(key) === value) && held(addedRow) === undefined;
+    });
   }
 }
 

@@ -11,6 +11,7 @@ class Pair {
   readonly stored = new Map<string, Row>();
   stateAt = 0;
   treeAt = 0;
+  updating: Position[] = [];
   /** What `refresh` showed last. */
   #shown: { rows: Row[]; at: number } = { rows: [], at: 0 };
 
@@ -50,6 +51,7 @@ class Pair {
           .filter(({ key }) => key >= start && (end === '' || key < end))
           .slice(0, limit),
       nextAddress: () => asAddress(this.#shown.at),
+      updating: () => this.updating,
       refresh: () => {
         const rows = [...this.stored.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
         this.#shown = { rows, at: this.stateAt };
@@ -110,6 +112,27 @@ test.each([
   // A missing row may hide behind another one's bit for a round or two.
   run(pair, scrub, 12);
   expect(scrub.progress.damage).toMatchObject({ kind });
+});
+
+test('rows that have not taken a bulk update yet, whose rows the tree has, are no damage', () => {
+  const pair = filled();
+  const key = stateKey('ns', 'k77');
+  const update = positionOf(asAddress(pair.log.length), 0);
+  pair.write('k77', 'updated');
+  pair.moveTree();
+  // The state has applied the record, and gone through no row.
+  pair.stateAt++;
+  pair.updating = [update];
+  const scrub = new Scrub(pair.reader(), () => pair.reference());
+  run(pair, scrub, 3);
+  expect(scrub.progress.damage).toBeUndefined();
+  pair.stored.set(key, { key, value: 'updated', version: update });
+  pair.updating = [];
+  run(pair, scrub, scrub.progress.passes + 1);
+  expect(scrub.progress.damage).toBeUndefined();
+  pair.stored.set(key, { key, value: 'value 77', version: 0 as Position });
+  run(pair, scrub, scrub.progress.passes + 2);
+  expect(scrub.progress.damage).toMatchObject({ kind: 'changed' });
 });
 
 test('whatever is written meanwhile, and whoever is ahead: no false alarm', () => {

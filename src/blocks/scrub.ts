@@ -66,7 +66,7 @@ const bucketsPerStep = 2_000;
  * memory before it was written there, is found. Synchronous; the caller chooses the pace.
  *
  * State and tree are never at the same position. A row that differs is a suspect until the state
- * has come to where the tree was: if its version is older than that and it still differs, it is
+ * has come to where the tree was, bulk updates included: if its version is older than that and it still differs, it is
  * damaged. A row that the tree has and two whole rounds did not meet is missing. So there is no false
  * alarm, whatever is written meanwhile; a missing row may take some rounds.
  */
@@ -108,7 +108,7 @@ export class Scrub {
     if (this.#damage !== undefined) return;
     this.#reader.refresh();
     const stateAt = positionOf(this.#reader.nextAddress(), 0);
-    this.#judgeSuspects(stateAt);
+    this.#judgeSuspects(stateAt, this.#reader.updating());
     if (this.#phase === 'rows') this.#stepRows(rowsMax, stateAt);
     else if (this.#phase === 'level') this.#stepLevel();
     else this.#stepLeaves();
@@ -180,10 +180,14 @@ export class Scrub {
     this.#suspects.push({ key: row.key, covered, pending, expected });
   }
 
-  #judgeSuspects(stateAt: Position): void {
+  /** @param updating - bulk updates that not all rows have taken. */
+  #judgeSuspects(stateAt: Position, updating: readonly Position[]): void {
     const open: Suspect[] = [];
     for (const suspect of this.#suspects) {
-      if (stateAt < suspect.covered) open.push(suspect);
+      const { covered, pending } = suspect;
+      // A node that lost its state makes it anew, and keeps the rows with which its tree goes on.
+      const lacks = updating.some((one) => one < covered && !pending.includes(one));
+      if (stateAt < covered || lacks) open.push(suspect);
       else this.#judge(suspect);
       if (this.#damage !== undefined) return;
     }

@@ -1,6 +1,7 @@
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
 import { type Address, asAddress, type Position, type VerdictCode } from '../model/index.ts';
+import { updatesUnderWay } from './bulk/index.ts';
 import type { EntrySummary, Row, StateView } from './state.ts';
 import type {
   HistoryHead,
@@ -41,6 +42,8 @@ export interface StateReader extends StateView {
   version(key: Bytestring): Position | undefined;
   /** The first address that is not in the state that reads show. */
   nextAddress(): Address;
+  /** Bulk updates that not all rows have taken, ascending; rows are as they are in the store. */
+  updating(): Position[];
   /** Moves on to the state committed last. Until then reads show one and the same state. */
   refresh(): void;
   close(): void;
@@ -71,6 +74,7 @@ export function openStateReader(directory: string): StateReader {
     version: (key) => rows.look(key)?.version,
     range: (start, end, limit) => rows.range(start, end, limit),
     nextAddress: () => readMeta(meta, rows.options)?.nextAddress ?? asAddress(0),
+    updating: () => updatesUnderWay(readMeta(meta, rows.options)?.bulkUpdates),
     refresh: () => rows.refresh(),
     close: () => {
       rows.release();

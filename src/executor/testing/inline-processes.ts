@@ -7,7 +7,7 @@ import type {
 } from '../../contract/index.ts';
 import type { Child, Connection, Io, Processes } from '../../io/index.ts';
 import { asAddress } from '../../model/index.ts';
-import type { MemoryStore, StateReader } from '../../state/index.ts';
+import { type MemoryStore, type StateReader, updatesUnderWay } from '../../state/index.ts';
 import { serveContracts } from '../contract-process.ts';
 
 /** Contracts as plain functions: `contract:function`. */
@@ -112,6 +112,7 @@ export function frozenReader(store: MemoryStore): StateReader {
     version: (key) => view.version(key),
     range: (start, end, limit) => view.range(start, end, limit),
     nextAddress: () => view.meta?.nextAddress ?? asAddress(0),
+    updating: () => updatesUnderWay(view.meta?.bulkUpdates),
     refresh: () => {
       view = store.frozen();
     },

@@ -34,6 +34,32 @@ export interface BulkProgress {
   readonly rowsUpdated: number;
 }
 
+/** What one of the texts of {@link BulkWork.save} says. */
+function decodeSaved(text: string): {
+  readonly bytes: number;
+  readonly rest: Pick<BulkJob, 'range' | 'cursor' | 'updated' | 'seen' | 'swept'>;
+  readonly recorded: RecordedUpdate;
+} {
+  const reader = new ByteReader(Buffer.from(text, 'base64'), 'bulk update');
+  const bytes = reader.u64();
+  const rest = {
+    range: reader.u32(),
+    cursor: reader.bytestring(limits.keyBytesMax * 2),
+    updated: reader.u64(),
+    seen: reader.u64(),
+    swept: reader.u8() === 1,
+  };
+  return { bytes, rest, recorded: decodeRecordedUpdate(reader) };
+}
+
+/** Positions of the updates that not all rows in the store have taken. @param saved - in its meta row. */
+export function updatesUnderWay(saved: readonly string[] = []): Position[] {
+  return saved
+    .map(decodeSaved)
+    .filter(({ rest }) => !rest.swept)
+    .map(({ recorded }) => recorded.position);
+}
+
 /** The bulk updates of a state that its store has not taken whole. */
 export class BulkWork {
   readonly pending = new PendingUpdates();
@@ -62,16 +88,7 @@ export class BulkWork {
     const work = new BulkWork(disk, directory, keepsRows);
     await disk.makeDirectory(directory);
     for (const text of saved) {
-      const reader = new ByteReader(Buffer.from(text, 'base64'), 'bulk update');
-      const bytes = reader.u64();
-      const rest = {
-        range: reader.u32(),
-        cursor: reader.bytestring(limits.keyBytesMax * 2),
-        updated: reader.u64(),
-        seen: reader.u64(),
-        swept: reader.u8() === 1,
-      };
-      const recorded = decodeRecordedUpdate(reader);
+      const { bytes, rest, recorded } = decodeSaved(text);
       // It was over, and only the last word of it was lost.
       if (rest.swept && (await hadUpdatedRows(disk, directory, recorded.position, bytes))) continue;
       work.#add(recorded, bytes, rest);
