@@ -284,7 +284,7 @@ export class BlockGenerator {
    */
   async save(wanted: Address): Promise<Address> {
     if (this.#savedTo >= wanted) return this.#savedTo;
-    await this.#takeRows();
+    if (this.rowsFrom < wanted) await this.#takeRows();
     if (this.rowsFrom >= wanted) await this.checkpoint();
     return this.#savedTo;
   }
