@@ -14,13 +14,7 @@ import {
 } from '../src/blocks/index.ts';
 import { type Child, type Disk, type Io, pause, rpcPeer } from '../src/io/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
-import {
-  type Address,
-  addressOf,
-  type Position,
-  positionOf,
-  type Signer,
-} from '../src/model/index.ts';
+import { type Address, addressOf, positionOf, type Signer } from '../src/model/index.ts';
 import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
 import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
@@ -39,6 +33,8 @@ export const keptRowsDirectory = '/kept-rows';
 const identityFiles = { mspId: 'Org1', certificateFile: '/peer/cert', keyFile: '/peer/key' };
 /** A generator whose node was killed goes on for so long, sometimes. */
 const orphanUsMax = 1_000_000;
+/** Between checkpoints, when nothing breaks any more. */
+const healthyCheckpointBlocks = 200;
 
 /** What a {@link BlockMachine} works with. */
 export interface BlockMachineParts {
@@ -125,7 +121,7 @@ export class BlockMachine {
   /** Its core is free again, and checkpoints come seldom, as in production. */
   heal(): void {
     this.#pushMs = 0;
-    this.#checkpointBlocks = 200;
+    this.#checkpointBlocks = healthyCheckpointBlocks;
   }
 
   /** Its files were replaced. */
@@ -169,9 +165,8 @@ export class BlockMachine {
       address++
     ) {
       const { records } = oracle.appliedAt(address);
-      const lost = ({ position }: { readonly position: Position }): boolean =>
-        position >= end && generator.placeOf(position) === undefined;
-      if (records.some(lost)) fail(end);
+      const after = records.filter(({ position }) => position >= end);
+      if (after.some(({ position }) => generator.placeOf(position) === undefined)) fail(end);
     }
   }
 

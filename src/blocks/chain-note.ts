@@ -14,6 +14,11 @@ export interface ChainNote {
   readonly unmade: readonly AppliedEntry[];
 }
 
+/** A note as it is taken up, with the bulk updates that wait for their switch. */
+export interface NotedChain extends ChainNote {
+  readonly bulk: BulkSwitch;
+}
+
 /** Versions: 1 had no bulk updates, since none were pending; until 2 the entries came again. */
 const noteVersion = 3;
 
@@ -34,7 +39,7 @@ export function encodeNote(
 }
 
 /** Reads {@link encodeNote}'s bytes; entries are views of them. @throws {DaybookError} `MALFORMED` */
-export function decodeNote(bytes: Uint8Array): ChainNote & { readonly bulk: BulkSwitch } {
+export function decodeNote(bytes: Uint8Array): NotedChain {
   const reader = new ByteReader(bytes, 'chain note');
   const version = reader.u8();
   if (version < 1 || version > noteVersion) reader.fail('unknown version');
@@ -60,6 +65,6 @@ export function decodeNote(bytes: Uint8Array): ChainNote & { readonly bulk: Bulk
 }
 
 /** Of a chain that has no block yet. */
-export function newChain(): ChainNote & { readonly bulk: BulkSwitch } {
+export function newChain(): NotedChain {
   return { point: chainStart, bulk: new BulkSwitch(), next: asAddress(0), unmade: [] };
 }

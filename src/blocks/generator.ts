@@ -31,8 +31,7 @@ import {
   signBuiltBlock,
   viewBuiltBlock,
 } from './builder.ts';
-import type { BulkSwitch } from './bulk-switch.ts';
-import { decodeNote, encodeNote, newChain } from './chain-note.ts';
+import { decodeNote, encodeNote, type NotedChain, newChain } from './chain-note.ts';
 import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
 import {
   type BlockHeader,
@@ -101,7 +100,7 @@ export class BlockGenerator {
     this.#buckets = parts.buckets;
     this.#builder = new BlockBuilder(parts.point, parts.tree, parts.bulk);
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
-    this.#nextAddress = parts.nextAddress;
+    this.#nextAddress = parts.next;
     this.#ownRows = parts.ownRows;
     this.#unmade = [...parts.unmade];
     for (const entry of parts.unmade) this.#cuts.push(...this.#cutter.push(entry));
@@ -378,16 +377,12 @@ export interface BlockDescription {
   readonly txIds: readonly Buffer[];
 }
 
-interface Parts {
-  readonly point: ChainPoint;
-  readonly bulk: BulkSwitch;
+interface Parts extends NotedChain {
   readonly tree: StateTree;
   readonly store: BlockStore;
   readonly history: HistoryFiles;
   readonly versions: VersionMap;
   readonly buckets: BucketStore;
-  readonly nextAddress: Address;
-  readonly unmade: readonly AppliedEntry[];
   readonly ownRows: Set<Position>;
 }
 
@@ -411,22 +406,24 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   } catch (error) {
     if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
   }
-  let { point, bulk, next, unmade } = saved === undefined ? newChain() : decodeNote(saved.note);
+  let note = saved === undefined ? newChain() : decodeNote(saved.note);
   let tree = saved?.tree;
   // What the file holds beyond the checkpoint need not have come to the disk as it was written.
   const versions = await VersionMap.open(
     disk,
     directory,
-    Math.min(store.records, point.historySize),
+    Math.min(store.records, note.point.historySize),
   );
   await fillVersions(versions, store);
   // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
-  if (point.height > store.height || !(await history.truncate(point.historySize))) {
-    ({ point, bulk, next, unmade } = newChain());
+  const { height, historySize } = note.point;
+  if (height > store.height || !(await history.truncate(historySize))) {
+    note = newChain();
     tree = undefined;
     await history.truncate(0);
   }
   if (tree === undefined) await buckets.clear();
+  const { point } = note;
   if (point.height > 0 && tree !== undefined) {
     const { header } = decodeBlock(await store.block(point.height - 1));
     if (!headerHash(header).equals(point.hash)) {
@@ -439,15 +436,12 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     options.bucketBits === undefined ? {} : { bucketBits: options.bucketBits },
   );
   return new BlockGenerator(options, {
-    point,
-    bulk,
+    ...note,
     tree,
     store,
     history,
     versions,
     buckets,
-    nextAddress: next,
-    unmade,
     ownRows: await updatesWithRows(disk, ownRowsIn(directory)),
   });
 }

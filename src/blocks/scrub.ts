@@ -108,7 +108,7 @@ export class Scrub {
     if (this.#damage !== undefined) return;
     this.#reader.refresh();
     const stateAt = positionOf(this.#reader.nextAddress(), 0);
-    this.#judgeSuspects(stateAt, this.#reader.updating());
+    this.#judgeSuspects(stateAt);
     if (this.#phase === 'rows') this.#stepRows(rowsMax, stateAt);
     else if (this.#phase === 'level') this.#stepLevel();
     else this.#stepLeaves();
@@ -180,8 +180,9 @@ export class Scrub {
     this.#suspects.push({ key: row.key, covered, pending, expected });
   }
 
-  /** @param updating - bulk updates that not all rows have taken. */
-  #judgeSuspects(stateAt: Position, updating: readonly Position[]): void {
+  #judgeSuspects(stateAt: Position): void {
+    if (this.#suspects.length === 0) return;
+    const updating = this.#reader.updating();
     const open: Suspect[] = [];
     for (const suspect of this.#suspects) {
       const { covered, pending } = suspect;

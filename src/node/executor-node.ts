@@ -146,7 +146,7 @@ export interface ExecutorNode {
   /**
    * Makes the node's blocks durable, if they reach `wanted`.
    *
-   * @returns the address before which everything is in durable blocks.
+   * @returns see `BlockGenerator.savedTo`.
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`, `PEER_UNREACHABLE`.
    */
   saveBlocks(wanted: Address): Promise<Address>;

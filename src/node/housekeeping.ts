@@ -31,7 +31,7 @@ export interface HousekeepingOptions {
   /**
    * Makes the node's blocks durable, if they reach `wanted`. Without it the node makes none.
    *
-   * @returns the address before which everything is in durable blocks.
+   * @returns see `BlockGenerator.savedTo`.
    */
   readonly saveBlocks?: (wanted: Address) => Promise<Address>;
   /** What the node tells the others now. */

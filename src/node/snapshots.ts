@@ -12,13 +12,13 @@ const pieceBytes = 4 * 1024 * 1024;
 const namePattern = /^snapshot-(\d+)$/;
 /** The one before the newest stays, for those who are fetching it. */
 const kept = 2;
-/** File with the address before which everything is in durable blocks, as was last noted. */
+/** File with the address that the saved blocks reach (`BlockGenerator.savedTo`), as was last noted. */
 const coveredName = 'covered';
 
 /**
  * The snapshot files of a node, by the first address that is not in them. A node that makes blocks
  * can go on from a snapshot only if its blocks reach it: what lies between nobody might have blocks
- * of any more. So of such a node the newest that its durable blocks reach is kept, too, and the one
+ * of any more. So of such a node the newest that its saved blocks reach is kept, too, and the one
  * that they will reach next.
  */
 export class SnapshotFiles {
@@ -55,7 +55,7 @@ export class SnapshotFiles {
     return asAddress(this.#addresses.at(-1) ?? 0);
   }
 
-  /** The newest that durable blocks reach; 0: there is none. */
+  /** The newest that saved blocks reach; 0: there is none. */
   get held(): Address {
     return this.#newestUpTo(this.#covered);
   }
@@ -66,7 +66,7 @@ export class SnapshotFiles {
     return next === undefined ? undefined : asAddress(next);
   }
 
-  /** Notes, durably, that everything before an address is in durable blocks. */
+  /** Notes, durably, that the saved blocks reach an address. */
   async cover(address: Address): Promise<void> {
     if (this.#newestUpTo(address) <= this.held) return;
     const bytes = Buffer.from(String(address));

@@ -102,15 +102,6 @@ export async function writeUpdatedRows(
   await file.complete();
 }
 
-/** Tells whether an update's file is complete. */
-export async function hasUpdatedRows(
-  disk: Disk,
-  directory: string,
-  position: Position,
-): Promise<boolean> {
-  return (await disk.list(directory)).includes(`${position}.rows`);
-}
-
 /**
  * Tells whether an update's file was complete once: it may have been taken away since.
  *
@@ -191,7 +182,7 @@ export async function openUpdatedRows(
   directory: string,
   position: Position,
 ): Promise<UpdatedRows | undefined> {
-  if (!(await hasUpdatedRows(disk, directory, position))) return undefined;
+  if (!(await updatesWithRows(disk, directory)).has(position)) return undefined;
   const file = await disk.open(`${directory}/${position}.rows`);
   const size = await file.size();
   return { rows: () => rowsIn(file, size, position), close: () => file.close() };
