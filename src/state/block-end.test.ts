@@ -5,7 +5,8 @@ import { afterEach, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
 import { asAddress, positionOf, sha256, stateKey } from '../model/index.ts';
 import { MemoryStore } from './memory-store.ts';
-import { openState, type State } from './open-state.ts';
+import { openState } from './open-state.ts';
+import type { State } from './replica-state.ts';
 import type { StateChange } from './state.ts';
 
 const directories: string[] = [];

@@ -6,7 +6,8 @@ import { DaybookError } from '../base/index.ts';
 import { type Disk, realIo } from '../io/index.ts';
 import { asAddress } from '../model/index.ts';
 import { MemoryStore } from './memory-store.ts';
-import { openState, type State } from './open-state.ts';
+import { openState } from './open-state.ts';
+import type { State } from './replica-state.ts';
 import { changeAt, changedKeys, rowsAt, txIdAt } from './testing/changes.ts';
 
 const io = realIo();

@@ -7,6 +7,7 @@ export * from './overlay.ts';
 export * from './query.ts';
 export * from './query-index.ts';
 export * from './query-plan.ts';
+export * from './replica-state.ts';
 export * from './snapshot.ts';
 export * from './state.ts';
 export * from './store.ts';

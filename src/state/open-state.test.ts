@@ -7,7 +7,8 @@ import { compareBytestrings } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import { type Address, asAddress, positionOf, sha256, type VerdictCode } from '../model/index.ts';
 import { MemoryStore } from './memory-store.ts';
-import { openState, type State } from './open-state.ts';
+import { openState } from './open-state.ts';
+import type { State } from './replica-state.ts';
 import type { StateChange, StateWrite } from './state.ts';
 import type { StateStore } from './store.ts';
 

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { realIo } from '../io/index.ts';
 import { asAddress } from '../model/index.ts';
-import { openState, type State } from './open-state.ts';
+import { openState } from './open-state.ts';
+import type { State } from './replica-state.ts';
 import { changeAt, changedKeys, rowsAt, txIdAt } from './testing/changes.ts';
 
 const io = realIo();

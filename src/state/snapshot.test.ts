@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { realIo } from '../io/index.ts';
 import { positionOf, sha256 } from '../model/index.ts';
 import { MemoryStore } from './memory-store.ts';
-import { openState, type State } from './open-state.ts';
+import { openState } from './open-state.ts';
+import type { State } from './replica-state.ts';
 import { checkSnapshot, restoreSnapshot, writeSnapshot } from './snapshot.ts';
 
 const io = realIo();

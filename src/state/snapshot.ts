@@ -10,7 +10,7 @@ import {
 import type { Disk, DiskFile, Io } from '../io/index.ts';
 import { asAddress, asPosition, sha256 } from '../model/index.ts';
 import { openLmdbStore } from './lmdb-store.ts';
-import type { BlockEndView, State, StateSettings } from './open-state.ts';
+import type { BlockEndView, State, StateSettings } from './replica-state.ts';
 import type { Row } from './state.ts';
 import type { StoredWrite, StoreMeta } from './store.ts';
 import { newSalt, TransactionIndex } from './transaction-index.ts';

@@ -7,7 +7,8 @@ import { DaybookError } from '../../base/index.ts';
 import { type Io, realIo } from '../../io/index.ts';
 import { type Address, asAddress, positionOf, sha256, stateKey } from '../../model/index.ts';
 import { MemoryStore } from '../memory-store.ts';
-import { bulkDirectory, openState, type State } from '../open-state.ts';
+import { openState } from '../open-state.ts';
+import { bulkDirectory, type State } from '../replica-state.ts';
 import type { Row, StateChange, StateWrite } from '../state.ts';
 import { PendingUpdate, type RecordedUpdate } from './pending-updates.ts';
 import {
