@@ -80,12 +80,23 @@ test('killed while it replicates, a node goes on; others come later by a copy, o
     const { dropped } = (await books.order('compact')) as { dropped: number };
     return dropped > saved;
   });
+  maps.kill();
+  expect(await books.save(books.key('meanwhile'), 'n')).toBe('done');
   await books.order('admit', late.node);
   await late.up();
   await until('late has everything', async () => {
-    return Object.keys(await late.content()).length === saved + 1;
+    return Object.keys(await late.content()).length === saved + 2;
   });
   expect(late.said).toContain('takes a full copy');
+  // The copy has the journal with its signatures, so late passes on what it never pulled.
+  books.kill();
+  await maps.up();
+  await until(
+    'maps hears it from late',
+    async () => books.key('meanwhile') in (await maps.content()),
+  );
+  expect(maps.said).not.toContain('takes a full copy');
+  await books.up();
   await until('late publishes', async () => (await late.save(late.key('mine'), 'n')) === 'done');
   await until('the others hear', async () => late.key('mine') in (await maps.content()));
 

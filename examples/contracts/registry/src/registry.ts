@@ -45,7 +45,6 @@ import type { XmlElement } from '../../../../src/replication/federation/uddi/xml
 import { runStep } from './run-step.ts';
 
 const operatorRow = 'operator';
-const certificateRow = (fingerprint: string): string => `certificate|${fingerprint}`;
 
 /** Characters of records in one answer to a pull. */
 const answerCharactersMax = 1_500_000;
@@ -223,13 +222,13 @@ export class Registry extends Contract {
     );
     const pems = JSON.parse(certificates === '' ? '{}' : certificates) as Record<string, string>;
     for (const [fingerprint, pem] of Object.entries(pems)) {
-      await runStep(ctx, put(certificateRow(fingerprint), pem));
+      await runStep(ctx, put(rows.certificate(fingerprint), pem));
     }
     return json(received);
   }
 
   async certificate(ctx: Context, fingerprint: string): Promise<string> {
-    return json(await runStep(ctx, get(certificateRow(fingerprint))));
+    return json(await runStep(ctx, get(rows.certificate(fingerprint))));
   }
 
   async highWaterMarks(ctx: Context): Promise<string> {

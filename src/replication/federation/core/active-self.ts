@@ -1,4 +1,4 @@
-import { selfId } from './journal.ts';
+import { checkWhole, selfId } from './journal.ts';
 import { refusal } from './refusal.ts';
 import { type Member, rows } from './rows.ts';
 import { get, type Step } from './step.ts';
@@ -12,6 +12,6 @@ export function* activeSelf(): Step<string> {
   if ((yield* get(rows.expelling(self))) !== undefined) {
     throw refusal('E_requestDenied', `the others expel ${self}`);
   }
-  if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
+  yield* checkWhole();
   return self;
 }

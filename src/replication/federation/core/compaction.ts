@@ -1,6 +1,13 @@
 import type { ChangeRecord } from './change-record.ts';
-import { allMembers, highWaterMarks, leftOrigins, presentMembers, selfId } from './journal.ts';
-import { type Quarantined, rows, type StoredEntity, type Tail } from './rows.ts';
+import {
+  allMembers,
+  checkWhole,
+  highWaterMarks,
+  leftOrigins,
+  presentMembers,
+  selfId,
+} from './journal.ts';
+import { journalPrefix, type Quarantined, rows, type StoredEntity, type Tail } from './rows.ts';
 import { get, put, range, remove, rowsUnder, type Step } from './step.ts';
 
 /** What a run of {@link compact} did. */
@@ -20,8 +27,10 @@ export interface Compacted {
  * tombstone goes after `graceMs`, when all have acknowledged the deletion; its keys stay taken.
  *
  * @param limit - journal rows, and tombstones, to look at.
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_busy`) while a full copy is written.
  */
 export function* compact(nowMs: number, graceMs: number, limit: number, from = 0): Step<Compacted> {
+  yield* checkWhole();
   const self = yield* selfId();
   const floors = yield* acknowledgedByAll(self);
   const settled = yield* acknowledgedByMost(self);
@@ -34,7 +43,7 @@ export function* compact(nowMs: number, graceMs: number, limit: number, from = 0
   let first = tail.firstSequence;
   for (const row of yield* range(rows.journal(start), 'journal~', limit)) {
     const record = row.value as ChangeRecord;
-    sequence = Number(row.key.slice('journal|'.length)) + 1;
+    sequence = Number(row.key.slice(journalPrefix.length)) + 1;
     if (record.usn <= (floors.get(record.origin) ?? 0)) {
       yield* remove(row.key);
       yield* remove(rows.place(record));
@@ -46,9 +55,15 @@ export function* compact(nowMs: number, graceMs: number, limit: number, from = 0
       emptied++;
     }
   }
-  for (const [origin, floor] of floors) yield* put(rows.floor(origin), floor);
+  for (const [origin, floor] of floors) {
+    // A member that was admitted since has acknowledged nothing; what is gone is gone.
+    const before = (yield* get<number>(rows.floor(origin))) ?? 0;
+    if (floor > before) yield* put(rows.floor(origin), floor);
+  }
   if (first !== tail.firstSequence) yield* put(rows.tail, { ...tail, firstSequence: first });
   const done = sequence >= tail.nextSequence || sequence === start;
+  // Own records that were kept for the time of a full copy.
+  for (const { key } of yield* rowsUnder('kept|', limit)) yield* remove(key);
   const tombstonesPurged = done ? yield* purgeTombstones(nowMs - graceMs, floors, limit) : 0;
   return { dropped, emptied, tombstonesPurged, ...(done ? {} : { next: sequence }) };
 }

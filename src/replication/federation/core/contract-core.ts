@@ -25,6 +25,7 @@ export { type Received, receive } from './receive.ts';
 export { refusal, uddiCodeOf } from './refusal.ts';
 export {
   type Expelling,
+  journalPrefix,
   type Member,
   type Outcome,
   type Pending,

@@ -9,8 +9,11 @@ import {
   TestNode,
 } from '../testing/small-world.ts';
 import {
+  allMarks,
   askingMarks,
+  beginCopy,
   type ChangeRecord,
+  copyPage,
   correct,
   highWaterMarks,
   join,
@@ -19,6 +22,7 @@ import {
   receive,
   resign,
   withdraw,
+  writeCopy,
 } from './index.ts';
 import { sharedPrefixes } from './rows.ts';
 
@@ -398,6 +402,57 @@ describe('assertions', () => {
   });
 });
 
+describe('a full copy', () => {
+  it('has the journal, so that nobody needs a copy of one that copied', () => {
+    const nodes = federation('a', 'b', 'c', 'd') as [TestNode, TestNode, TestNode, TestNode];
+    const [a, b, c, d] = nodes;
+    // Two and two do not hear of each other.
+    for (const [one, other] of [
+      [a, b],
+      [c, d],
+    ] as const) {
+      one.save(one.key('x'));
+      other.save(other.key('y'));
+      one.copyFrom(other);
+      other.save(other.key('z'));
+      other.copyFrom(one);
+      one.copyFrom(other);
+    }
+    for (const node of [c, d]) {
+      for (const other of [a, b]) {
+        const answer = other.store.run(pull(node.store.run(askingMarks()), 100));
+        expect(answer.type).toBe('records');
+      }
+    }
+    settle(nodes);
+    expectSame(nodes);
+    for (const node of [a, b, c, d])
+      expect(a.lives(node.key(node === a || node === c ? 'x' : 'z'))).toBe(true);
+  });
+
+  it('that is broken off and begun with another source loses no own change', () => {
+    const nodes = federation('a', 'b', 'c') as [TestNode, TestNode, TestNode];
+    const [a, b, c] = nodes;
+    a.save(a.key('x'));
+    b.pullFrom(a);
+    a.save(a.key('y'));
+    // `b` knows one of both changes, `c` none.
+    while (!a.store.run(beginCopy(b.store.run(allMarks()), 3)));
+    a.store.run(writeCopy(b.store.run(copyPage(5)).rows));
+    expect(codeOf(() => a.save(a.key('z')))).toBe('E_busy');
+    expect(codeOf(() => b.store.run(pull({}, 1)))).toBe('accepted');
+    expect(codeOf(() => a.store.run(pull({}, 1)))).toBe('E_busy');
+    expect(codeOf(() => a.store.run(copyPage(1)))).toBe('E_busy');
+    expect(codeOf(() => a.compact())).toBe('E_busy');
+    a.copyFrom(c);
+    settle(nodes);
+    expectSame(nodes);
+    for (const key of [a.key('x'), a.key('y')]) expect(c.lives(key)).toBe(true);
+    a.compact();
+    expect(a.rowsOf('kept|')).toEqual({});
+  });
+});
+
 describe('members that are lost', () => {
   it('are expelled by the others, which end with the same of them and out of the vector', () => {
     const nodes = federation('a', 'b', 'c', 'd') as [TestNode, TestNode, TestNode, TestNode];
@@ -475,6 +530,8 @@ describe('under partitions, duplicates, reordering, lost messages and late joine
 
   it('known seeds', () => {
     for (let seed = 1; seed <= 20; seed++) storm(seed, 3 + (seed % 3), 400);
+    // Both sides of a partition copied among themselves, and nobody's journal reached back any more.
+    for (const seed of [11_131, 11_468, 2_043_592_896]) storm(seed, 5, 250);
   }, 120_000);
 });
 

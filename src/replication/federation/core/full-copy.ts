@@ -7,22 +7,29 @@ import {
   allMarks,
   allMembers,
   append,
+  checkWhole,
   highWaterMarks,
-  leftOrigins,
   originate,
-  recordAt,
   selfId,
 } from './journal.ts';
 import { noteOutcome, outcomesMax } from './outcomes.ts';
 import { applyPayload, releaseWaiting, settleExpulsions } from './receive.ts';
 import { refusal } from './refusal.ts';
-import { copiedPrefixes, type Outcome, type Pending, rows, type Tail } from './rows.ts';
+import {
+  copiedPrefixes,
+  journalPrefix,
+  type Outcome,
+  type Pending,
+  rows,
+  type Tail,
+} from './rows.ts';
 import { get, put, type Row, remove, rowsUnder, type Step } from './step.ts';
 
 /*
- * A node that joins, or one that was away for longer than journals reach back, takes a full copy of
- * another node's rows and goes on from its marks. What it changed itself meanwhile is kept and done
- * again on top.
+ * A node that joins takes a full copy of another node's rows and goes on from its marks; so does one
+ * that asks a node whose journal does not reach back far enough. The journal is copied, too: it holds
+ * whatever some member may lack, so that no member ever needs a copy of one that copied. What the node
+ * changed itself meanwhile is kept and done again on top.
  */
 
 /** A part of a full copy. */
@@ -35,8 +42,13 @@ export interface CopyPage {
   readonly marks: Vector;
 }
 
-/** Reads one page of a full copy of this node, from `after` (exclusive) on. */
+/**
+ * Reads one page of a full copy of this node, from `after` (exclusive) on.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_busy`) while this node itself takes one.
+ */
 export function* copyPage(limit: number, after?: string): Step<CopyPage> {
+  yield* checkWhole();
   const revision = ((yield* get<Tail>(rows.tail))?.nextSequence ?? 1) - 1;
   const marks = yield* allMarks();
   const found: Row[] = [];
@@ -72,11 +84,20 @@ export function* beginCopy(source: Vector, limit: number): Step<boolean> {
   let left = limit;
   for (const prefix of copiedPrefixes) {
     const found = yield* rowsUnder(prefix, left);
-    for (const { key } of found) yield* remove(key);
+    for (const { key, value } of found) {
+      if (prefix === journalPrefix) yield* keepOwn(self, value as ChangeRecord);
+      yield* remove(key);
+    }
     left -= found.length;
     if (left === 0) return false;
   }
   return true;
+}
+
+/** The source of this copy, or of another one after it, may lack it. */
+function* keepOwn(self: string, record: ChangeRecord): Step<void> {
+  if (record.origin !== self || (yield* get(rows.kept(record.usn))) !== undefined) return;
+  yield* put(rows.kept(record.usn), record);
 }
 
 /** Writes a page of the copy. */
@@ -103,13 +124,9 @@ export function* endCopy(nowMs: number): Step<void> {
   }
   const own: ChangeRecord[] = [];
   for (let usn = known + 1; usn <= copying.lastOwn; usn++) {
-    const record = yield* recordAt({ origin: self, usn });
+    const record = yield* get<ChangeRecord>(rows.kept(usn));
     if (record !== undefined) own.push(record);
   }
-  for (const [origin, mark] of Object.entries(yield* highWaterMarks())) {
-    yield* put(rows.floor(origin), mark);
-  }
-  for (const [origin, { final }] of yield* leftOrigins()) yield* put(rows.floor(origin), final);
   yield* remove(rows.copying);
   const refused: { readonly id: ChangeId; readonly reason: string }[] = [];
   for (const record of own) {

@@ -1,4 +1,5 @@
 import type { ChangeId, ChangeRecord, Payload, Vector } from './change-record.ts';
+import { refusal } from './refusal.ts';
 import { type Left, type Member, rows, type Tail } from './rows.ts';
 import { get, put, range, rowsUnder, type Step } from './step.ts';
 
@@ -21,6 +22,11 @@ export function* allMembers(): Step<readonly Member[]> {
 /** Ids of the members that have not left. */
 export function* presentMembers(): Step<readonly string[]> {
   return (yield* allMembers()).filter(({ heir }) => heir === undefined).map(({ node }) => node);
+}
+
+/** @throws {DaybookError} `REGISTRY_REFUSED` (`E_busy`) while a full copy is written: nothing is whole. */
+export function* checkWhole(): Step<void> {
+  if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
 }
 
 /** How far this node knows each origin. */
@@ -106,8 +112,11 @@ export type PullAnswer =
 /**
  * The records that an asker with the marks `asked` lacks, own ones and relayed ones, at most `limit`.
  * An origin absent from `asked` counts as 0, unless the asker knows that it left. Records above `upTo`, where given, stay out.
+ *
+ * @throws {DaybookError} `REGISTRY_REFUSED` (`E_busy`)
  */
 export function* pull(asked: Vector, limit: number, upTo?: Vector): Step<PullAnswer> {
+  yield* checkWhole();
   const marks: Record<string, number> = { ...asked };
   const left = yield* leftOrigins();
   for (const [origin, { final }] of left) {
@@ -139,10 +148,4 @@ export function* pull(asked: Vector, limit: number, upTo?: Vector): Step<PullAns
     from = `${last.key}\u0001`;
   }
   return { type: 'records', records, more: false };
-}
-
-/** The record with an id, as long as the journal holds it. */
-export function* recordAt(id: ChangeId): Step<ChangeRecord | undefined> {
-  const place = yield* get<number>(rows.place(id));
-  return place === undefined ? undefined : yield* get<ChangeRecord>(rows.journal(place));
 }

@@ -21,7 +21,7 @@ import {
   retire,
   retireReady,
 } from './expulsion.ts';
-import { append, originate, selfId } from './journal.ts';
+import { append, checkWhole, originate, selfId } from './journal.ts';
 import { noteOutcome } from './outcomes.ts';
 import { refusal } from './refusal.ts';
 import {
@@ -73,7 +73,7 @@ export function* receive(
 ): Step<Received> {
   const self = yield* selfId();
   if (from !== undefined) yield* checkPeer(from);
-  if ((yield* get(rows.copying)) !== undefined) throw refusal('E_busy', 'a full copy is under way');
+  yield* checkWhole();
   let taken = 0;
   let duplicates = 0;
   let early = 0;

@@ -12,13 +12,20 @@ function padded(value: number): string {
   return value.toString().padStart(digits, '0');
 }
 
-/** Keys of rows; the prefixes that a full copy carries are listed in `copied`. */
+/** Prefix of the keys of the journal's rows. */
+export const journalPrefix = 'journal|';
+
+/** Keys of rows; the prefixes that a full copy carries are listed in {@link copiedPrefixes}. */
 export const rows = {
   self: 'self',
   tail: 'tail',
   /** Set while a full copy is written. */
   copying: 'copying',
-  journal: (sequence: number): string => `journal|${padded(sequence)}`,
+  /** An own record of the journal that a full copy replaces. */
+  kept: (usn: number): string => `kept|${padded(usn)}`,
+  /** A certificate with which a record of the journal is signed, PEM. */
+  certificate: (fingerprint: string): string => `certificate|${fingerprint}`,
+  journal: (sequence: number): string => `${journalPrefix}${padded(sequence)}`,
   /** Where in the journal a record stands. */
   place: (id: ChangeId): string => `place|${id.origin}|${padded(id.usn)}`,
   /** Up to which USN an origin's records are no longer in the journal. */
@@ -55,19 +62,24 @@ export const rows = {
 /** Prefixes of the rows that a full copy consists of, in the order of their rows. */
 export const copiedPrefixes = [
   'acked|',
+  'certificate|',
   'ending|',
   'entity|',
   'expelling|',
+  'floor|',
   'grave|',
+  journalPrefix,
   'key|',
   'left|',
   'member|',
   'pendingkey|',
   'pendingref|',
   'pending|',
+  'place|',
   'quarantine|',
   'referrer|',
   'seen|',
+  'tail',
   'waiting|',
 ] as const;
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Io } from '../../../io/index.ts';
-import { type CopyPage, refusal } from '../core/index.ts';
+import { type CopyPage, type Row, refusal } from '../core/index.ts';
 import type { FullCopyPage } from '../uddi/index.ts';
 import type { RegistryLedger } from './registry-ledger.ts';
 
@@ -25,16 +25,20 @@ export class CopySpool {
   readonly #io: Pick<Io, 'clock' | 'disk' | 'random'>;
   readonly #ledger: RegistryLedger;
   readonly #directory: string;
+  readonly #relayable: (rows: readonly Row[]) => readonly Row[];
   #current: Promise<Spool> | undefined;
 
+  /** @param relayable - signs what a page has of this node's own journal. */
   constructor(
     io: Pick<Io, 'clock' | 'disk' | 'random'>,
     ledger: RegistryLedger,
     directory: string,
+    relayable: (rows: readonly Row[]) => readonly Row[],
   ) {
     this.#io = io;
     this.#ledger = ledger;
     this.#directory = directory;
+    this.#relayable = relayable;
   }
 
   /**
@@ -71,7 +75,7 @@ export class CopySpool {
       let pages = 0;
       let page: CopyPage = first;
       for (;;) {
-        const bytes = Buffer.from(JSON.stringify(page.rows));
+        const bytes = Buffer.from(JSON.stringify(this.#relayable(page.rows)));
         await this.#io.disk.writeFile(this.#file(id, pages++), bytes);
         if (page.next === undefined) break;
         page = await this.#ledger.copyPage(pageRows, page.next);

@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { DaybookError } from '../../../base/index.ts';
 import { type Io, pause } from '../../../io/index.ts';
 import { type Signer, sha256Hex, signerFromPem } from '../../../model/index.ts';
-import { type Outcome, type PullAnswer, refusal, type Vector } from '../core/index.ts';
+import {
+  type ChangeRecord,
+  journalPrefix,
+  type Outcome,
+  type PullAnswer,
+  type Row,
+  refusal,
+  rows,
+  type Vector,
+} from '../core/index.ts';
 import {
   answerApi,
   answerReplication,
@@ -101,7 +110,8 @@ export class RegistryService {
       tokens,
       custody: this.#custody(),
     };
-    const spool = new CopySpool(io, this.#ledger, join(options.directory, 'copy'));
+    const relayable = (found: readonly Row[]): readonly Row[] => this.#relayable(found);
+    const spool = new CopySpool(io, this.#ledger, join(options.directory, 'copy'), relayable);
     this.#replicated = {
       node,
       highWaterMarks: () => this.#ledger.highWaterMarks(),
@@ -176,6 +186,24 @@ export class RegistryService {
       if (pem !== undefined) certificates[signature.certificate] = pem;
     }
     return { ...answer, records, certificates };
+  }
+
+  /**
+   * Rows of a full copy, with signatures of this node's records: who takes the copy passes them on to
+   * others, who want both the signature and its certificate.
+   */
+  #relayable(found: readonly Row[]): readonly Row[] {
+    const { node, certificate } = this.#options.credentials;
+    let isSigned = false;
+    const relayable = found.map((row) => {
+      if (!row.key.startsWith(journalPrefix)) return row;
+      const record = row.value as ChangeRecord;
+      if (record.origin !== node) return row;
+      isSigned = true;
+      return { ...row, value: signRecord(record, this.#signer, this.#fingerprint) };
+    });
+    if (!isSigned) return relayable;
+    return [...relayable, { key: rows.certificate(this.#fingerprint), value: certificate }];
   }
 
   async #certificate(fingerprint: string): Promise<string | undefined> {
