@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -93,6 +93,10 @@ test('npm start commits, and refuses what nobody can pay', () => {
     transfer: { txId: expect.stringMatching(/^[0-9a-f]{64}$/) },
   });
   expect(Number(demo.balances.alice) + Number(demo.balances.bob)).toBe(150);
+});
+
+test('npx may execute the built command, also one that was built anew', () => {
+  expect(statSync(command).mode & 0o111).toBe(0o111);
 });
 
 test('every command of the tour works', async () => {
