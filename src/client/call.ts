@@ -1,4 +1,4 @@
-import { checkLimit, type DaybookError } from '../base/index.ts';
+import { checkLimit, DaybookError } from '../base/index.ts';
 import type { Transaction, TxId } from '../model/index.ts';
 import type { QueuedCall } from './call-queue.ts';
 import type { CallResult } from './result.ts';
@@ -32,6 +32,32 @@ export interface PendingCall extends QueuedCall {
 }
 
 const callOverheadBytes = 256;
+
+/**
+ * Checks for programs without types that names are texts.
+ *
+ * @throws {DaybookError} `INVALID_ARGUMENT`
+ */
+export function checkTexts(values: Readonly<Record<string, unknown>>): void {
+  for (const what in values) {
+    if (typeof values[what] === 'string') continue;
+    throw new DaybookError('INVALID_ARGUMENT', `${what} is not a string`, { details: { what } });
+  }
+}
+
+/**
+ * The arguments of a call as bytes. One of a wrong type would fail all calls of its batch.
+ *
+ * @throws {DaybookError} `INVALID_ARGUMENT`
+ */
+export function argumentBytes(args: readonly (string | Uint8Array)[]): Uint8Array[] {
+  return args.map((arg, index) => {
+    if (typeof arg === 'string') return Buffer.from(arg, 'utf8');
+    if (arg instanceof Uint8Array) return arg;
+    const message = `argument ${index} is neither a string nor bytes: ${typeof arg}`;
+    throw new DaybookError('INVALID_ARGUMENT', message, { details: { what: `args[${index}]` } });
+  });
+}
 
 /**
  * Checks what a call contributes to a batch, so that it cannot spoil the batch for others, and

@@ -4,7 +4,7 @@ import { FakeBackend, FakeLedger } from '../gateway/testing/fake-backend.ts';
 import { testMsp } from '../gateway/testing/identities.ts';
 import { realIo } from '../io/index.ts';
 import type { Signer } from '../model/index.ts';
-import { type Client, connect } from './index.ts';
+import { type Client, connect, DaybookError } from './index.ts';
 
 const io = realIo();
 const ledger = new FakeLedger();
@@ -44,6 +44,24 @@ test('rejects with the contract’s error and the transaction id', async () => {
   const error = await client.submit('list', 'refuse').catch((reason: unknown) => reason);
   expect(error).toMatchObject({ code: 'CONTRACT_REJECTED', message: 'refused' });
   expect((error as { details: { txId: string } }).details.txId).toMatch(/^[0-9a-f]{64}$/);
+});
+
+test('what a program without types may get wrong is named, and spoils nothing for others', async () => {
+  const options = { gateways: gateways.map(({ url }) => url), channel: 'pay', signer };
+  const wrong = { code: 'INVALID_ARGUMENT' };
+  await expect(connect({ ...options, gateways: ['127.0.0.1:4270'] })).rejects.toMatchObject(wrong);
+  await expect(connect({ ...options, gateways: ['host:4270'] })).rejects.toMatchObject(wrong);
+  await expect(connect({ ...options, signing: 'all' as 'batch' })).rejects.toMatchObject(wrong);
+  const good = client.submit('beside', 'add', ['x']);
+  const number = 5 as unknown as string;
+  await expect(client.submit('list', 'add', ['x', number])).rejects.toMatchObject({
+    ...wrong,
+    message: 'argument 1 is neither a string nor bytes: number',
+  });
+  await expect(client.submit(undefined as unknown as string, 'add')).rejects.toMatchObject(wrong);
+  expect((await good).text()).toBe('1');
+  const refused = await client.submit('list', 'refuse').catch((reason: unknown) => reason);
+  expect(refused).toBeInstanceOf(DaybookError);
 });
 
 test('many calls travel in batches, each is done once', async () => {

@@ -14,12 +14,19 @@ import {
   type Verdict,
 } from '../model/index.ts';
 import { Balancer } from './balancer.ts';
-import { type CallOptions, measureCall } from './call.ts';
+import { argumentBytes, type CallOptions, checkTexts, measureCall } from './call.ts';
 import type { DeliveryContext } from './delivery.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { type ContractEvent, type EventsOptions, followEvents } from './events.ts';
 import { HttpTransport } from './http-transport.ts';
-import { type ConnectOptions, checkNumbers, loadSigner, type Settings } from './options.ts';
+import {
+  type ConnectOptions,
+  checkChoice,
+  checkNumbers,
+  loadSigner,
+  originOf,
+  type Settings,
+} from './options.ts';
 import type { CallResult } from './result.ts';
 import type { Transport } from './transport.ts';
 
@@ -66,15 +73,17 @@ export async function connect(options: ConnectOptions): Promise<Client> {
       options.transactionsInFlightMax ?? limits.clientTransactionsInFlightMax,
   };
   checkNumbers(numbers);
+  const signing = checkChoice('signing', options.signing ?? 'batch', ['batch', 'single']);
+  const whenFull = checkChoice('whenFull', options.whenFull ?? 'wait', ['wait', 'reject']);
   const settings: Settings = {
     ...numbers,
     batchCount: Math.min(numbers.batchCount, limits.batchTransactionsMax),
     attemptMs: Math.min(numbers.attemptMs, limits.gatewayDeadlineMsMax),
-    gateways: options.gateways.map((gateway) => new URL(gateway).origin),
+    gateways: options.gateways.map(originOf),
     channel: options.channel,
     signer,
-    signing: options.signing ?? 'batch',
-    whenFull: options.whenFull ?? 'wait',
+    signing,
+    whenFull,
   };
   const transport =
     options.transport ??
@@ -155,7 +164,7 @@ export class Client {
    *
    * @throws {DaybookError} with `details.txId`: `CONTRACT_…` as the contract or a limit refused it,
    *   `TRANSACTION_…`, `OUTCOME_UNKNOWN` (it may still commit: see {@link Client.status}); without
-   *   it, when it was not sent: `LIMIT_EXCEEDED`, `OVERLOADED`, `CLOSED`, `TIMEOUT`.
+   *   it, when it was not sent: `INVALID_ARGUMENT`, `LIMIT_EXCEEDED`, `OVERLOADED`, `CLOSED`, `TIMEOUT`.
    */
   submit(
     contract: string,
@@ -293,8 +302,9 @@ export class Client {
   ): Promise<CallResult> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw new DaybookError('CLOSED', 'the client is closed');
-      const bytes = args.map((arg) => (typeof arg === 'string' ? Buffer.from(arg, 'utf8') : arg));
       const { orderingKey = '', contractVersion = '' } = options;
+      checkTexts({ contract, functionName, orderingKey, contractVersion });
+      const bytes = argumentBytes(args);
       const waitMs = options.deadlineMs ?? this.#settings.deadlineMs;
       dispatcher.add({
         contract,

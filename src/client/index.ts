@@ -1,3 +1,4 @@
+export { DaybookError, type ErrorCode, isDaybookError } from '../base/index.ts';
 export type { CallOptions } from './call.ts';
 export { Client, connect, type StatusOfTransaction } from './client.ts';
 export { discoverGateways } from './discover.ts';

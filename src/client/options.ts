@@ -78,6 +78,31 @@ export function checkNumbers(values: Readonly<Record<string, number>>): void {
 }
 
 /**
+ * Checks, for programs without types, that a value is one of a few.
+ *
+ * @throws {DaybookError} `INVALID_ARGUMENT`
+ */
+export function checkChoice<T extends string>(what: string, value: T, choices: readonly T[]): T {
+  if (choices.includes(value)) return value;
+  throw new DaybookError('INVALID_ARGUMENT', `${what} is one of ${choices.join(', ')}`, {
+    details: { what, value },
+  });
+}
+
+/**
+ * The address of a gateway without its path.
+ *
+ * @throws {DaybookError} `INVALID_ARGUMENT`
+ */
+export function originOf(gateway: string): string {
+  const url = URL.canParse(gateway) ? new URL(gateway) : undefined;
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return url.origin;
+  throw new DaybookError('INVALID_ARGUMENT', `not http://host:port: ${gateway}`, {
+    details: { what: 'gateways', value: gateway },
+  });
+}
+
+/**
  * Loads a signer from its files.
  *
  * @throws {DaybookError} `NOT_FOUND` naming the file, `INVALID_ARGUMENT`
