@@ -41,7 +41,7 @@ export function backendFinder(
   return (channel) => {
     const backend = byName.get(channel);
     if (backend !== undefined) return backend;
-    throw new DaybookError('CHANNEL_UNKNOWN', 'no such channel', {
+    throw new DaybookError('CHANNEL_UNKNOWN', `this node has no channel ${channel}`, {
       details: { channel: channel.slice(0, 100) },
     });
   };

@@ -106,6 +106,9 @@ test('heartbeats say up to where everything was looked at', async () => {
 test('subscribers are counted, and gone ones counted off', async () => {
   const metrics = async (): Promise<string> => (await fetch(`${gateway.url}/metrics`)).text();
   await expect.poll(metrics).toContain('daybook_gateway_event_subscribers 0');
+  const warnings: string[] = [];
+  const listener = (warning: Error): void => void warnings.push(warning.message);
+  process.on('warning', listener);
   const readers = Array.from({ length: limits.eventSubscribersMax }, () => subscribe(''));
   await Promise.all(readers.map((reader) => expect.poll(reader.text, patient).toContain('200 OK')));
   const url = `${gateway.url}/v1/channels/pay/events`;
@@ -114,4 +117,6 @@ test('subscribers are counted, and gone ones counted off', async () => {
   expect(await refused.json()).toMatchObject({ details: { limit: 'eventSubscribersMax' } });
   for (const reader of readers) reader.end();
   await expect.poll(metrics, patient).toContain('daybook_gateway_event_subscribers 0');
+  process.off('warning', listener);
+  expect(warnings).toEqual([]);
 });

@@ -221,6 +221,20 @@ test('every wrong batch has its typed refusal, and nothing is done', async () =>
   expect(internal).toEqual([]);
 });
 
+test('a request without a body, or with plain text, is malformed', async () => {
+  for (const door of ['batches', 'evaluate', 'prepare', 'prepared/00']) {
+    const url = `${gateway.url}/v1/channels/pay/${door}`;
+    for (const body of [undefined, 'text']) {
+      const response = await fetch(url, {
+        method: 'POST',
+        ...(body === undefined ? {} : { body }),
+      });
+      expect([door, body, (await refusal(response)).code]).toEqual([door, body, 'MALFORMED']);
+    }
+  }
+  expect(internal).toEqual([]);
+});
+
 test('a gateway that is behind catches up first, or says that it did not', async () => {
   const next = backend.nextAddress();
   const after = { 'daybook-after': String((next as number) * limits.recordsPerEntryMax) };

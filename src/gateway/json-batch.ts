@@ -61,6 +61,8 @@ interface JsonBatch {
  * @throws {DaybookError} `MALFORMED`, `LIMIT_EXCEEDED`
  */
 export function batchFromJson(channel: string, body: unknown): Batch {
+  // The schema sees nothing of a request without a body, or of one that is plain text.
+  if (typeof body !== 'object' || body === null) throw malformed('body', 'there is no batch');
   const { batchId, creator, signature, items } = body as JsonBatch;
   checkLimit('batchTransactionsMax', items.length);
   const writer = new ByteWriter(4096);
