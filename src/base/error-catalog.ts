@@ -44,7 +44,7 @@ export const errorCatalog = {
     'never',
     400,
     'A well-formed request with a value that is not allowed.',
-    'Correct the value named in `details`.',
+    'Correct the value that the message names.',
   ),
   TIMEOUT: entry(
     'same',
@@ -63,7 +63,13 @@ export const errorCatalog = {
     'same',
     500,
     'The operating system refused a disk, network or process operation.',
-    'Look at the cause: full disk, missing permission, broken device.',
+    'Look at the message: a wrong path, a missing permission, a broken device.',
+  ),
+  LISTEN_FAILED: entry(
+    'never',
+    500,
+    'An address to listen on is in use, is not one of this machine, or needs more rights.',
+    'Stop what uses it, or choose another with `--port` or `--host`.',
   ),
   DISK_FULL: entry(
     'same',
@@ -390,7 +396,7 @@ export const errorCatalog = {
     'never',
     400,
     'A configuration value is missing or wrong.',
-    'Correct the value named in `details`.',
+    'Correct the value that the message names.',
   ),
   USAGE: entry('never', 400, 'The command line is not understood.', 'See `--help`.'),
   NOT_FOUND: entry('never', 404, 'The named thing does not exist.', 'Check the name.'),

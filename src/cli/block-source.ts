@@ -44,6 +44,9 @@ export async function findBlockFiles(
 
 async function fileBlocks(context: CliContext, directory: string): Promise<BlockReader> {
   const path = await findBlockFiles(context, directory);
+  if (!(await context.io.disk.list(path)).some((name) => name.endsWith('.pb'))) {
+    throw new DaybookError('NOT_FOUND', `no block files in ${path}`, { details: { path } });
+  }
   const blocks = (from: number): AsyncGenerator<Buffer> => blocksFrom(context, path, from);
   return {
     height: () => Promise.resolve(undefined),

@@ -8,6 +8,7 @@ test.each([
   ['TRANSACTION_UNKNOWN', 1],
   ['USAGE', 2],
   ['NOT_FOUND', 2],
+  ['LISTEN_FAILED', 2],
   ['PEER_UNREACHABLE', 3],
   ['OVERLOADED', 3],
   ['OUTCOME_UNKNOWN', 4],
@@ -15,6 +16,13 @@ test.each([
   ['LOG_DAMAGED', 70],
 ] as const)('%s ends with %i', (code, exitCode) => {
   expect(exitCodeOf(new DaybookError(code, 'x'))).toBe(exitCode);
+});
+
+test('a path that cannot be used is the user’s, a broken disk is not', () => {
+  const failed = (cause: string): DaybookError =>
+    new DaybookError('IO_FAILED', 'x', { details: { path: '/x', cause } });
+  expect(exitCodeOf(failed('ENOENT'))).toBe(2);
+  expect(exitCodeOf(failed('EIO'))).toBe(70);
 });
 
 test('what is not ours is internal', () => {

@@ -25,6 +25,7 @@ const byErrorCode: Partial<Record<ErrorCode, ExitCode>> = {
   CONFIG_INVALID: exitCodes.usage,
   NOT_FOUND: exitCodes.usage,
   CONTRACT_BUNDLE_INVALID: exitCodes.usage,
+  LISTEN_FAILED: exitCodes.usage,
   PEER_UNREACHABLE: exitCodes.unreachable,
   CLOSED: exitCodes.unreachable,
   TIMEOUT: exitCodes.unreachable,
@@ -37,8 +38,20 @@ const byErrorCode: Partial<Record<ErrorCode, ExitCode>> = {
   STATE_DAMAGED: exitCodes.internal,
 };
 
+/** What a system says of a path that the user had better not named. */
+const wrongPaths: ReadonlySet<unknown> = new Set([
+  'EACCES',
+  'EEXIST',
+  'EISDIR',
+  'ENOENT',
+  'ENOTDIR',
+  'EPERM',
+  'EROFS',
+]);
+
 /** The exit code for anything thrown. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (!(error instanceof DaybookError)) return exitCodes.internal;
+  if (error.code === 'IO_FAILED' && wrongPaths.has(error.details.cause)) return exitCodes.usage;
   return byErrorCode[error.code] ?? exitCodes.refused;
 }

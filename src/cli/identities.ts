@@ -95,7 +95,11 @@ export function networkIdentities(
         ['cert', 'key'].map((kind) => io.disk.readFile(join(folder, `${local}.${kind}.pem`))),
       );
       if (certificate === undefined || key === undefined) {
-        throw new DaybookError('NOT_FOUND', `no identity ${name}`, { details: { name } });
+        throw new DaybookError(
+          'NOT_FOUND',
+          `no identity ${name} in ${top}: \`daybook identity list\` shows those that are there`,
+          { details: { name, directory: top } },
+        );
       }
       return signerFromPem({ mspId, certificate: certificate.toString() }, key.toString());
     },

@@ -51,11 +51,15 @@ export function recordLine(record: LogRecord): string {
   return `${record.contract ?? '?'}.${record.function ?? '?'}(${args})`;
 }
 
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
 /** An entry for people: a heading and a line for each of its first records. */
 export function entryLines(entry: LogEntryDocument): string[] {
   const time = new Date(entry.logTimeMs).toISOString();
   const records = entry.records ?? [];
-  const what = entry.kind === 'records' ? `${records.length} records` : entry.kind;
+  const what = entry.kind === 'records' ? count(records.length, 'record') : entry.kind;
   const lines = [
     `${entry.address}  ${time}  ${what}${entry.writer === undefined ? '' : `  by ${entry.writer}`}`,
     ...records

@@ -2,14 +2,16 @@
 import { realIo } from '../io/index.ts';
 import { runCli } from './run.ts';
 
+let asked = false;
 const interrupted = new Promise<void>((resolve) => {
-  const stop = (): void => {
+  const stop = (exitCode: number): void => {
+    if (!asked) process.exit(exitCode);
     resolve();
     // A second signal must end a shutdown that hangs.
-    process.once('SIGINT', () => process.exit(130));
+    asked = false;
   };
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
+  process.on('SIGINT', () => stop(130));
+  process.on('SIGTERM', () => stop(143));
 });
 // A reader that goes away (`daybook log tail | head`) is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -23,7 +25,10 @@ process.exitCode = await runCli(process.argv.slice(2), {
   terminal: {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
-    interrupted,
+    interrupted: () => {
+      asked = true;
+      return interrupted;
+    },
   },
   workingDirectory: process.cwd(),
 });

@@ -102,6 +102,29 @@ test('a network that does not answer is unreachable', async () => {
   }
 });
 
+test('what is named wrong is said by its name', async () => {
+  await daybook('identity', 'create', 'alice');
+  const network = ['--channel', 'main', '--identity', 'alice'];
+  const gateway = await daybook('status', ...network, '--gateway', 'localhost:4270');
+  expect(gateway).toMatchObject({ code: exitCodes.usage });
+  expect(gateway.err).toMatch(/^INVALID_ARGUMENT: .*localhost:4270/);
+  const identity = await daybook(
+    'status',
+    '--gateway',
+    'http://127.0.0.1:1',
+    '--channel',
+    'main',
+    '--identity',
+    'bob',
+  );
+  expect(identity.err).toMatch(/^NOT_FOUND: no identity bob in .*daybook identity list/);
+  const files = await daybook('block', 'list', '--files', 'nowhere');
+  expect(files).toMatchObject({ code: exitCodes.usage });
+  expect(files.err).toMatch(/^NOT_FOUND: no block files in .*nowhere/);
+  const retain = await daybook('up', '--retain', '100:1');
+  expect(retain.err).toMatch(/^USAGE: --retain: only with --log/);
+});
+
 test('a damaged network.json is named', async () => {
   const io = realIo();
   const path = join(directory, '.daybook', 'network.json');

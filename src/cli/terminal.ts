@@ -6,8 +6,11 @@ export interface Terminal {
   out(text: string): void;
   /** Progress, hints and errors. */
   err(text: string): void;
-  /** Resolves at the first SIGINT or SIGTERM. */
-  readonly interrupted: Promise<void>;
+  /**
+   * Resolves at the first SIGINT or SIGTERM. A command that asks ends by itself then; one that never
+   * asked is ended by the signal.
+   */
+  interrupted(): Promise<void>;
 }
 
 /** Prints `value` as one JSON document, or `human` for people. */

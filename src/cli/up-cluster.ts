@@ -87,16 +87,23 @@ export async function startCluster(
   const prefix = nodePrefix === undefined ? {} : { nodePrefix };
   const named = logOptionsOf(context, options);
   if (named === undefined) {
-    const { privateHost, privatePort, lease, rotateSequencer } = options;
-    if ([privateHost, privatePort, lease, rotateSequencer].some((value) => value !== undefined)) {
-      throw new DaybookError('USAGE', 'these options are for networks with --log etcd://…');
+    const { privateHost, privatePort, lease, rotateSequencer, retain } = options;
+    const given = Object.entries({
+      '--private-host': privateHost,
+      '--private-port': privatePort,
+      '--lease': lease,
+      '--rotate-sequencer': rotateSequencer,
+      '--retain': retain,
+    }).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+    if (given.length > 0) {
+      throw new DaybookError('USAGE', `${given.join(', ')}: only with --log etcd://…`);
     }
     return { settings: prefix, stop: async () => undefined };
   }
-  const local =
-    named.url === 'etcd-local'
-      ? await startLocalEtcd(context.io, join(directory, 'etcd'))
-      : undefined;
+  const isLocal = named.url === 'etcd-local';
+  // Its members are process groups of their own: an interrupt must find somebody who stops them.
+  if (isLocal) void context.terminal.interrupted();
+  const local = isLocal ? await startLocalEtcd(context.io, join(directory, 'etcd')) : undefined;
   const log = local === undefined ? named : { ...named, url: `${local.url}/main` };
   return {
     settings: {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import swagger from '@fastify/swagger';
@@ -13,6 +14,7 @@ import { backendFinder, type GatewayContext, type ListedNode } from './context.t
 import { eventRoutes } from './events.ts';
 import { followerRoutes } from './follower-routes.ts';
 import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
+import { listenFailed } from './listen-failed.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { nodeRoutes } from './node-routes.ts';
 import { preparedRoutes } from './prepared-routes.ts';
@@ -60,12 +62,14 @@ const requestMsMax = 30_000;
 /**
  * Opens the one endpoint of a node: the HTTP API of `docs/http-api.md`.
  *
- * @throws {DaybookError} `IO_FAILED` when the port cannot be had.
+ * @throws {DaybookError} `LISTEN_FAILED` when the port cannot be had.
  */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { io, backends, host = '127.0.0.1', tls } = options;
   const app = createApp(tls);
   const closing = new AbortController();
+  // Every stream to a client listens; Node would take more than ten for a leak, and say so.
+  setMaxListeners(0, closing.signal);
   const inFlight = new Bounded('gatewayBatchesInFlightMax', options.batchesInFlightMax);
   const subscribers = new Bounded('eventSubscribersMax');
   const connectionsMax = options.connectionsMax ?? limits.gatewayConnectionsMax;
@@ -110,7 +114,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await app.listen({ host, port: options.port ?? 0 });
   } catch (cause) {
     await app.close();
-    throw new DaybookError('IO_FAILED', `cannot listen on ${host}:${options.port ?? 0}`, { cause });
+    throw listenFailed(host, options.port ?? 0, cause);
   }
   const { port } = app.server.address() as AddressInfo;
   const name = host.includes(':') ? `[${host}]` : host;

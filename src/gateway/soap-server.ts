@@ -3,9 +3,9 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify, { type FastifyInstance } from 'fastify';
-import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import { limitConnections } from './connections.ts';
+import { listenFailed } from './listen-failed.ts';
 
 /** See {@link startSoapServer}. */
 export interface SoapServerOptions {
@@ -37,7 +37,7 @@ const graceMs = 2_000;
 /**
  * Takes SOAP messages over HTTP or HTTPS.
  *
- * @throws {DaybookError} `IO_FAILED` when the port cannot be had.
+ * @throws {DaybookError} `LISTEN_FAILED` when the port cannot be had.
  */
 export async function startSoapServer(
   options: SoapServerOptions,
@@ -80,7 +80,7 @@ export async function startSoapServer(
     await app.listen({ host, port });
   } catch (cause) {
     await app.close();
-    throw new DaybookError('IO_FAILED', `cannot listen on ${host}:${port}`, { cause });
+    throw listenFailed(host, port, cause);
   }
   const { port: listens } = app.server.address() as AddressInfo;
   const name = host.includes(':') ? `[${host}]` : host;

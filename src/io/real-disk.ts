@@ -67,7 +67,9 @@ function diskError(path: string, cause: unknown): DaybookError {
   if (cause instanceof DaybookError) return cause;
   const { code, message } = cause as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'EDQUOT';
-  return new DaybookError(full ? 'DISK_FULL' : 'IO_FAILED', message, {
+  // A file is written under another name first, which says nothing to whoever named this one.
+  const text = message.includes(`'${path}'`) ? message : `${path}: ${message}`;
+  return new DaybookError(full ? 'DISK_FULL' : 'IO_FAILED', text, {
     details: { path, cause: code },
     cause,
   });

@@ -142,6 +142,6 @@ it('reports an unreachable peer, takes over a dead socket file, and leaves a liv
   await new Promise((resolve) => dead.close(resolve));
   listener = await network.listen(address, () => undefined);
   await expect(network.listen(address, () => undefined)).rejects.toMatchObject({
-    code: 'IO_FAILED',
+    code: 'LISTEN_FAILED',
   });
 });

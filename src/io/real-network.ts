@@ -121,7 +121,7 @@ function listenOnce(
   return new Promise((resolve, reject) => {
     server.once('error', (cause) =>
       reject(
-        new DaybookError('IO_FAILED', `cannot listen on ${format(target)}: ${cause.message}`, {
+        new DaybookError('LISTEN_FAILED', `cannot listen on ${format(target)}: ${cause.message}`, {
           details: { address: format(target) },
           cause,
         }),

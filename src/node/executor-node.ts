@@ -162,7 +162,7 @@ const foundingWaitMs = 30_000;
  * Starts an executor node on a founded log. A node whose state was found wrong has it restored first:
  * then this resolves at once, and the node serves when it agrees with the others again.
  *
- * @throws {DaybookError} `IO_FAILED` when the port cannot be had, `TIMEOUT` when the founding entry
+ * @throws {DaybookError} `LISTEN_FAILED` when the port cannot be had, `TIMEOUT` when the founding entry
  *   does not arrive, or why the replica stopped.
  */
 export async function startExecutorNode(options: ExecutorNodeOptions): Promise<ExecutorNode> {

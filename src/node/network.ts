@@ -116,7 +116,7 @@ const tickIntervalMsDefault = 1_000;
  * administrator's identity and a channel that trusts them.
  *
  * @throws {DaybookError} `LOG_LOCKED` when it runs already, `LOG_DAMAGED`, `CONFIG_INVALID`,
- *   `IO_FAILED` when a port cannot be had.
+ *   `LISTEN_FAILED` when a port cannot be had.
  */
 export async function startNetwork(options: NetworkOptions): Promise<Network> {
   const { directory, io = realIo(), onEvent = () => undefined } = options;

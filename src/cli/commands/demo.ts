@@ -49,7 +49,7 @@ export function demoCommand(context: CliContext): Command {
       try {
         const report = await demonstrate(context, running, say);
         if (options.json) terminal.out(`${JSON.stringify(report)}\n`);
-        await terminal.interrupted;
+        await terminal.interrupted();
         terminal.err('stopping …\n');
       } finally {
         await running.close();

@@ -19,6 +19,8 @@ export function etcdCommand(context: CliContext): Command {
     )
     .action(async (options: CommonOptions) => {
       const directory = join(resolve(workingDirectory, options.directory), 'etcd');
+      // Asked before the start: members that were started must be stopped.
+      const interrupted = terminal.interrupted();
       const cluster = await startLocalEtcd(io, directory);
       const { url, pids } = cluster;
       print(terminal, options.json, { url, pids, directory }, () => [
@@ -26,7 +28,7 @@ export function etcdCommand(context: CliContext): Command {
         `Start a network on it with: daybook up --log ${url}/main`,
         'Ctrl-C stops it.',
       ]);
-      await terminal.interrupted;
+      await interrupted;
       await cluster.stop();
     });
   return command;

@@ -49,7 +49,7 @@ export function followCommand(context: CliContext): Command {
         onEvent: (text) => terminal.err(`${config.name}: ${text}\n`),
       });
       terminal.err(`${config.name} follows ${network.channel} at ${network.gateways.join(', ')}\n`);
-      void terminal.interrupted.then(() => follower.stop());
+      void terminal.interrupted().then(() => follower.stop());
       try {
         await follower.ended;
       } finally {

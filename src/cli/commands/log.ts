@@ -58,7 +58,7 @@ export function logCommand(context: CliContext): Command {
 async function tail(context: CliContext, client: Client, options: TailOptions): Promise<void> {
   const { terminal } = context;
   let stopped = false;
-  void terminal.interrupted.then(() => {
+  void terminal.interrupted().then(() => {
     stopped = true;
   });
   const first = options.from === undefined ? '' : `from=${options.from}&`;
@@ -80,7 +80,7 @@ async function tail(context: CliContext, client: Client, options: TailOptions): 
 function pause({ io, terminal }: CliContext, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = io.timers.after(delayMs, resolve);
-    void terminal.interrupted.then(() => {
+    void terminal.interrupted().then(() => {
       timer.cancel();
       resolve();
     });

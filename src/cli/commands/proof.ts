@@ -36,7 +36,7 @@ export function proofCommand(context: CliContext): Command {
     .description('Fetch a proof of what a key holds after the newest block, or that it is absent.')
     .argument('<contract>')
     .argument('<key>')
-    .addHelpText('after', examples('daybook proof key bank alice --out alice.json'))
+    .addHelpText('after', examples('daybook proof key bank account/alice --out alice.json'))
     .action((contract: string, key: string, options: ProofOptions) => {
       const query = new URLSearchParams({ contract, key });
       return fetchProof(context, options, 'key', `proof?${query.toString()}`);

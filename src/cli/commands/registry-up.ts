@@ -54,7 +54,7 @@ export function registryUp(context: CliContext): Command {
           `other nodes               ${replicationUrl}/uddi/replication`,
           'Ctrl-C stops it.',
         ]);
-        await terminal.interrupted;
+        await terminal.interrupted();
         terminal.err('stopping …\n');
         await registry.close();
       } finally {

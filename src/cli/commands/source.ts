@@ -74,7 +74,7 @@ export function sourceCommand(context: CliContext): Command {
           onEvent: (text) => terminal.err(`${name}: ${text}\n`),
         });
         terminal.err(`capturing ${name}\n`);
-        void terminal.interrupted.then(() => capture.stop());
+        void terminal.interrupted().then(() => capture.stop());
         await capture.ended;
         return capture.captured;
       });

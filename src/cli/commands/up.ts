@@ -168,7 +168,7 @@ export function upCommand(context: CliContext): Command {
           'Ctrl-C stops the network.',
         ],
       );
-      await terminal.interrupted;
+      await terminal.interrupted();
       terminal.err('stopping …\n');
       await running.close();
     });

@@ -18,7 +18,7 @@ export async function runCaptured(workingDirectory: string, args: readonly strin
     err: (text: string) => {
       err += text;
     },
-    interrupted: new Promise<void>(() => undefined),
+    interrupted: () => new Promise<void>(() => undefined),
   };
   const code = await runCli([...args], { io: realIo(), terminal, workingDirectory });
   return { code, out, err };
