@@ -1,14 +1,18 @@
-import type pg from 'pg';
-import { from as copyFrom } from 'pg-copy-streams';
-import type { RowValue, TableDeclaration } from '../processor.ts';
+import pg from 'pg';
+import type { TableDeclaration } from '../processor.ts';
 import type { OwnerGroup, TablePlan, UpsertGroup } from '../row-plan.ts';
-import { copyText, postgresText, quoted } from './postgres-text.ts';
+import { CopyRows, copyIn } from './postgres-copy.ts';
+import { postgresText, quoted } from './postgres-text.ts';
 
 /** Column of every table that says which change last wrote the row. */
 export const revisionColumn = 'daybook_revision';
 
-/** From so many rows on, COPY to a temporary table is the quicker way. */
+/** From so many rows on, COPY is the quicker way. */
 const copyRowsMin = 100;
+
+/** How many groups of rows of a table are merged after the first one, and after several, had old rows. */
+const mergedAfterOne = 8;
+const mergedMax = 64;
 
 /** SQL that makes the tables of a follower, parents first. */
 export function tablesSql(tables: readonly TableDeclaration[]): string {
@@ -45,6 +49,8 @@ export class PostgresRows {
   readonly #client: pg.Client;
   readonly #stages = new Set<string>();
   readonly #filled = new Set<string>();
+  /** Tables that had old rows where new ones came: how many groups are to be merged now, and next time. */
+  readonly #merges = new Map<string, { left: number; next: number }>();
 
   constructor(client: pg.Client) {
     this.#client = client;
@@ -73,6 +79,7 @@ export class PostgresRows {
     for (const { name } of [...tables].reverse()) {
       await this.#client.query(`DELETE FROM ${quoted(name)}`);
     }
+    this.#merges.clear();
   }
 
   async #upsert(table: TableDeclaration, group: UpsertGroup): Promise<void> {
@@ -101,30 +108,42 @@ export class PostgresRows {
       });
       return;
     }
+    const rows = new CopyRows(group.rows, group.revisions, arrays);
+    if (await this.#insert(table.name, all, rows)) return;
     const stage = await this.#stage(table);
     // Empty at the begin of a transaction; it is emptied only when it is used again in the same.
     if (this.#filled.has(stage)) await this.#client.query(`TRUNCATE ${stage}`);
     this.#filled.add(stage);
-    const stream = this.#client.query(copyFrom(`COPY ${stage} (${list(all)}) FROM STDIN`));
-    const done = new Promise<void>((resolve, reject) => {
-      stream.on('finish', resolve);
-      stream.on('error', reject);
-    });
-    let text = '';
-    for (let at = 0; at < group.rows.length; at++) {
-      const row = group.rows[at] as readonly RowValue[];
-      for (let column = 0; column < columns.length; column++) {
-        text += `${copyText(postgresText(row[column], arrays[column] === true))}\t`;
-      }
-      text += `${group.revisions[at]}\n`;
-      if (text.length > 1_000_000) {
-        stream.write(text);
-        text = '';
-      }
-    }
-    stream.end(text);
-    await done;
+    await copyIn(this.#client, `COPY ${stage} (${list(all)}) FROM STDIN`, rows);
     await this.#client.query(`${insert} SELECT ${list(all)} FROM ${stage} ${merge}`);
+  }
+
+  /**
+   * Rows where there are none cost half of what a merge costs, and need no look at revisions. Whether
+   * there are any the primary key says; a table that had some is left alone for a while.
+   *
+   * @returns false when nothing was written: merge them.
+   */
+  async #insert(table: string, columns: readonly string[], rows: CopyRows): Promise<boolean> {
+    const known = this.#merges.get(table);
+    if (known !== undefined && known.left > 0) {
+      known.left--;
+      return false;
+    }
+    await this.#client.query('SAVEPOINT fresh');
+    try {
+      await copyIn(this.#client, `COPY ${quoted(table)} (${list(columns)}) FROM STDIN`, rows);
+    } catch (error) {
+      // Whatever it is, the merge meets it again, and says it.
+      if (!(error instanceof pg.DatabaseError)) throw error;
+      await this.#client.query('ROLLBACK TO SAVEPOINT fresh; RELEASE SAVEPOINT fresh');
+      const left = known?.next ?? mergedAfterOne;
+      this.#merges.set(table, { left, next: mergedMax });
+      return false;
+    }
+    await this.#client.query('RELEASE SAVEPOINT fresh');
+    this.#merges.delete(table);
+    return true;
   }
 
   async #deleteOwned(table: TableDeclaration, { columns, owners }: OwnerGroup): Promise<void> {

@@ -13,3 +13,12 @@ it('writes values as PostgreSQL reads them', () => {
   expect(copyText(null)).toBe('\\N');
   expect(copyText('\\N\t\n\r')).toBe('\\\\N\\t\\n\\r');
 });
+
+it('refuses what has no text form', () => {
+  expect(() => postgresText(new Date(Number.NaN), false)).toThrow(
+    expect.objectContaining({ code: 'SINK_REFUSED' }),
+  );
+  expect(() => postgresText({ n: 1n }, false)).toThrow(
+    expect.objectContaining({ code: 'SINK_REFUSED' }),
+  );
+});

@@ -1,15 +1,23 @@
 import type { RowValue } from '../processor.ts';
+import { refused } from './sink.ts';
 
-/** A value in PostgreSQL's text form; `null` stays null. `array`: the column's type ends in `[]`. */
+/**
+ * A value in PostgreSQL's text form; `null` stays null. `array`: the column's type ends in `[]`.
+ *
+ * @throws {DaybookError} `SINK_REFUSED`: it has none, such as an invalid `Date`.
+ */
 export function postgresText(value: RowValue | undefined, array: boolean): string | null {
   if (value === null || value === undefined) return null;
   if (typeof value === 'string') return value;
   if (typeof value === 'boolean') return value ? 't' : 'f';
   if (typeof value !== 'object') return String(value);
-  if (value instanceof Date) return value.toISOString();
   if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
   if (array && Array.isArray(value)) return arrayText(value as readonly RowValue[]);
-  return JSON.stringify(value);
+  try {
+    return value instanceof Date ? value.toISOString() : JSON.stringify(value);
+  } catch (cause) {
+    throw refused('PostgreSQL', cause);
+  }
 }
 
 function arrayText(values: readonly RowValue[]): string {
