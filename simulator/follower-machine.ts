@@ -181,7 +181,7 @@ class SimFeed implements Feed {
   }
 
   async pull(introduction: FollowerIntroduction, cursor: string, _at: number, ms: number) {
-    const body = { ...introduction, cursor, waitMs: ms };
+    const body = { ...introduction, cursor, waitMs: ms, format: 'compact' };
     const answer = await this.#ask<{ body: string }>('pull', introduction, body, ms);
     return decodePage(answer.body);
   }
@@ -191,7 +191,7 @@ class SimFeed implements Feed {
     from: number | undefined,
     resume: string | undefined,
   ) {
-    const body = { ...introduction, from, resume };
+    const body = { ...introduction, from, resume, format: 'compact' };
     const { body: text } = await this.#ask<{ body: string }>('scan', introduction, body, 0);
     const end = text.indexOf('\n');
     const head = JSON.parse(text.slice(0, end)) as { resume: string | null };

@@ -2,6 +2,7 @@ import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
 import { type MspConfig, type Signer, signReadToken } from '../model/index.ts';
 import {
+  compactMediaType,
   type FollowerIntroduction,
   type FollowerService,
   generateFollowerKey,
@@ -102,6 +103,20 @@ test('a follower belongs to whom names it first', async () => {
   expect((await fetch(url('/shop'), { method: 'DELETE' })).status).toBe(403);
   expect((await fetch(url('/shop'), { method: 'DELETE', headers: owner })).status).toBe(200);
   expect((await service.status()).followers).toEqual([]);
+});
+
+test('answers in the form that is asked for', async () => {
+  ledger.append([{ a: '1' }]);
+  const body = { run: 'r', subscription: introduction.subscription };
+  for (const door of ['pull', 'scan']) {
+    const compact = await post(`/x/${door}`, body, { accept: `${compactMediaType}, */*` });
+    expect(compact.headers.get('content-type')).toContain(compactMediaType);
+    const lines = (await compact.text()).split('\n');
+    expect(lines.slice(-2)).toEqual([expect.stringMatching(/^\[\{.*"keys":\["a"\]/), '1']);
+    const plain = await post(`/x/${door}`, { ...body, format: 'compact' });
+    expect(plain.headers.get('content-type')).toContain('application/x-ndjson');
+    expect(await plain.text()).toContain('"key":"a","content":"1"}\n');
+  }
 });
 
 test('answers XML, and errors with a code', async () => {

@@ -1,12 +1,14 @@
 import type { FastifyRequest } from 'fastify';
 import { DaybookError, limits } from '../base/index.ts';
 import { identityBytes, sha256Hex, verifyReadToken } from '../model/index.ts';
-import type {
-  FollowerRequest,
-  FollowerService,
-  PageAnswer,
-  PullRequest,
-  ScanRequest,
+import {
+  compactMediaType,
+  type FollowerRequest,
+  type FollowerService,
+  type PageAnswer,
+  type PageFormat,
+  type PullRequest,
+  type ScanRequest,
 } from '../replication/index.ts';
 import { admitReader } from './admission.ts';
 import type { GatewayContext } from './context.ts';
@@ -67,11 +69,10 @@ export function followerRoutes(context: GatewayContext): void {
 
   pages('pull', 'The changes after a cursor', async (request) => {
     const { service, owner, name } = admit(request);
-    const xml = request.headers.accept?.includes('xml') === true;
     const body = readRequest(request.body) as PullRequest;
     optional(body, 'cursor', 'string');
     optional(body, 'waitMs', 'number');
-    return service.pull(name, owner, { ...body, format: xml ? 'xml' : 'json' });
+    return service.pull(name, owner, { ...body, format: formatOf(request) });
   });
 
   pages('scan', 'The rows of the state as it is now', async (request) => {
@@ -79,7 +80,7 @@ export function followerRoutes(context: GatewayContext): void {
     const body = readRequest(request.body) as ScanRequest;
     optional(body, 'from', 'number');
     optional(body, 'resume', 'string');
-    return service.scan(name, owner, body);
+    return service.scan(name, owner, { ...body, format: formatOf(request) });
   });
 
   app.post<OfFollower>(
@@ -109,6 +110,11 @@ export function followerRoutes(context: GatewayContext): void {
       return { forgotten: service.forget(name, owner) };
     },
   );
+}
+
+function formatOf({ headers: { accept = '' } }: FastifyRequest<OfFollower>): PageFormat {
+  if (accept.includes(compactMediaType)) return 'compact';
+  return accept.includes('xml') ? 'xml' : 'json';
 }
 
 function readRequest(body: unknown): FollowerRequest {

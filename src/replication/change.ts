@@ -40,13 +40,13 @@ export function jsonOf<T = unknown>(change: ChangeRecord): T | undefined {
   return change.content === undefined ? undefined : (JSON.parse(change.content) as T);
 }
 
-const ascii = /^[\t\n\r\x20-\x7e]*$/;
+const notAscii = /[^\t\n\r\x20-\x7e]/;
 
 /** A value of the state in the form of {@link ChangeRecord.content}. */
 export function contentOf(
   value: Bytestring | undefined,
 ): Pick<ChangeRecord, 'content' | 'encoding'> {
-  if (value === undefined || ascii.test(value)) return { content: value };
+  if (value === undefined || !notAscii.test(value)) return { content: value };
   const bytes = bytesOf(value);
   if (isUtf8(bytes)) return { content: textOf(value) };
   return { content: bytes.toString('base64'), encoding: 'base64' };

@@ -2,6 +2,7 @@ import { Pool } from 'undici';
 import { DaybookError, type ErrorJson, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import { readTokenLifetimeMs, type Signer, signReadToken } from '../model/index.ts';
+import { compactMediaType } from './compact-page.ts';
 import { decryptPage, encryptedMediaType, publicHalf } from './encryption.ts';
 import type { Feed, FeedScan, FollowerIntroduction } from './feed.ts';
 import { decodePage, type Page } from './page.ts';
@@ -171,6 +172,8 @@ class HttpFeed implements Feed {
         path: `/v1/channels/${encodeURIComponent(this.#options.channel)}/followers${path}`,
         headers: {
           ...this.#authorize(),
+          // What a node answers with that does not know it is read, too.
+          accept: `${compactMediaType}, */*`,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),

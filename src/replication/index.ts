@@ -1,4 +1,5 @@
 export * from './change.ts';
+export { compactMediaType } from './compact-page.ts';
 export * from './config.ts';
 export * from './encryption.ts';
 export { type EntrySource, EntryWindow } from './entry-window.ts';

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ChangeRecord } from './change.ts';
+import { encodeCompactPage } from './compact-page.ts';
 import { signCursor, verifyCursor } from './cursor.ts';
 import { decryptPage, encryptPage, generateFollowerKey } from './encryption.ts';
 import { Journal } from './journal.ts';
@@ -190,6 +191,18 @@ describe('page', () => {
       expect(() => decodePage(text.slice(0, length))).toThrow(/cut off/);
     }
     expect(() => decodePage(text.slice(text.indexOf('\n') + 1))).toThrow(/cut off/);
+  });
+
+  it('survives the wire in its compact form, and is refused when cut off', () => {
+    const text = encodeCompactPage(page);
+    expect(decodePage(text)).toEqual(page);
+    expect(decodePage(encodeCompactPage({ ...page, changes: [] })).changes).toEqual([]);
+    for (let length = 0; length < text.length; length++) {
+      expect(() => decodePage(text.slice(0, length))).toThrow(/cut off/);
+    }
+    expect(() => decodePage(`${text}x`)).toThrow(/cut off/);
+    expect(() => decodePage(text.replace('"keys":["a', '"keys":["b","a'))).toThrow(/damaged/);
+    expect(() => decodePage(text.replace('"aa","c",1]', '"aa","c",9]'))).toThrow(/damaged/);
   });
 
   it('is well-formed XML', () => {

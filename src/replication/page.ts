@@ -1,5 +1,6 @@
 import { DaybookError } from '../base/index.ts';
 import type { ChangeRecord } from './change.ts';
+import { decodeCompactPage, isCompactPage } from './compact-page.ts';
 
 /** Changes in log order. Pages never split a commit. */
 export interface Page {
@@ -47,27 +48,29 @@ export function encodePage(page: Page): string {
 }
 
 /**
- * Reads {@link encodePage}'s text.
+ * Reads the text of {@link encodePage}, or of `encodeCompactPage`.
  *
  * @throws {DaybookError} `MALFORMED`, also when the page was cut off.
  */
 export function decodePage(text: string): Page {
-  const end = text.endsWith('\n') ? text.length - 1 : -1;
-  const lastLine = end < 0 ? '' : text.slice(text.lastIndexOf('\n', end - 1) + 1, end);
-  const changesText = text.slice(0, Math.max(0, end - lastLine.length));
   try {
-    const { page } = JSON.parse(lastLine) as { page: Omit<Page, 'changes'> & { count: number } };
-    const { from, next, cursor, tail, count } = page;
-    // One parse of all lines costs half of a parse for each.
-    const changes = JSON.parse(
-      `[${changesText.trimEnd().replaceAll('\n', ',')}]`,
-    ) as ChangeRecord[];
-    if (changes.length !== count) throw new Error('lines are missing');
-    return { from, next, cursor, tail, changes };
+    return isCompactPage(text) ? decodeCompactPage(text) : decodeLines(text);
   } catch (cause) {
     throw new DaybookError('MALFORMED', 'a page of changes is cut off or damaged', {
       details: { what: 'page' },
       cause,
     });
   }
+}
+
+function decodeLines(text: string): Page {
+  const end = text.endsWith('\n') ? text.length - 1 : -1;
+  const lastLine = end < 0 ? '' : text.slice(text.lastIndexOf('\n', end - 1) + 1, end);
+  const changesText = text.slice(0, Math.max(0, end - lastLine.length));
+  const { page } = JSON.parse(lastLine) as { page: Omit<Page, 'changes'> & { count: number } };
+  const { from, next, cursor, tail, count } = page;
+  // One parse of all lines costs half of a parse for each.
+  const changes = JSON.parse(`[${changesText.trimEnd().replaceAll('\n', ',')}]`) as ChangeRecord[];
+  if (changes.length !== count) throw new Error('lines are missing');
+  return { from, next, cursor, tail, changes };
 }

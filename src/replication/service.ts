@@ -1,11 +1,12 @@
 import { DaybookError, limits } from '../base/index.ts';
 import type { Io, Timer } from '../io/index.ts';
 import { asPosition } from '../model/index.ts';
+import { compactMediaType, encodeCompactPage } from './compact-page.ts';
 import { signCursor, verifyCursor } from './cursor.ts';
 import { encryptedMediaType, encryptPage, type FollowerKey } from './encryption.ts';
 import { Journal, type JournalSource, type PageSize } from './journal.ts';
 import { type Lag, LagCounter } from './lag.ts';
-import { encodePage, pageMediaType } from './page.ts';
+import { encodePage, type Page, pageMediaType } from './page.ts';
 import {
   type FollowerEntry,
   type FollowerHold,
@@ -47,7 +48,12 @@ export interface FollowerRequest {
   readonly key?: FollowerKey;
   /** Most changes in the answer; a commit is never split. Default 1,000. */
   readonly changesMax?: number;
+  /** Of the page, before it is encrypted. Default `json`. */
+  readonly format?: PageFormat;
 }
+
+/** `json`: NDJSON; `compact`: `compactMediaType`; `xml`: of a pull only, a scan answers NDJSON. */
+export type PageFormat = 'json' | 'compact' | 'xml';
 
 /** Asks for the changes after a cursor. */
 export interface PullRequest extends FollowerRequest {
@@ -55,7 +61,6 @@ export interface PullRequest extends FollowerRequest {
   readonly cursor?: string;
   /** How long to wait at the tail, milliseconds. */
   readonly waitMs?: number;
-  readonly format?: 'json' | 'xml';
 }
 
 /** Asks for rows of the state. */
@@ -137,11 +142,11 @@ export class FollowerService {
     );
     const cursor = this.#cursor(name, subscription, page.next);
     const whole = { ...page, cursor };
-    const xml = request.format === 'xml';
-    return this.#answer(name, request, page.from, {
-      mediaType: xml ? xmlMediaType : pageMediaType,
-      body: xml ? xmlPage(whole) : encodePage(whole),
-    });
+    const answer =
+      request.format === 'xml'
+        ? { mediaType: xmlMediaType, body: xmlPage(whole) }
+        : written(whole, request);
+    return this.#answer(name, request, page.from, answer);
   }
 
   /**
@@ -159,10 +164,8 @@ export class FollowerService {
     const cursor = this.#cursor(name, subscription, from);
     const page = { from, next: from, cursor, tail, changes: rows };
     const head = `${JSON.stringify({ resume: resume ?? null })}\n`;
-    return this.#answer(name, request, from, {
-      mediaType: pageMediaType,
-      body: head + encodePage(page),
-    });
+    const { mediaType, body } = written(page, request);
+    return this.#answer(name, request, from, { mediaType, body: head + body });
   }
 
   /**
@@ -345,6 +348,12 @@ export class FollowerService {
         this.#registry.dirty = true;
       });
   }
+}
+
+function written(page: Page, { format }: FollowerRequest): PageAnswer {
+  return format === 'compact'
+    ? { mediaType: compactMediaType, body: encodeCompactPage(page) }
+    : { mediaType: pageMediaType, body: encodePage(page) };
 }
 
 function overloaded(limit: 'followerPullsMax' | 'followerPullsEachMax'): DaybookError {

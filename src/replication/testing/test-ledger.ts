@@ -130,6 +130,7 @@ export function localFeed(service: FollowerService, channel = 'main'): Feed {
     changesMax,
     filling,
     parked,
+    format: 'compact' as const,
     ...(applied === undefined ? {} : { applied }),
     ...(keys[0] === undefined ? {} : { key: publicHalf(keys[0]) }),
   });
