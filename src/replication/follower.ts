@@ -150,10 +150,12 @@ class RunningFollower implements Follower {
         this.#answer('fillFailed', async () => ({ type: 'filled', at: await this.#fill() }));
         return;
       case 'pull':
-        this.#answer('pullFailed', async () => ({
-          type: 'pulled',
-          page: await this.#pull(effect.at, this.#options.waitMs ?? 20_000),
-        }));
+        this.#answer('pullFailed', async () => {
+          const page = await this.#pull(effect.at, this.#options.waitMs ?? 20_000);
+          // The system may be busy with the page before.
+          this.#poison.prepare(page.changes);
+          return { type: 'pulled', page };
+        });
         return;
       case 'apply':
         this.#answer('applyFailed', async () => {

@@ -17,6 +17,9 @@ import type { ParkedChange, Sink, SinkBatch } from './sinks/sink.ts';
  */
 export type PoisonPolicy = 'stop' | 'skip' | 'park';
 
+/** What a processor made of a change, or why it could not. */
+type Mapped = MappedChange | DaybookError;
+
 /** Turns changes into a batch, leaves poison records out, and finds them when the system refuses. */
 export class PoisonFilter {
   readonly #processor: Processor;
@@ -24,6 +27,7 @@ export class PoisonFilter {
   readonly #policy: PoisonPolicy;
   readonly #parked: Set<string>;
   readonly #orphans: ReadonlySet<string>;
+  readonly #prepared = new WeakMap<readonly ChangeRecord[], readonly Mapped[]>();
 
   /** @param orphans - rows (`orphanName`) whose writers are poison, while a fill is repeated. */
   constructor(
@@ -40,6 +44,14 @@ export class PoisonFilter {
     this.#orphans = orphans;
   }
 
+  /** Maps changes that {@link PoisonFilter.batch} will be asked for: there is time for it now. */
+  prepare(changes: readonly ChangeRecord[]): void {
+    this.#prepared.set(
+      changes,
+      changes.map((change) => this.#map(change)),
+    );
+  }
+
   /**
    * Maps changes, but for those behind a parked one.
    *
@@ -48,21 +60,22 @@ export class PoisonFilter {
   batch(changes: readonly ChangeRecord[]): SinkBatch {
     const mapped: MappedChange[] = [];
     const parked: ParkedChange[] = [];
-    for (const change of changes) {
+    const prepared = this.#prepared.get(changes);
+    changes.forEach((change, at) => {
       if (this.#parked.size > 0 && this.#parked.has(entityOf(change))) {
-        parked.push({ change, reason: 'behind a parked change', waits: true });
-        continue;
+        parked.push(behind(change));
+        return;
       }
-      try {
-        const made = mapChange(this.#processor, this.#tables, change);
-        if (this.#orphans.size > 0 && writesOrphan(made.operations, this.#tables, this.#orphans)) {
-          throw new DaybookError('SINK_REFUSED', 'it refers to a row that is not there');
-        }
-        mapped.push(made);
-      } catch (error) {
-        parked.push(this.#poison(change, error as DaybookError));
-      }
-    }
+      const made = prepared?.[at] ?? this.#map(change);
+      if (made instanceof DaybookError) parked.push(this.#poison(change, made));
+      else if (
+        this.#orphans.size > 0 &&
+        writesOrphan(made.operations, this.#tables, this.#orphans)
+      ) {
+        const error = new DaybookError('SINK_REFUSED', 'it refers to a row that is not there');
+        parked.push(this.#poison(change, error));
+      } else mapped.push(made);
+    });
     return { changes: mapped, parked };
   }
 
@@ -89,7 +102,7 @@ export class PoisonFilter {
       for (const mapped of changes) {
         if (out.has(mapped)) continue;
         if (this.#parked.has(entityOf(mapped.change))) {
-          parked.push({ change: mapped.change, reason: 'behind a parked change', waits: true });
+          parked.push(behind(mapped.change));
         } else left.push(mapped);
       }
       changes = left;
@@ -114,6 +127,16 @@ export class PoisonFilter {
     for (const entity of entities) this.#parked.delete(entity);
   }
 
+  #map(change: ChangeRecord): Mapped {
+    try {
+      return mapChange(this.#processor, this.#tables, change);
+    } catch (error) {
+      if (error instanceof DaybookError) return error;
+      const why = error instanceof Error ? error.message : String(error);
+      return new DaybookError('PROCESSOR_FAILED', `not operations: ${why}`, { cause: error });
+    }
+  }
+
   #poison(change: ChangeRecord, error: DaybookError): ParkedChange {
     if (this.#policy === 'stop') {
       throw new DaybookError(error.code, `${changeId(change)}: ${error.message}`, {
@@ -123,7 +146,7 @@ export class PoisonFilter {
     }
     const waits = this.#policy === 'park';
     if (waits) this.#parked.add(entityOf(change));
-    return { change, reason: error.message, waits };
+    return { change: kept(change), reason: error.message, waits };
   }
 
   async #find(
@@ -150,6 +173,17 @@ export class PoisonFilter {
     const at = start + one.count - 1;
     return { changes: changes.slice(at, at + 1), error: one.error };
   }
+}
+
+function behind(change: ChangeRecord): ParkedChange {
+  return { change: kept(change), reason: 'behind a parked change', waits: true };
+}
+
+/** Of a page's text a content is a part, which would keep all of it in memory. */
+function kept(change: ChangeRecord): ChangeRecord {
+  const { content } = change;
+  if (content === undefined) return change;
+  return { ...change, content: Buffer.from(content).toString() };
 }
 
 /** The least count that is refused, if refusal grows with the count. */

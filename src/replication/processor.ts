@@ -101,23 +101,22 @@ export function mapChange(
   for (const operation of operations) {
     const table = tables.get(operation.table);
     if (table === undefined) throw failed(change, `table ${operation.table} is not declared`);
-    const rows =
-      operation.op === 'upsert'
-        ? [operation.row]
-        : operation.op === 'replace'
-          ? operation.rows
-          : [];
-    for (const row of rows) {
-      for (const column in row) {
-        if (!(column in table.columns)) {
-          throw failed(change, `${table.name}.${column} is not declared`);
-        }
-      }
-      checkHas(change, table, row);
+    if (operation.op === 'upsert') checkRow(change, table, operation.row);
+    if (operation.op === 'replace') {
+      for (const row of operation.rows) checkRow(change, table, row);
     }
     if (operation.op === 'delete') checkHas(change, table, operation.key);
   }
   return { change, operations };
+}
+
+function checkRow(change: ChangeRecord, table: TableDeclaration, row: Row): void {
+  for (const column in row) {
+    if (!(column in table.columns)) {
+      throw failed(change, `${table.name}.${column} is not declared`);
+    }
+  }
+  checkHas(change, table, row);
 }
 
 function checkHas(change: ChangeRecord, table: TableDeclaration, row: Row): void {

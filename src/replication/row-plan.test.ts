@@ -135,3 +135,22 @@ it('merges what several entities say of one row, and forgets what was deleted be
   ]);
   expect(plan?.deletes).toEqual([]);
 });
+
+it('leaves the processor’s rows as they are, and keeps kinds of rows apart', () => {
+  const rows: Row[] = [
+    { id: 'a', value: 1 },
+    { id: 'b', owner: 'x' },
+    { id: 'c', value: 2 },
+    { id: 'a', owner: 'y' },
+  ];
+  const changes = rows.map((row, position) => ({
+    change: { position, timeMs: 0, txId: '', contract: 'c', key: 'k', content: undefined },
+    operations: [{ op: 'upsert' as const, table: 't', row: Object.freeze(row) }],
+  }));
+  const [plan] = planRows([table], changes);
+  expect(plan?.upserts).toEqual([
+    { columns: ['id', 'value', 'owner'], rows: [['a', 1, 'y']], revisions: [3] },
+    { columns: ['id', 'owner'], rows: [['b', 'x']], revisions: [1] },
+    { columns: ['id', 'value'], rows: [['c', 2]], revisions: [2] },
+  ]);
+});

@@ -26,7 +26,9 @@ export interface OwnerGroup {
 }
 
 interface PendingRow {
-  values: Record<string, RowValue>;
+  values: Row;
+  /** A copy, which the processor does not have. */
+  own: boolean;
   revision: number;
 }
 
@@ -95,26 +97,30 @@ function upsert(into: PendingTable, row: Row, revision: number): void {
   const name = nameOfKey(primaryKey.map((column) => row[column] ?? null));
   const known = into.upserts.get(name);
   if (known !== undefined) {
-    Object.assign(known.values, row);
+    known.values = known.own ? Object.assign(known.values, row) : { ...known.values, ...row };
+    known.own = true;
     known.revision = revision;
     return;
   }
-  const values: Record<string, RowValue> = { ...row };
-  if (into.deletes.delete(name)) {
+  if (into.deletes.size > 0 && into.deletes.delete(name)) {
     // The old row is overwritten instead of deleted: nothing of it may stay.
+    const values: Record<string, RowValue> = { ...row };
     for (const column in columns) values[column] ??= null;
+    into.upserts.set(name, { values, own: true, revision });
+    return;
   }
-  into.upserts.set(name, { values, revision });
+  into.upserts.set(name, { values: row, own: false, revision });
 }
 
 function finish({ table, upserts, owners, deletes }: PendingTable): TablePlan {
   const groups = new Map<string, { columns: string[]; rows: RowValue[][]; revisions: number[] }>();
+  let group: { columns: string[]; rows: RowValue[][]; revisions: number[] } | undefined;
   for (const { values, revision } of upserts.values()) {
-    const columns = Object.keys(values);
-    const name = columns.join('\0');
-    let group = groups.get(name);
-    if (group === undefined) {
-      group = { columns, rows: [], revisions: [] };
+    // Most rows have the columns of the row before.
+    if (group === undefined || !hasColumns(values, group.columns)) {
+      const columns = Object.keys(values);
+      const name = columns.join('\0');
+      group = groups.get(name) ?? { columns, rows: [], revisions: [] };
       groups.set(name, group);
     }
     group.rows.push(Object.values(values));
@@ -140,6 +146,13 @@ function finish({ table, upserts, owners, deletes }: PendingTable): TablePlan {
     owners: [...ownerGroups.values()],
     deletes: [...deletes.values()],
   };
+}
+
+/** In this order. */
+function hasColumns(row: Row, columns: readonly string[]): boolean {
+  let at = 0;
+  for (const column in row) if (column !== columns[at++]) return false;
+  return at === columns.length;
 }
 
 /** Most keys are one text, which needs no quoting. */
