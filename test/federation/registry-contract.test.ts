@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { limits } from '../../src/base/index.ts';
 import { bundleContract, type ContractBundle } from '../../src/contract/index.ts';
 import { Harness } from '../../src/contract/testing/harness.ts';
 import { identityBytes } from '../../src/model/index.ts';
@@ -49,12 +50,12 @@ async function twoNodes(): Promise<[Harness, Harness]> {
 }
 
 /** A message that saves a business, whose contact has an address of a form of one's own. */
-const draft = (key: string, references: readonly string[] = []): string => {
+const draft = (key: string, references: readonly string[] = [], names = ''): string => {
   const services = references.map(
     (binding) =>
       `<businessServices><businessService><bindingTemplates><bindingTemplate><hostingRedirector bindingKey="${binding}"/></bindingTemplate></bindingTemplates></businessService></businessServices>`,
   );
-  const inner = `<name>${key}</name>${services.join('')}`;
+  const inner = `<name>${key}</name>${names}${services.join('')}`;
   const entity = `<businessEntity businessKey="${key}">${inner}</businessEntity>`;
   return JSON.stringify(parseXml(`<save_business>${entity}</save_business>`));
 };
@@ -126,21 +127,29 @@ describe('the registry on the ledger', () => {
 
   it('copies a node in pages', async () => {
     const [atA] = await twoNodes();
-    for (let at = 0; at < 20; at++) await atA.result('publish', draft(`uddi:a.example:k${at}`));
+    // So much that few of them fit into an argument of a call.
+    const names = `<name xml:lang="zh">${'記'.repeat(250)}</name>`.repeat(400);
+    for (let at = 0; at < 20; at++) {
+      await atA.result('publish', draft(`uddi:a.example:k${at}`, [], at % 3 === 0 ? names : ''));
+    }
     const late = newNode();
     await atA.result('admit', 'uddi:late.example:node');
     await late.result('join', 'uddi:late.example:node', JSON.stringify([a]));
     const marks = await atA.result('highWaterMarks');
     expect(await late.result('beginCopy', marks, '100')).toBe('true');
-    for (let after: string | undefined = ''; after !== undefined; ) {
-      const page = JSON.parse(await atA.result('copyPage', '16', after)) as {
+    let pages = 0;
+    for (let after: string | undefined = ''; after !== undefined; pages++) {
+      const page = JSON.parse(await atA.result('copyPage', '1000', after)) as {
         rows: unknown[];
         next?: string;
       };
-      await late.result('writeCopy', JSON.stringify(page.rows));
+      const argument = JSON.stringify(page.rows);
+      expect(Buffer.byteLength(argument)).toBeLessThan(limits.argumentBytesMax);
+      await late.result('writeCopy', argument);
       after = page.next;
     }
     await late.result('endCopy');
+    expect(pages).toBeGreaterThan(3);
     expect(await late.result('entity', 'uddi:a.example:k7')).toBe(
       await atA.result('entity', 'uddi:a.example:k7'),
     );

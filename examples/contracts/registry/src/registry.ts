@@ -48,6 +48,11 @@ const operatorRow = 'operator';
 
 /** Characters of records in one answer to a pull. */
 const answerCharactersMax = 1_500_000;
+/**
+ * Characters of rows in one page of a copy: with signatures, and three bytes to each, it must fit into
+ * an argument of a call (`argumentBytesMax`).
+ */
+const copyCharactersMax = 500_000;
 
 /**
  * A registry node: what a publisher changes and its change record with its USN are one commit, so
@@ -248,17 +253,17 @@ export class Registry extends Contract {
     const step = pull(JSON.parse(marks) as Vector, Number(limit), most);
     const answer = await runStep(ctx, step);
     if (answer.type !== 'records') return json(answer);
-    let characters = 0;
-    const fitting = answer.records.findIndex((record) => {
-      characters += JSON.stringify(record).length;
-      return characters > answerCharactersMax;
-    });
-    if (fitting < 0) return json(answer);
-    return json({ ...answer, records: answer.records.slice(0, Math.max(1, fitting)), more: true });
+    const records = fitting(answer.records, answerCharactersMax);
+    if (records.length === answer.records.length) return json(answer);
+    return json({ ...answer, records, more: true });
   }
 
   async copyPage(ctx: Context, limit: string, after: string): Promise<string> {
-    return json(await runStep(ctx, copyPage(Number(limit), after === '' ? undefined : after)));
+    const step = copyPage(Number(limit), after === '' ? undefined : after);
+    const page = await runStep(ctx, step);
+    const found = fitting(page.rows, copyCharactersMax);
+    const next = found.length === page.rows.length ? page.next : found.at(-1)?.key;
+    return json({ ...page, rows: found, next });
   }
 
   async beginCopy(ctx: Context, marks: string, limit: string): Promise<string> {
@@ -285,6 +290,16 @@ export class Registry extends Contract {
       throw refusal('E_userMismatch', 'only the operator of this node may do this');
     }
   }
+}
+
+/** The first of them that have so many characters as JSON, but always one. */
+function fitting<T>(all: readonly T[], charactersMax: number): readonly T[] {
+  let characters = 0;
+  const end = all.findIndex((one) => {
+    characters += JSON.stringify(one).length;
+    return characters > charactersMax;
+  });
+  return end < 0 ? all : all.slice(0, Math.max(1, end));
 }
 
 function nowMs(ctx: Context): number {

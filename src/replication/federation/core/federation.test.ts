@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { limits } from '../../../base/index.ts';
 import {
   codeOf,
   federation,
@@ -15,6 +16,7 @@ import {
   type ChangeRecord,
   copyPage,
   correct,
+  entityCharactersMax,
   highWaterMarks,
   join,
   type Outcome,
@@ -54,6 +56,15 @@ describe('publishing', () => {
     expect(codeOf(() => a.save(a.key('one'), [], { publisher: 'other' }))).toBe('E_userMismatch');
     expect(codeOf(() => a.save(a.key('two'), ['uddi:b.example:no']))).toBe('E_invalidKeyPassed');
     expect(a.save(a.key('one')).change.usn).toBe(before + 2);
+  });
+
+  it('refuses an entity that is too large for a call that takes it over', () => {
+    const [a] = federation('a', 'b') as [TestNode, TestNode];
+    const content = '記'.repeat(entityCharactersMax);
+    expect(codeOf(() => a.save(a.key('large'), [], { content }))).toBe('E_messageTooLarge');
+    a.save(a.key('large'), [], { content: content.slice(500) });
+    const answer = a.store.run(pull({}, 100));
+    expect(Buffer.byteLength(JSON.stringify(answer))).toBeLessThan(limits.argumentBytesMax);
   });
 
   it('relays through a third node, once, in order', () => {

@@ -14,6 +14,9 @@ import { refusal } from './refusal.ts';
 import { type Expelling, type Member, type Pending, rows, type StoredEntity } from './rows.ts';
 import { get, put, type Step } from './step.ts';
 
+/** An entity as JSON: with its record's signature, and three bytes to each, it fits into an argument of a call. */
+export const entityCharactersMax = 600_000;
+
 /** What a publisher wants an entity to be. */
 export interface Draft {
   readonly key: string;
@@ -79,6 +82,12 @@ export function* save(draft: Draft, nowMs: number): Step<Published> {
     modifiedMs: nowMs,
     content: draft.content,
   };
+  // Whoever cannot take a record can take none that comes after it.
+  if (JSON.stringify(entity).length > entityCharactersMax) {
+    throw refusal('E_messageTooLarge', `entityCharactersMax is ${entityCharactersMax}`, {
+      key: draft.key,
+    });
+  }
   const verdict = yield* examine(self, entity, true);
   if (verdict.type === 'refused') {
     throw refusal(verdict.code, verdict.reason, { key: draft.key });

@@ -16,7 +16,8 @@ import type { Authorities } from './signing.ts';
 
 const pageRecords = 500;
 const recordsPerCommit = 100;
-const charactersPerCommit = 1_000_000;
+/** They travel as one argument of a call (`argumentBytesMax`). */
+const recordBytesPerCommit = 1_000_000;
 const copiedRowsPerCommit = 2_000;
 
 /** Settings of {@link Sync}. */
@@ -194,7 +195,7 @@ export class Sync {
     const { authorities, ledger, onEvent } = this.#options;
     let taken = 0;
     let group: ChangeRecord[] = [];
-    let characters = 0;
+    let bytes = 0;
     const used: Record<string, string> = {};
     const commit = async (): Promise<void> => {
       if (group.length === 0) return;
@@ -204,7 +205,7 @@ export class Sync {
         onEvent(`${origin}#${usn} has no effect here; ${origin} is told`);
       }
       group = [];
-      characters = 0;
+      bytes = 0;
     };
     for (const record of records) {
       const problem = authorities.problem(record, certificates);
@@ -218,9 +219,11 @@ export class Sync {
       const { signature } = record;
       const pem = signature === undefined ? undefined : certificates[signature.certificate];
       if (signature !== undefined && pem !== undefined) used[signature.certificate] = pem;
+      const recordBytes = Buffer.byteLength(JSON.stringify(record));
+      if (bytes + recordBytes > recordBytesPerCommit) await commit();
       group.push(record);
-      characters += JSON.stringify(record).length;
-      if (group.length >= recordsPerCommit || characters > charactersPerCommit) await commit();
+      bytes += recordBytes;
+      if (group.length >= recordsPerCommit) await commit();
     }
     await commit();
     return taken;
