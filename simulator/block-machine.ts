@@ -12,6 +12,7 @@ import {
   serveBlocks,
   startScrub,
 } from '../src/blocks/index.ts';
+import type { Endorser } from '../src/executor/index.ts';
 import { type Child, type Disk, type Io, pause, rpcPeer } from '../src/io/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import { type Address, addressOf, positionOf, type Signer } from '../src/model/index.ts';
@@ -20,6 +21,7 @@ import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { Cluster } from './cluster.ts';
+import { simulatedSigner } from './identity.ts';
 import type { NodeCare } from './repair.ts';
 import type { SimDisk } from './sim-disk.ts';
 import { simIo } from './sim-io.ts';
@@ -116,6 +118,14 @@ export class BlockMachine {
       this.#blocks = undefined;
       this.#replica = undefined;
     });
+  }
+
+  /** Endorses calls that are signed singly: it must know where in the chain stands what they read. */
+  get endorser(): Endorser {
+    return {
+      signer: async () => simulatedSigner,
+      placesOf: async (positions, waitMs) => await this.open.placesOf(positions, waitMs),
+    };
   }
 
   /** Its core is free again, and checkpoints come seldom, as in production. */

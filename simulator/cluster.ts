@@ -5,6 +5,7 @@ import { SimClient } from './client.ts';
 import { bulkRowCount } from './contracts.ts';
 import type { EtcdQuota } from './etcd-quota.ts';
 import { EtcdSide } from './etcd-side.ts';
+import { EventReader } from './event-reader.ts';
 import { ExecutorMachine } from './executor-machine.ts';
 import { FollowerMachine } from './follower-machine.ts';
 import { simulatedMsp } from './identity.ts';
@@ -13,6 +14,7 @@ import { LogMachine } from './log-machine.ts';
 import type { Mutant } from './mutant.ts';
 import { Oracle } from './oracle.ts';
 import { peersMsp } from './peers.ts';
+import type { Chance } from './random.ts';
 import type { Repairs } from './repair.ts';
 import { type Retention, SimMembers } from './retention.ts';
 import { SdkClient } from './sdk-client.ts';
@@ -36,9 +38,13 @@ export interface Cluster {
   readonly clients: readonly SimClient[];
   /** Programs that use the client library. */
   readonly sdkClients: readonly SdkClient[];
+  /** Programs that follow contract events. */
+  readonly readers: readonly EventReader[];
   readonly followers: readonly FollowerMachine[];
   readonly sources: readonly SourceMachine[];
   readonly workload: Workload;
+  /** Numbers of their own for what was added later: other worlds stay what they are. */
+  readonly edge: Chance;
   readonly bounds: Bounds;
   /** How the log is kept short; `undefined`: it is kept whole. */
   readonly retention: Retention | undefined;
@@ -48,6 +54,8 @@ export interface Cluster {
   readonly repairs: Repairs | undefined;
   /** The nodes as they know one another. */
   readonly members: SimMembers;
+  /** Of entries before this address some node cannot tell any more. */
+  readonly trimmed: { before: number };
   /** Units of money that the workload began with. */
   money: number;
   /** When everything healed. */
@@ -61,6 +69,10 @@ export interface ClusterSize {
   readonly nodes: number;
   readonly clients: number;
   readonly sdkClients: number;
+  /** Of those, so many sign every call by itself. */
+  readonly singles: number;
+  readonly readers: number;
+  readonly edge: Chance;
   readonly followers: number;
   readonly sources: number;
   readonly workload: Workload;
@@ -77,6 +89,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
   const nodes: ExecutorMachine[] = [];
   const clients: SimClient[] = [];
   const sdkClients: SdkClient[] = [];
+  const readers: EventReader[] = [];
   const followers: FollowerMachine[] = [];
   const sources: SourceMachine[] = [];
   const names = [simulatedMsp.mspId];
@@ -92,7 +105,8 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     blocks: {
       recordsMax: size.workload.kind === 'load' ? 500 : chance.between(5, 60),
       bytesMax: 64 * 1024,
-      cutBeforeReads: size.workload.kind === 'mixed' && chance.happens(0.5),
+      // Without it nothing can be signed singly.
+      cutBeforeReads: size.workload.kind === 'mixed' && (chance.happens(0.5) || size.singles > 0),
     },
     bulk: {
       // Heavy, or updated at once by every replica.
@@ -117,16 +131,19 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     nodes,
     clients,
     sdkClients,
+    readers,
     followers,
     sources,
     workload: size.workload,
-    bounds: drawBounds(world, size.workload.kind === 'mixed'),
+    edge: size.edge,
+    bounds: drawBounds(world, size.workload.kind === 'mixed', size.edge, size.readers),
     retention: size.retention,
     quota: size.quota,
     repairs: size.repairs,
     members: new SimMembers(world),
     healedUs: Number.POSITIVE_INFINITY,
     money: 0,
+    trimmed: { before: 0 },
     afterGrant: undefined,
   };
   const cluster: { logMachine: LogMachine; etcd: EtcdSide | undefined } & typeof base = {
@@ -143,7 +160,10 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     clients.push(new SimClient(cluster, number));
   }
   for (let number = 0; number < size.sdkClients; number++) {
-    sdkClients.push(new SdkClient(cluster, number));
+    sdkClients.push(new SdkClient(cluster, number, number < size.singles ? 'single' : 'batch'));
+  }
+  for (let number = 0; number < size.readers; number++) {
+    readers.push(new EventReader(cluster, number));
   }
   for (let number = 0; number < size.followers; number++) {
     followers.push(new FollowerMachine(cluster, number));

@@ -105,6 +105,14 @@ const contractFunctions: Readonly<
       return next;
     });
   },
+  /** Counts up, and tells those who follow the contract's events. */
+  announce(access, [key = '']) {
+    return read(access.get(contractName, key), (before) => {
+      const next = String(Number(before ?? 0) + 1);
+      access.put(contractName, key, next);
+      return next;
+    });
+  },
   /** Writes without reading. */
   put(access, [key = '', value = '']) {
     access.put(contractName, key, value);
@@ -163,6 +171,17 @@ const contractFunctions: Readonly<
   },
 };
 
+/** The event that a call announces; `undefined`: none. Some are not text. */
+export function announced(
+  functionName: string,
+  args: readonly string[],
+  result: string,
+): { readonly name: string; readonly payload: string } | undefined {
+  const [name = ''] = args;
+  if (functionName !== 'announce') return undefined;
+  return { name, payload: Number(result) % 5 === 0 ? `\xff${result}` : `${name} is ${result}` };
+}
+
 /** Runs a function over a state that answers at once. `undefined`: there is no such function. */
 export function runNow(
   functionName: string,
@@ -188,16 +207,15 @@ export function simulatedRuntime(): ContractRuntime {
       }
       try {
         const result = called(state, call.args, version);
+        const ended = (text: string): CallOutcome => {
+          return { ok: true, result: text, event: announced(call.functionName, call.args, text) };
+        };
         return result instanceof Promise ? result.then(ended, failed) : ended(result);
       } catch (error) {
         return failed(error);
       }
     },
   };
-}
-
-function ended(result: string): CallOutcome {
-  return { ok: true, result, event: undefined };
 }
 
 function failed(error: unknown): CallOutcome {

@@ -27,6 +27,7 @@ import {
   submitWatched,
   verifierOf,
 } from './gateway-model.ts';
+import { GatewayRoutes } from './gateway-routes.ts';
 import { simulatedSigner } from './identity.ts';
 import { decodeOnce, verifyOnce } from './load-batches.ts';
 import { logAddress } from './log-machine.ts';
@@ -61,6 +62,7 @@ export class ExecutorMachine {
   replica: Replica | undefined;
   state: State | undefined;
   executor: RunningExecutor | undefined;
+  routes: GatewayRoutes | undefined;
   #children: readonly Child[] = [];
   #withoutSequencer = false;
   #nodeLog: NodeLog | undefined;
@@ -104,6 +106,7 @@ export class ExecutorMachine {
       this.replica = undefined;
       this.state = undefined;
       this.executor = undefined;
+      this.routes = undefined;
       this.#nodeLog = undefined;
       this.#children = [];
       this.#care.lost();
@@ -245,6 +248,8 @@ export class ExecutorMachine {
       world.after(process, 0, 'too old', () => this.crash(false));
     });
     replica.onApplied((entries) => oracle.applied(this.name, entries));
+    const { trimmed, bounds } = this.#cluster;
+    trimmed.before = Math.max(trimmed.before, state.startAddress);
     await replica.waitFor(asPosition(1), io.clock.monotonicMs() + foundingWaitMs);
     if (mutant.servesEarly !== true) await catchUp(replica, log, io);
     const inline = inlineProcesses(io, openStore(stateDirectory) as MemoryStore, simulatedRuntime);
@@ -255,8 +260,14 @@ export class ExecutorMachine {
       sequencer: this.#withoutSequencer ? undefined : sequencer,
       replica: mutant.executorReplica?.(replica, log) ?? replica,
       stateDirectory,
-      transactionsMax:
-        mutant.admitsAll === true ? Number.MAX_SAFE_INTEGER : this.#cluster.bounds.transactionsMax,
+      transactionsMax: mutant.admitsAll === true ? Number.MAX_SAFE_INTEGER : bounds.transactionsMax,
+      ...(this.blocks === undefined ? {} : { endorser: this.blocks.endorser }),
+      ...(mutant.endorsesAll === true
+        ? {}
+        : {
+            preparedTransactionsMax: bounds.preparedTransactionsMax,
+            preparedLifetimeMs: bounds.preparedLifetimeMs,
+          }),
     });
     const executor = mutant.executor?.(created) ?? created;
     this.state = state;
@@ -266,7 +277,17 @@ export class ExecutorMachine {
     world.note(
       `${process.name} runs from ${replica.nextAddress}${this.#withoutSequencer ? ' without a sequencer' : ''}`,
     );
+    const { guard } = this.#care;
+    const routes = new GatewayRoutes(this.#cluster, {
+      name: this.name,
+      io,
+      replica,
+      executor,
+      guard,
+    });
+    this.routes = routes;
     const served: Served = {
+      routes,
       name: this.name,
       executor: this.#care.guarded(executor),
       replica,
@@ -298,8 +319,8 @@ export class ExecutorMachine {
       await blocks.start(process, io, replica, log);
       await this.care?.watch({ io, state, replica, blocks: () => blocks.open });
     }
-    const { sdkClients, sources } = this.#cluster;
-    if (sdkClients.length + sources.length > 0) {
+    const { sdkClients, sources, readers } = this.#cluster;
+    if (sdkClients.length + sources.length + readers.length > 0) {
       await io.network.listen(gatewayAddress(this.name), (connection) =>
         serveClients(this.#cluster, served, connection),
       );

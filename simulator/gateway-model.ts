@@ -3,14 +3,17 @@ import type { RunningExecutor } from '../src/executor/index.ts';
 import type { Connection, Io } from '../src/io/index.ts';
 import {
   addressOf,
+  afterHeader,
   asPosition,
   type Batch,
   type BatchItem,
   beginOutcomes,
+  deadlineHeader,
   decodeBatch,
   encodeOutcome,
   type IdentityVerifier,
   type Outcome,
+  type Position,
   positionOf,
   verdictName,
   verdicts,
@@ -18,6 +21,7 @@ import {
 } from '../src/model/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import type { Cluster } from './cluster.ts';
+import type { GatewayRoutes } from './gateway-routes.ts';
 import { SimulationFailure } from './world.ts';
 
 /** A node as those see it who hand batches in. */
@@ -30,14 +34,18 @@ export interface Served {
   readonly io: Pick<Io, 'clock'>;
   /** Why it serves nobody just now. */
   refusal(): DaybookError | undefined;
+  /** What is not modelled here. */
+  readonly routes: GatewayRoutes;
   /** It is about to answer that a transaction is committed. */
   readonly answering: () => void;
 }
 
 /** What a client of the library asks: u8 of these, u32 milliseconds, u64 position, the rest. */
-export const doors = { batches: 1, evaluate: 2, get: 3 } as const;
+export const doors = { batches: 1, evaluate: 2, get: 3, post: 4, events: 5 } as const;
 /** What it is answered, each as the first byte of a frame. */
-export const answers = { outcomes: 1, error: 2, json: 3 } as const;
+export const answers = { outcomes: 1, error: 2, json: 3, lines: 4 } as const;
+/** Ends the path that is posted to; the body follows. */
+export const endOfPath = 10;
 
 /** Where the nodes' doors are for clients of the library. */
 export function gatewayAddress(node: string): string {
@@ -91,9 +99,21 @@ export function serveClients(cluster: Cluster, served: Served, connection: Conne
   const question = async (frame: Buffer): Promise<void> => {
     const reader = new ByteReader(frame, 'question');
     const door = reader.u8();
-    const deadlineMs = served.io.clock.monotonicMs() + reader.u32();
+    const waitMs = reader.u32();
+    const deadlineMs = served.io.clock.monotonicMs() + waitMs;
     const after = reader.u64();
     const rest = reader.raw(reader.remaining);
+    if (door === doors.events) {
+      const stream = served.routes.follow(rest.toString(), connection, answers.lines);
+      // What its reader says from now on is that it has taken a piece.
+      connection.onFrame(() => stream.taken());
+      return;
+    }
+    if (door === doors.post) {
+      const json = await post(cluster, served, rest, { waitMs, after });
+      answer(answers.json, Buffer.from(JSON.stringify(json)));
+      return;
+    }
     const refusal = served.refusal();
     if (refusal !== undefined) throw refusal;
     if (door === doors.get) {
@@ -110,6 +130,45 @@ export function serveClients(cluster: Cluster, served: Served, connection: Conne
   };
   connection.onFrame((frame) => void question(frame).catch(fail));
   connection.onClose(() => undefined);
+}
+
+/** @throws {DaybookError} */
+async function post(
+  { oracle, world }: Cluster,
+  served: Served,
+  rest: Buffer,
+  { waitMs, after }: { readonly waitMs: number; readonly after: number },
+): Promise<object> {
+  const { name, routes, replica, answering } = served;
+  const at = rest.indexOf(endOfPath);
+  const path = rest.toString('latin1', 0, at);
+  const body = rest.subarray(at + 1);
+  const headers = {
+    [deadlineHeader]: String(waitMs),
+    ...(after === 0 ? {} : { [afterHeader]: String(after - 1) }),
+  };
+  if (path === 'prepare') {
+    // What is signed already is taken to its end.
+    const reason = served.refusal();
+    if (reason !== undefined) throw reason;
+    if (addressOf(asPosition(after)) > replica.nextAddress) {
+      world.happened('client: a node catches up with what it was told');
+    }
+    return await routes.post(path, body, headers);
+  }
+  const outcome = (await routes.post(path, JSON.parse(body.toString()), headers)) as PostedOutcome;
+  if (outcome.status === 'committed') {
+    const committed = { status: 'committed', position: outcome.position, result: '' } as const;
+    oracle.answering(name, Buffer.from(outcome.txId, 'hex'), committed, replica);
+    answering();
+  }
+  return outcome;
+}
+
+interface PostedOutcome {
+  readonly status: 'committed' | 'rejected';
+  readonly txId: string;
+  readonly position: Position;
 }
 
 type Answer = (kind: number, bytes: Uint8Array) => void;

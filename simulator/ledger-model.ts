@@ -8,7 +8,7 @@ import {
 } from '../src/model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../src/replica/index.ts';
 import { resultHash } from './committed-calls.ts';
-import { type Access, bulkRow, bulkRowUnits, runNow, unitsRaised } from './contracts.ts';
+import { type Access, announced, bulkRow, bulkRowUnits, runNow, unitsRaised } from './contracts.ts';
 import type { Happening } from './coverage.ts';
 import type { SinkCheckpoint } from './sink-model.ts';
 import { CapturedChanges, captureFunction } from './source-checks.ts';
@@ -26,6 +26,20 @@ const doings: Readonly<Record<string, Happening>> = {
 export interface NamedCheckpoint extends SinkCheckpoint {
   readonly name: string;
 }
+
+/** What was announced by a transaction that took effect. */
+export interface Announced {
+  readonly position: number;
+  /** Hexadecimal. */
+  readonly txId: string;
+  readonly name: string;
+  /** A byte for each character. */
+  readonly payload: string;
+  readonly timestampMs: number;
+}
+
+/** Marks a last argument that tells a call from all others. */
+const callMark = '#';
 
 /** A row before the record at a position changed it. */
 interface Change {
@@ -46,6 +60,10 @@ export class LedgerModel {
   readonly #positions: number[] = [];
   readonly #results: number[] = [];
   invalid = 0;
+  /** In log order. */
+  readonly announced: Announced[] = [];
+  /** Calls that took effect, of those that carry a mark; each once. */
+  readonly #marked = new Set<string>();
   /** In log order; `undefined`: nobody will ask. */
   readonly #changes: Change[] | undefined;
   #version = '';
@@ -111,11 +129,21 @@ export class LedgerModel {
     return this.#results[number] as number;
   }
 
+  /** Whether a call that carries a mark took effect. */
+  hasTaken(mark: string): boolean {
+    return this.#marked.has(mark);
+  }
+
   /** Executes the next entry. @throws {SimulationFailure} */
   take({ records }: AppliedEntry): void {
     for (const applied of records) {
       if (applied.verdict === verdicts.valid) this.#execute(applied);
-      else this.invalid++;
+      else {
+        this.invalid++;
+        if (applied.record.event !== undefined) {
+          this.#happened('client: an event of an invalid record is left out');
+        }
+      }
     }
   }
 
@@ -149,6 +177,17 @@ export class LedgerModel {
       wrongHere(`returned ${record.result}; executed in log order ${result}`);
     }
     if (functionName === captureFunction) this.captured.take(args);
+    this.#announce(
+      position,
+      record,
+      transaction.timestampMs,
+      announced(functionName, args, record.result),
+    );
+    const mark = args.at(-1);
+    if (mark?.startsWith(callMark) === true) {
+      if (this.#marked.has(mark)) wrong('I6', `the call ${mark} took effect twice`);
+      this.#marked.add(mark);
+    }
     const { writes, raised } = access;
     let count = 0;
     for (const set of record.sets) {
@@ -162,6 +201,20 @@ export class LedgerModel {
     if (count !== writes.length) wrongHere('has other writes');
     for (const { key, value } of raised) this.#set(position, key, value);
     for (const { key, value } of writes) this.#set(position, key, value);
+  }
+
+  #announce(
+    position: number,
+    { event, txId }: AppliedRecord['record'],
+    timestampMs: number,
+    expected: ReturnType<typeof announced>,
+  ): void {
+    if (event?.name !== expected?.name || event?.payload !== expected?.payload) {
+      wrong('I5', `the record at ${position} announces ${event?.name} ${event?.payload}`);
+    }
+    if (expected === undefined) return;
+    const id = (txId as Buffer).toString('hex');
+    this.announced.push({ ...expected, position, txId: id, timestampMs });
   }
 
   /** Rows of an interval, in key order; `end` empty: no bound. */

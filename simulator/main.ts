@@ -10,6 +10,7 @@ import { repairMutants } from './repair-mutants.ts';
 import { exitCodes, explain, explainUnequal, printRun } from './report.ts';
 import { retentionMutants } from './retention-mutants.ts';
 import { type RunOptions, runSeed } from './run.ts';
+import { singleMutants } from './single-mutants.ts';
 import { wrongWorlds } from './wrong-worlds.ts';
 
 /*
@@ -25,11 +26,12 @@ const bugs = [
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,
+  ...singleMutants,
   ...wrongWorlds,
 ];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
-                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--quota] [--repair] [--federation] [--json]
+                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--quota] [--repair] [--singles] [--readers] [--federation] [--json]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
@@ -39,6 +41,8 @@ const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--wo
   --retention   the log is trimmed behind snapshots, instead of what the seed draws
   --quota       its etcd runs out of space, instead of what the seed draws
   --repair      nodes compare and mend their states, instead of what the seed draws
+  --singles     programs sign their calls singly, instead of what the seed draws
+  --readers     programs follow contract events, instead of what the seed draws
   --federation  registries under several administrations instead of a ledger
   --help     this text
   --json     a line of JSON for each seed, and what all of them showed
@@ -67,6 +71,8 @@ async function main(): Promise<number> {
       retention: { type: 'boolean' },
       quota: { type: 'boolean' },
       repair: { type: 'boolean' },
+      singles: { type: 'boolean' },
+      readers: { type: 'boolean' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -103,6 +109,8 @@ async function main(): Promise<number> {
     ...(values.retention === undefined ? {} : { retention: values.retention }),
     ...(values.quota === undefined ? {} : { quota: values.quota }),
     ...(values.repair === undefined ? {} : { repair: values.repair }),
+    ...(values.singles === undefined ? {} : { singles: values.singles }),
+    ...(values.readers === undefined ? {} : { readers: values.readers }),
     ...(values.log === undefined ? {} : { log: values.log as 'embedded' | 'etcd' }),
     ...(values.workload === undefined ? {} : { workload: values.workload as 'mixed' | 'load' }),
   };

@@ -3,7 +3,7 @@ import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { Io } from '../src/io/index.ts';
 import type { Member, SharedLog } from '../src/log/index.ts';
-import type { Replica } from '../src/replica/index.ts';
+import type { AppliedEntry, Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
 import type { Feed, Outbox, SourceLedger } from '../src/replication/index.ts';
 import type { Sequencer } from '../src/sequencer/index.ts';
@@ -23,7 +23,7 @@ export interface Mutant {
   /** The worlds that it is in; default: those of a ledger whose log is embedded. */
   readonly world?: Pick<
     RunOptions,
-    'log' | 'workload' | 'federation' | 'retention' | 'quota' | 'repair'
+    'log' | 'workload' | 'federation' | 'retention' | 'quota' | 'repair' | 'singles' | 'readers'
   >;
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
@@ -67,6 +67,14 @@ export interface Mutant {
   transport?(transport: Transport): Transport;
   /** Comes between a program and the client library. */
   sdk?(client: Client): Client;
+  /** Comes between a program that follows events and the network. */
+  reader?(transport: Transport): Transport;
+  /** Changes what a gateway's streams of events are made of. */
+  follow?(entries: readonly AppliedEntry[]): readonly AppliedEntry[];
+  /** Gateways write events whether or not they are read. */
+  readonly writesOn?: boolean;
+  /** Nodes endorse whatever comes. */
+  readonly endorsesAll?: boolean;
   /** In a federation. */
   readonly registry?: {
     /** Changes what a node answers to a pull. */

@@ -84,6 +84,7 @@ export class Nemesis {
     logMachine.heal();
     for (const node of nodes) node.heal();
     for (const follower of followers) follower.heal();
+    for (const reader of this.#cluster.readers) reader.heal();
     for (const source of sources) source.heal();
   }
 
@@ -242,8 +243,10 @@ export class Nemesis {
     const { chance } = this.#cluster.world;
     const names = this.#machineNames();
     const clients = this.#cluster.clients.map((_, number) => `client${number}`);
-    const { followers, sdkClients, sources } = this.#cluster;
-    for (const { name } of [...followers, ...sdkClients, ...sources]) clients.push(name);
+    const { followers, sdkClients, sources, readers } = this.#cluster;
+    for (const { name } of [...followers, ...sdkClients, ...sources, ...readers]) {
+      clients.push(name);
+    }
     const from = chance.pick([...names, ...clients]);
     const to = chance.pick(names);
     return chance.happens(0.5) ? { from, to } : { from: to, to: from };

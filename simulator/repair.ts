@@ -5,7 +5,7 @@ import { frozenReader } from '../src/executor/testing/inline-processes.ts';
 import { type Io, rpcPeer } from '../src/io/index.ts';
 import { stateKey, verdicts } from '../src/model/index.ts';
 import { nodeAnswers } from '../src/node/repair/answers.ts';
-import { guardedExecutor } from '../src/node/repair/guard.ts';
+import { type Guard, guardedExecutor } from '../src/node/repair/guard.ts';
 import { type NodeRepair, openNodeRepair } from '../src/node/repair/node-repair.ts';
 import { answerNodes, type OtherNode } from '../src/node/repair/other-nodes.ts';
 import type { AppliedEntry, Replica } from '../src/replica/index.ts';
@@ -243,6 +243,11 @@ export class NodeCare {
     await io.network.listen(careAddress(this.#name), (connection) =>
       answerNodes(rpcPeer(connection), () => answers),
     );
+  }
+
+  /** Stands before what it answers. */
+  get guard(): Guard | undefined {
+    return this.#cluster.mutant.servesInDoubt === true ? undefined : this.#repair?.guard;
   }
 
   /** The executor behind the guard. */

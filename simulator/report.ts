@@ -78,6 +78,8 @@ function again({
   retention,
   quota,
   repair,
+  singles,
+  readers,
 }: RunOptions): string {
   const more = [
     mutant === undefined ? '' : ` --mutant=${mutant.name}`,
@@ -85,6 +87,8 @@ function again({
     retention === true ? ' --retention' : '',
     quota === true ? ' --quota' : '',
     repair === true ? ' --repair' : '',
+    singles === true ? ' --singles' : '',
+    readers === true ? ' --readers' : '',
     log === undefined ? '' : ` --log=${log}`,
     workload === undefined ? '' : ` --workload=${workload}`,
   ].join('');

@@ -183,6 +183,7 @@ export async function keepHouse(
       ...plain(log),
       trim: async (before) => {
         world.note(`${name} trims before ${before}`);
+        cluster.trimmed.before = Math.max(cluster.trimmed.before, before);
         await log.trim(before);
         world.happened('log: trimmed');
       },

@@ -8,7 +8,7 @@ import { finish } from './finish.ts';
 import { type Mutant, noMutant } from './mutant.ts';
 import { Nemesis } from './nemesis.ts';
 import { peersMax } from './peers.ts';
-import { chanceOf } from './random.ts';
+import { type Chance, chanceOf } from './random.ts';
 import { drawRepairs, mended, type Repairs } from './repair.ts';
 import { drawRetention, type Retention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
@@ -34,6 +34,10 @@ export interface RunOptions {
   readonly quota?: boolean;
   /** Whether nodes compare and mend their states, instead of what the seed draws. */
   readonly repair?: boolean;
+  /** Whether programs sign their calls singly, instead of what the seed draws. */
+  readonly singles?: boolean;
+  /** Whether programs follow contract events, instead of what the seed draws. */
+  readonly readers?: boolean;
 }
 
 /** How a run ended. */
@@ -71,6 +75,10 @@ const retentionShare = 0.35;
 const quotaShare = 0.5;
 /** Share of seeds, of those that keep the whole log, whose nodes compare and mend their states. */
 const repairShare = 0.2;
+/** Share of seeds with programs that sign their calls singly, where blocks are made. */
+const singlesShare = 0.35;
+/** Share of seeds with programs that follow contract events. */
+const readersShare = 0.35;
 /** A state is restored from a snapshot that others have to be asked for. */
 const mendBoundMs = 20_000;
 const setupBoundMs = 60_000;
@@ -131,11 +139,10 @@ function cpuMsSince(before: NodeJS.CpuUsage): number {
 }
 
 function drawKind({ chance }: World, options: RunOptions): 'federation' | 'ledger' {
-  const { federation, log, workload, mutant, retention, quota, repair } = options;
+  const { federation, log, workload, mutant, retention, quota, repair, singles, readers } = options;
   if (federation !== undefined) return federation ? 'federation' : 'ledger';
-  const isChosen = [log, workload, mutant, retention, quota, repair].some(
-    (one) => one !== undefined,
-  );
+  const chosen = [log, workload, mutant, retention, quota, repair, singles, readers];
+  const isChosen = chosen.some((one) => one !== undefined);
   return !isChosen && chance.happens(federationShare) ? 'federation' : 'ledger';
 }
 
@@ -156,7 +163,13 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   nodes = repairs?.nodes ?? nodes;
   const isOnEtcd = (options.log ?? log) === 'etcd';
   const quota = isOnEtcd && !loaded ? drawShortage(options, retention) : undefined;
+  const edge = chanceOf(options.seed ^ 0xed6e);
+  const hasBlocks = !loaded && (retention === undefined || retention.chains !== undefined);
+  const { singles, readers } = drawEdge(edge, options, !loaded, hasBlocks);
   const size = {
+    edge,
+    singles,
+    readers,
     units: isOnEtcd ? units : 0,
     quota,
     nodes,
@@ -169,10 +182,29 @@ function drawCluster(world: World, options: RunOptions): Cluster {
         : Math.max(chance.below(3), mutant.feed || mutant.followersReplica ? 1 : 0),
     sources: loaded ? 0 : chance.between(mutant.source ? 1 : 0, 1),
     clients: loaded ? 4 : chance.between(1, 3),
-    sdkClients: loaded ? 0 : chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2),
+    sdkClients: loaded
+      ? 0
+      : Math.max(chance.between(mutant.transport || mutant.sdk ? 1 : 0, 2), Math.min(1, singles)),
     workload,
   };
   return buildCluster(world, size, mutant);
+}
+
+/** How many programs sign singly, and how many follow events. */
+function drawEdge(
+  edge: Chance,
+  options: RunOptions,
+  isMixed: boolean,
+  hasBlocks: boolean,
+): { readonly singles: number; readonly readers: number } {
+  const { mutant } = options;
+  const signsSingly = edge.happens(singlesShare) && mutant === undefined;
+  const reads = edge.happens(readersShare) && mutant === undefined;
+  const [singles, readers] = [edge.between(1, 2), edge.between(1, 2)];
+  return {
+    singles: hasBlocks && (options.singles ?? signsSingly) ? singles : 0,
+    readers: isMixed && (options.readers ?? reads) ? readers : 0,
+  };
 }
 
 /** Numbers of their own here, too. */
@@ -210,6 +242,7 @@ async function phases(world: World, cluster: Cluster, ticks: number): Promise<Fi
     late.stayAway(world.chance.between(200, ticks));
   }
   for (const follower of cluster.followers) follower.start();
+  for (const reader of cluster.readers) reader.start();
   for (const source of cluster.sources) source.start();
   const nemesis = new Nemesis(cluster, cluster.mutant.needs);
   nemesis.start();
@@ -289,6 +322,7 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
     const posted = cluster.oracle.ledger.lastPosition;
     const caught =
       cluster.sources.every(({ model }) => model.isDrained) &&
+      cluster.readers.every((reader) => reader.isCaughtUp) &&
       cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
       (!blocksToo ||
         cluster.nodes.every(

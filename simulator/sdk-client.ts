@@ -1,5 +1,6 @@
 import { type DaybookError, toDaybookError } from '../src/base/index.ts';
 import { type Client, connect } from '../src/client/index.ts';
+import type { SigningMode } from '../src/model/index.ts';
 import { checkRefusal } from './bounds.ts';
 import type { SimCall } from './client.ts';
 import type { Cluster } from './cluster.ts';
@@ -15,6 +16,8 @@ import { SimulationFailure } from './world.ts';
 /** A call through the library, and how it ended. */
 export interface SdkCall {
   readonly functionName: string;
+  /** Its last argument, which tells it from all others; of a call that is signed singly. */
+  readonly mark: string | undefined;
   readonly orderingKey: string;
   /** It counts the client's own counter up. */
   readonly isOwnCount: boolean;
@@ -35,6 +38,7 @@ export class SdkClient {
   readonly name: string;
   readonly #cluster: Cluster;
   readonly #client: Promise<Client>;
+  readonly signing: SigningMode;
   /** Key of a counter that nobody else counts up. */
   readonly counter: string;
   /** Everything asked of the library that has ended, in the order in which it was asked. */
@@ -45,11 +49,12 @@ export class SdkClient {
   #counted = 0;
   #horizon = -1;
 
-  constructor(cluster: Cluster, number: number) {
+  constructor(cluster: Cluster, number: number, signing: SigningMode) {
     const { world, config, nodes, mutant, bounds } = cluster;
     const { chance } = world;
     this.#cluster = cluster;
     this.name = `sdk${number}`;
+    this.signing = signing;
     this.counter = `d${number}`;
     const process = world.spawn(this.name, this.name);
     const io = simIo(world, process, new SimDisk(world), cluster.network);
@@ -63,6 +68,7 @@ export class SdkClient {
     const transport = mutant.transport?.(new SimTransport(io)) ?? new SimTransport(io);
     this.#client = connect({
       ...settings,
+      signing,
       gateways: nodes.map((node) => `http://${node.name}:80`),
       channel: config.channel,
       signer: simulatedSigner,
@@ -73,6 +79,7 @@ export class SdkClient {
       transport: watchTransport(world, this.name, transport, {
         ...settings,
         gateways: nodes.length,
+        signing,
       }),
     }).then((client) => mutant.sdk?.(client) ?? client);
   }
@@ -108,9 +115,13 @@ export class SdkClient {
 
   async #one(client: Client, call: SimCall, deadlineMs: number | undefined): Promise<void> {
     const { world } = this.#cluster;
-    const { contract, functionName, args, orderingKey = '' } = call;
+    const { contract, functionName, orderingKey = '' } = call;
+    const mark = this.signing === 'single' ? `#${this.name}.${this.calls.length}` : undefined;
+    // Functions do not look at what comes behind their arguments.
+    const args = mark === undefined ? call.args : [...call.args, mark];
     const kept: SdkCall = {
       functionName,
+      mark,
       orderingKey,
       isOwnCount: args[0] === this.counter,
       submittedUs: world.nowUs,

@@ -37,30 +37,79 @@ export class SimTransport implements Transport {
 
   async getJson(gateway: string, path: string, waitMs: number): Promise<unknown> {
     const question = [header(doors.get, waitMs, undefined), Buffer.from(path)];
-    let json: unknown;
+    return await this.#askJson(gateway, question, waitMs, true);
+  }
+
+  async post(
+    gateway: string,
+    path: string,
+    { body, waitMs, after }: Parameters<Transport['post']>[2],
+  ): Promise<unknown> {
+    const question = [header(doors.post, waitMs, after), Buffer.from(`${path}\n`), body];
+    return await this.#askJson(gateway, question, waitMs + graceMs, false);
+  }
+
+  async *lines(gateway: string, path: string, signal: AbortSignal): AsyncGenerator<string> {
+    const connection = await this.#connect(gateway, true);
+    const pieces: string[] = [];
+    let failure: Error | undefined;
+    let wake: () => void = () => undefined;
+    const end = (cause: Error): void => {
+      failure ??= cause;
+      wake();
+    };
+    const abort = (): void => end(new Error('aborted'));
+    signal.addEventListener('abort', abort, { once: true });
+    connection.onClose((cause) => end(cause ?? new Error('the connection was closed')));
+    connection.onFrame((frame) => {
+      const [kind = 0] = frame;
+      const piece = frame.toString('utf8', 1);
+      if (kind === answers.error) end(DaybookError.fromJSON(JSON.parse(piece) as ErrorJson));
+      else pieces.push(piece);
+      wake();
+    });
+    connection.send([header(doors.events, 0, undefined), Buffer.from(path)]);
     try {
-      const connection = await this.#connect(gateway, true);
-      await this.#ask(gateway, connection, question, waitMs, (kind, piece) => {
-        if (kind === answers.json) json = JSON.parse(piece.toString());
-        return true;
-      });
-    } catch (cause) {
-      if (isDaybookError(cause)) throw cause;
-      throw new DaybookError('PEER_UNREACHABLE', `no answer from ${gateway}`, { cause });
+      for (;;) {
+        const piece = pieces.shift();
+        if (piece !== undefined && piece !== '') {
+          yield* piece.split('\n').filter((line) => line !== '');
+          connection.send([Buffer.of(1)]);
+        } else if (piece === undefined) {
+          if (failure !== undefined) throw lost(gateway, failure);
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', abort);
+      connection.close();
     }
-    return json;
-  }
-
-  async post(): Promise<unknown> {
-    throw new DaybookError('INVALID_ARGUMENT', 'transactions are not signed singly here');
-  }
-
-  lines(): AsyncIterable<string> {
-    throw new DaybookError('INVALID_ARGUMENT', 'events are not followed here');
   }
 
   async close(): Promise<void> {
     for (const kept of this.#idle.values()) for (const connection of kept) connection.close();
+  }
+
+  /** @throws {DaybookError} what the gateway answered, or `PEER_UNREACHABLE`. */
+  async #askJson(
+    gateway: string,
+    question: readonly Uint8Array[],
+    waitMs: number,
+    isNew: boolean,
+  ): Promise<unknown> {
+    let json: unknown;
+    try {
+      const connection = await this.#connect(gateway, isNew);
+      await this.#ask(gateway, connection, question, waitMs, (_, piece) => {
+        json = JSON.parse(piece.toString());
+        return true;
+      });
+    } catch (cause) {
+      throw lost(gateway, cause);
+    }
+    return json;
   }
 
   /** @throws {DaybookError} `PEER_UNREACHABLE` */
@@ -113,6 +162,11 @@ export class SimTransport implements Transport {
       end();
     }
   }
+}
+
+function lost(gateway: string, cause: unknown): DaybookError {
+  if (isDaybookError(cause)) return cause;
+  return new DaybookError('PEER_UNREACHABLE', `no answer from ${gateway}`, { cause });
 }
 
 function header(door: number, waitMs: number, after: number | undefined): Uint8Array {

@@ -10,6 +10,7 @@ import { registryMutants } from './registry-mutants.ts';
 import { repairMutants } from './repair-mutants.ts';
 import { retentionMutants } from './retention-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
+import { singleMutants } from './single-mutants.ts';
 
 const ticks = 1000;
 /** By this seed of each kind everything must have happened. */
@@ -17,15 +18,22 @@ const coveringSeeds = 30;
 /** Processor time for fresh seeds. */
 const exploreMs = 6_000;
 
+/** Nobody signs singly, and nobody follows events. */
+const plain = { singles: false, readers: false } as const;
+/** Somebody does. */
+const edge = { singles: true, readers: true } as const;
+
 /** Worlds that found a bug once; a change of the simulator makes other worlds of them. */
 const knownWorlds: readonly RunOptions[] = [
-  { seed: 1, ticks, log: 'embedded', workload: 'mixed', repair: false },
+  { seed: 1, ticks, log: 'embedded', workload: 'mixed', repair: false, ...plain },
   // Two reigns granted one address to one node, and a record's fate was never learned.
-  { seed: 57, ticks, log: 'embedded', workload: 'mixed', repair: false },
+  { seed: 57, ticks, log: 'embedded', workload: 'mixed', repair: false, ...plain },
   // Of nodes that compare their states one is wrong for ever.
-  { seed: 51, ticks, log: 'embedded', workload: 'mixed', repair: true },
+  { seed: 51, ticks, log: 'embedded', workload: 'mixed', repair: true, ...plain },
   // A leader whose epoch another had sealed kept its place, since its lease lived on.
-  { seed: 9, ticks: 1500, log: 'etcd', workload: 'mixed', repair: false },
+  { seed: 9, ticks: 1500, log: 'etcd', workload: 'mixed', repair: false, ...plain },
+  // Calls are signed singly, events are followed.
+  { seed: 14, ticks, log: 'embedded', workload: 'mixed', repair: false, ...edge },
   { seed: 4, ticks: 20, log: 'embedded', workload: 'load' },
   { seed: 3, ticks: 4000, federation: true },
 ];
@@ -52,8 +60,10 @@ for (const world of knownWorlds) {
 
 it('a few seeds show everything that is to happen', { timeout: 300_000 }, async () => {
   const coverage: Coverage = {};
-  const embedded = { ticks: 2000, log: 'embedded', workload: 'mixed', repair: false } as const;
-  const etcd = { ticks: 2000, log: 'etcd', workload: 'mixed', repair: false } as const;
+  const mixed = { ticks: 2000, workload: 'mixed', repair: false, ...plain } as const;
+  const embedded = { ...mixed, log: 'embedded' } as const;
+  const etcd = { ...mixed, log: 'etcd' } as const;
+  const edged = { ...embedded, ticks: 1500, ...edge } as const;
   const worlds: RunOptions[] = [
     // These show all; when the simulator has changed, others may be needed.
     { seed: 3, ticks: 2000, federation: true },
@@ -63,9 +73,12 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[2, 4, 6, 8, 22].map((seed) => ({ seed, ...embedded, retention: true })),
     ...[8, 10, 22, 23].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
     ...[12, 14, 29, 40, 58, 70].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
+    ...[7, 14, 32].map((seed) => ({ seed, ...edged, retention: false })),
+    ...[30, 42].map((seed) => ({ seed, ...edged, retention: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
+    worlds.push({ seed, ...edged, retention: seed % 2 === 0 });
     worlds.push({ seed, ...embedded, ticks: 1000, repair: true });
     worlds.push({ seed, ...etcd, retention: true, quota: true });
   }
@@ -109,6 +122,7 @@ const allMutants: readonly Mutant[] = [
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,
+  ...singleMutants,
 ];
 
 for (const mutant of allMutants) {

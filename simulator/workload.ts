@@ -29,6 +29,8 @@ const burstCalls = 20;
 /** How often a client whose log is trimmed sends something old again. */
 const sentAgainShare = 0.15;
 const probedAccounts = 12;
+const announcedShare = 0.3;
+const announcedKeys = 4;
 /** Under load a client has so many calls under way, in one batch or in several. */
 const loadCallsInFlight = 400;
 /** A world is as large as its log: after so many calls of all clients each of them only trickles. */
@@ -159,7 +161,13 @@ async function demand(client: SimClient, calls: readonly SimCall[], what: string
 export function randomCalls(cluster: Cluster, count: number): SimCall[] {
   const { chance } = cluster.world;
   if (chance.happens(0.02)) return [raiseCall(chance)];
-  return Array.from({ length: count }, () => randomCall(cluster));
+  return Array.from({ length: count }, () => {
+    const call = randomCall(cluster);
+    const { readers, edge } = cluster;
+    // Where nobody listens, nothing is announced.
+    if (readers.length === 0 || !edge.happens(announcedShare)) return call;
+    return { ...call, ...money('announce', `e${edge.below(announcedKeys)}`) };
+  });
 }
 
 /** A bulk update, over all rows or over some; in mode `batch` it needs a batch of its own. */

@@ -33,6 +33,11 @@ export class Balancer {
     }));
   }
 
+  /** Number of gateways. */
+  get size(): number {
+    return this.#loads.length;
+  }
+
   /** The gateway for the next attempt; the first to be rested when all are resting. */
   pick(nowMs: number): Pick {
     let best: GatewayLoad | undefined;

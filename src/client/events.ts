@@ -35,7 +35,8 @@ interface EventsContext {
 
 /**
  * Contract events in log order, each once. After a broken connection it goes on where it was, at
- * this or another gateway, for as long as it takes.
+ * this or another gateway, for as long as it takes. What one node cannot tell any more, the others are
+ * asked for.
  *
  * @throws {DaybookError} what a gateway answers and no retry helps against, e.g. `LOG_TRIMMED`.
  */
@@ -47,6 +48,8 @@ export async function* followEvents(
   const signals = options.signal === undefined ? [closing] : [closing, options.signal];
   const signal = AbortSignal.any(signals);
   let next = options.from;
+  /** Answers in a row that what comes next is trimmed. */
+  let trimmed = 0;
   while (!signal.aborted) {
     const { gateway, delayMs } = balancer.pick(io.clock.monotonicMs());
     if (delayMs > 0) await pause(io, delayMs, { signal, keepAlive: true });
@@ -58,12 +61,15 @@ export async function* followEvents(
         if (line === '') continue;
         const parsed = readLine(line);
         next = parsed.position + 1;
+        trimmed = 0;
         if (parsed.event !== undefined) yield parsed.event;
       }
       failed = true;
     } catch (error) {
       if (signal.aborted) return;
-      if (isDaybookError(error) && error.retry !== 'same') throw error;
+      // A node that began with a snapshot cannot tell what others can.
+      const mayBeElsewhere = isDaybookError(error, 'LOG_TRIMMED') && ++trimmed < 2 * balancer.size;
+      if (isDaybookError(error) && error.retry !== 'same' && !mayBeElsewhere) throw error;
       failed = true;
     } finally {
       balancer.ended(gateway, 0, failed, io.clock.monotonicMs(), io.random.number());

@@ -69,7 +69,7 @@ class NodeExecutor implements RunningExecutor {
   readonly #contracts: ContractLink;
   readonly #writer: GroupWriter;
   readonly #originals: OriginalOutcomes;
-  readonly #prepared = new PreparedTransactions();
+  readonly #prepared: PreparedTransactions;
   /** Conflicted jobs that wait for the replica to move on. */
   #refresh: Job[] = [];
   #refreshDue = false;
@@ -83,6 +83,10 @@ class NodeExecutor implements RunningExecutor {
     // As the channel has it now; another one takes effect at the next start.
     const exclusiveControl: ExclusiveControl = replica.config?.exclusiveControl ?? 'interleaved';
     this.#originals = new OriginalOutcomes(log);
+    this.#prepared = new PreparedTransactions(
+      options.preparedTransactionsMax,
+      options.preparedLifetimeMs,
+    );
     this.#jobs = new JobTable(options.transactionsMax ?? limits.executorTransactionsMax);
     this.#groups = new Groups(this.#groupEffects(), {
       writer: name,

@@ -24,6 +24,9 @@ export interface ExecutorOptions {
   readonly groupBytesMax?: number;
   /** Endorses transactions that are signed singly; without one there are none. */
   readonly endorser?: Endorser | undefined;
+  /** Endorsed transactions that wait for their signature, and for how long; default `limits`. */
+  readonly preparedTransactionsMax?: number;
+  readonly preparedLifetimeMs?: number;
   /** The contract process's program; for tests and the simulator. */
   readonly runnerModule?: URL;
 }

@@ -110,7 +110,17 @@ export function signedBatch(
 /** Prepared transactions, for a while and up to limits; they are lost with the process. */
 export class PreparedTransactions {
   readonly #entries = new Map<Bytestring, { prepared: PreparedTransaction; untilMs: number }>();
+  readonly #max: number;
+  readonly #lifetimeMs: number;
   #bytes = 0;
+
+  constructor(
+    max: number = limits.preparedTransactionsMax,
+    lifetimeMs: number = limits.preparedLifetimeMs,
+  ) {
+    this.#max = max;
+    this.#lifetimeMs = lifetimeMs;
+  }
 
   /**
    * @param nowMs - monotonic.
@@ -120,11 +130,13 @@ export class PreparedTransactions {
     this.#expire(nowMs);
     const key = bytestringOf(prepared.item.txId);
     this.delete(prepared.item.txId);
-    const { preparedTransactionsMax, preparedBytesMax, preparedLifetimeMs } = limits;
-    if (this.#entries.size >= preparedTransactionsMax) throw full('preparedTransactionsMax');
-    if (this.#bytes + sizeOf(prepared) > preparedBytesMax) throw full('preparedBytesMax');
+    const { preparedBytesMax } = limits;
+    if (this.#entries.size >= this.#max) throw full('preparedTransactionsMax', this.#max);
+    if (this.#bytes + sizeOf(prepared) > preparedBytesMax) {
+      throw full('preparedBytesMax', preparedBytesMax);
+    }
     this.#bytes += sizeOf(prepared);
-    this.#entries.set(key, { prepared, untilMs: nowMs + preparedLifetimeMs });
+    this.#entries.set(key, { prepared, untilMs: nowMs + this.#lifetimeMs });
   }
 
   get(txId: Uint8Array, nowMs: number): PreparedTransaction | undefined {
@@ -152,10 +164,8 @@ function sizeOf({ body, summary, payload }: PreparedTransaction): number {
   return body.length + summary.length + payload.length;
 }
 
-function full(limit: 'preparedTransactionsMax' | 'preparedBytesMax'): DaybookError {
-  return new DaybookError('OVERLOADED', `${limit} is ${limits[limit]}`, {
-    details: { limit, max: limits[limit] },
-  });
+function full(limit: 'preparedTransactionsMax' | 'preparedBytesMax', max: number): DaybookError {
+  return new DaybookError('OVERLOADED', `${limit} is ${max}`, { details: { limit, max } });
 }
 
 function notPossible(reason: string): DaybookError {

@@ -55,6 +55,8 @@ export class BlockStream {
   /** @throws {DaybookError} `OVERLOADED` when the reader stalls. */
   #drained(): Promise<void> {
     const response = this.#response;
+    // Of a reader that is gone already nothing is heard any more.
+    if (response.destroyed) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const end = (): void => {
         timer.cancel();

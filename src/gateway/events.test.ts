@@ -103,6 +103,32 @@ test('heartbeats say up to where everything was looked at', async () => {
   reader.end();
 });
 
+test('a reader that goes away while it is behind gives its place back at once', async () => {
+  // With the patience of production.
+  const slow = await startGateway({ io: real, nodeName: 's', backends: [backend] });
+  const metrics = async (): Promise<string> => (await fetch(`${slow.url}/metrics`)).text();
+  const socket = connect(slow.port, '127.0.0.1');
+  socket.write('GET /v1/channels/pay/events?from=0 HTTP/1.1\r\nhost: x\r\n\r\n');
+  await new Promise((go) => socket.once('data', go));
+  socket.pause();
+  await expect.poll(metrics).toContain('daybook_gateway_event_subscribers 1');
+  await new Promise((go) => setTimeout(go, 50));
+  socket.destroy();
+  await expect.poll(metrics, { timeout: 3_000 }).toContain('daybook_gateway_event_subscribers 0');
+  await slow.close();
+});
+
+test('without a position a stream says at once where it begins', async () => {
+  const last = (backend.ledger.next - 1) * limits.recordsPerEntryMax + 4095;
+  const url = `${gateway.url}/v1/channels/pay/events`;
+  const stop = new AbortController();
+  const answer = await fetch(url, { signal: stop.signal });
+  const first = await answer.body?.getReader().read();
+  const line = JSON.parse(Buffer.from(first?.value ?? []).toString()) as object;
+  expect(line).toEqual({ type: 'heartbeat', position: last });
+  stop.abort();
+});
+
 test('subscribers are counted, and gone ones counted off', async () => {
   const metrics = async (): Promise<string> => (await fetch(`${gateway.url}/metrics`)).text();
   await expect.poll(metrics).toContain('daybook_gateway_event_subscribers 0');

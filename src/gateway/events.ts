@@ -42,7 +42,7 @@ export function eventRoutes(context: GatewayContext): void {
       const backend = context.backend(request.params.channel);
       const { authorization } = request.headers;
       admitReader(backend, authorization, context.openReads, context.io.clock.nowMs());
-      const from = firstPosition(request, backend);
+      const from = firstPosition(request);
       subscribers.enter();
       reply.hijack();
       const { contract, event } = request.query;
@@ -55,11 +55,11 @@ export function eventRoutes(context: GatewayContext): void {
   );
 }
 
-function firstPosition(request: FastifyRequest<EventsRequest>, backend: GatewayBackend): number {
+function firstPosition(request: FastifyRequest<EventsRequest>): number | undefined {
   const last = request.headers['last-event-id'];
   if (last !== undefined) return readInteger('last-event-id', last, 0, Number.MAX_SAFE_INTEGER) + 1;
   const { from } = request.query;
-  if (from === undefined) return positionOf(backend.nextAddress(), 0);
+  if (from === undefined) return undefined;
   return readInteger('from', from, 0, Number.MAX_SAFE_INTEGER);
 }
 
@@ -83,7 +83,12 @@ class EventStream {
     this.#sse = sse;
   }
 
-  async run(backend: GatewayBackend, from: number, filter: Filter): Promise<void> {
+  /**
+   * @param from - `undefined`: new events only; the first line says where they begin, so that the
+   *   reader can go on from there after a break.
+   */
+  async run(backend: GatewayBackend, from: number | undefined, filter: Filter): Promise<void> {
+    const start = from ?? positionOf(backend.nextAddress(), 0);
     const response = this.#response;
     const abort = (): void => this.#abort.abort();
     response.on('close', abort);
@@ -93,11 +98,12 @@ class EventStream {
       'cache-control': 'no-store',
     });
     response.flushHeaders();
-    this.#seen = from - 1;
+    this.#seen = start - 1;
+    if (from === undefined) this.#beat();
     const heartbeat = this.#startHeartbeat();
     try {
-      const entries = backend.follow(addressOf(asPosition(from)), this.#abort.signal);
-      for await (const page of entries) await this.#page(page, from, filter);
+      const entries = backend.follow(addressOf(asPosition(start)), this.#abort.signal);
+      for await (const page of entries) await this.#page(page, start, filter);
       if (!response.destroyed) this.#last(new DaybookError('CLOSED', 'the gateway is closing'));
     } catch (error) {
       this.#last(toDaybookError(error));
@@ -112,6 +118,7 @@ class EventStream {
 
   async #page(page: readonly AppliedEntry[], from: number, filter: Filter): Promise<void> {
     for (const { address, records } of page) {
+      if (this.#abort.signal.aborted) return;
       let lines = '';
       for (const applied of records) {
         const line = applied.position < from ? undefined : eventLine(applied, filter);
@@ -127,6 +134,8 @@ class EventStream {
   /** @throws {DaybookError} `OVERLOADED` when the reader stalls. */
   #drained(): Promise<void> {
     const response = this.#response;
+    // Of a reader that is gone already nothing is heard any more.
+    if (response.destroyed) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const done = (): void => {
         timer.cancel();
@@ -151,14 +160,16 @@ class EventStream {
   #startHeartbeat(): () => void {
     const { timers } = this.#context.io;
     const beat = (): void => {
-      const line = JSON.stringify({ type: 'heartbeat', position: this.#seen });
-      if (!this.#response.writableNeedDrain) {
-        this.#response.write(this.#sse ? `: ${line}\n\n` : `${line}\n`);
-      }
+      if (!this.#response.writableNeedDrain) this.#beat();
       timer = timers.after(heartbeatMs, beat);
     };
     let timer = timers.after(heartbeatMs, beat);
     return () => timer.cancel();
+  }
+
+  #beat(): void {
+    const line = JSON.stringify({ type: 'heartbeat', position: this.#seen });
+    this.#response.write(this.#sse ? `: ${line}\n\n` : `${line}\n`);
   }
 
   #last(error: DaybookError): void {

@@ -198,11 +198,12 @@ export class FakeBackend implements GatewayBackend {
   async *follow(from: Address, signal: AbortSignal): AsyncGenerator<readonly AppliedEntry[]> {
     let next = from;
     while (!signal.aborted) {
-      const entry = this.ledger.entries[next];
-      if (entry === undefined) await this.ledger.changed(signal);
+      const page = this.ledger.entries.slice(next, next + 64);
+      const last = page.at(-1);
+      if (last === undefined) await this.ledger.changed(signal);
       else {
-        next = nextAddress(next);
-        yield [entry];
+        next = nextAddress(last.address);
+        yield page;
       }
     }
   }
