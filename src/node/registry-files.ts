@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
@@ -121,6 +122,15 @@ export class RegistryFiles {
     const config = await this.read();
     if (!federation.isUddiKey(node) || node === config.node) {
       throw new DaybookError('INVALID_ARGUMENT', `not another node’s id: ${node}`);
+    }
+    if (url !== undefined && !(URL.canParse(url) && new URL(url).protocol === 'https:')) {
+      throw new DaybookError('INVALID_ARGUMENT', `not https://host:port: ${url}`);
+    }
+    try {
+      new X509Certificate(authority);
+    } catch (cause) {
+      const message = `the authority of ${node} is not a certificate (PEM)`;
+      throw new DaybookError('INVALID_ARGUMENT', message, { cause });
     }
     const file = `${node.replaceAll(/[^a-z0-9.-]/g, '_')}.authority.pem`;
     await this.#io.disk.writeFile(this.path(file), Buffer.from(authority));

@@ -1,4 +1,5 @@
-import { Command, Option } from 'commander';
+import { Argument, Command, Option } from 'commander';
+import { DaybookError } from '../../base/index.ts';
 import type { Client } from '../../client/index.ts';
 import {
   type CliContext,
@@ -9,6 +10,7 @@ import {
   withNetworkOptions,
 } from '../context.ts';
 import { print, table } from '../terminal.ts';
+import { registryFiles } from './registry-setup.ts';
 
 const contract = 'registry';
 
@@ -20,18 +22,21 @@ export function registryOperations(context: CliContext): Command[] {
     example: string,
     functionName: string,
     said: (argument: string) => string,
+    check?: (context: CliContext, options: NetworkOptions, argument: string) => Promise<void>,
   ): Command =>
     withNetworkOptions(new Command(name))
       .description(description)
-      .argument(argumentOf[name] ?? '<node>')
+      .addArgument(argumentOf(name))
       .addHelpText('after', examples(example))
-      .action((argument: string, options: NetworkOptions) =>
-        withClient(context, options, async ({ client }) => {
+      .action(async (given: string | number, options: NetworkOptions) => {
+        const argument = String(given);
+        await check?.(context, options, argument);
+        await withClient(context, options, async ({ client }) => {
           const result = await submit(client, functionName, argument);
           const value = { [name]: argument, ...(result === null ? {} : { change: result }) };
           print(context.terminal, options.json, value, () => said(argument));
-        }),
-      );
+        });
+      });
   return [
     statusCommand(context),
     order(
@@ -40,6 +45,7 @@ export function registryOperations(context: CliContext): Command[] {
       'daybook registry admit uddi:maps.example:node',
       'admit',
       (node) => `${node} is a member`,
+      checkKnown,
     ),
     order(
       'resign',
@@ -67,11 +73,41 @@ export function registryOperations(context: CliContext): Command[] {
   ];
 }
 
-const argumentOf: Readonly<Record<string, string>> = {
-  resign: '<heir>',
-  withdraw: '<usn>',
-  correct: '<usn>',
-};
+function argumentOf(name: string): Argument {
+  switch (name) {
+    case 'resign':
+      return new Argument('<heir>', 'id of the member that takes over');
+    case 'withdraw':
+    case 'correct':
+      return new Argument('<usn>', 'number of the change at this node').argParser(
+        wholeNumber(1, Number.MAX_SAFE_INTEGER),
+      );
+    default:
+      return new Argument('<node>', 'id of the node');
+  }
+}
+
+/**
+ * Everybody waits for a member's acknowledgements, so one that was misspelt would stop changes that
+ * need them.
+ *
+ * @throws {DaybookError} `NOT_FOUND` when the registry here does not know the node's authority.
+ */
+async function checkKnown(
+  context: CliContext,
+  options: NetworkOptions,
+  node: string,
+): Promise<void> {
+  // With --gateway the registry may be on another machine.
+  if (options.gateway !== undefined) return;
+  const { peers } = await (await registryFiles(context, options)).read();
+  if (peers.some((peer) => peer.node === node)) return;
+  throw new DaybookError(
+    'NOT_FOUND',
+    `${node} is not known here: make it known first, with \`daybook registry peer\``,
+    { details: { node } },
+  );
+}
 
 function expelCommand(context: CliContext): Command {
   return withNetworkOptions(new Command('expel'))

@@ -216,6 +216,7 @@ describe('records that cannot be applied', () => {
     expect(
       (a.rowsOf('outcome|')[`outcome|${String(usn).padStart(12, '0')}`] as Outcome).state,
     ).toBe('refused-elsewhere');
+    expect(() => a.store.run(correct(usn + 1_000))).toThrow('does not exist');
     a.store.run(correct(usn));
     b.pullFrom(a);
     expect(b.rowsOf('quarantine|')).toEqual({});

@@ -304,6 +304,10 @@ export function* requestAcknowledgement(): Step<ChangeId> {
 export function* correct(usn: number): Step<ChangeId> {
   const self = yield* activeSelf();
   const of = { origin: self, usn };
+  const last = (yield* get<number>(rows.seen(self))) ?? 0;
+  if (!Number.isSafeInteger(usn) || usn < 1 || usn > last) {
+    throw refusal('E_invalidKeyPassed', `${changeText(of)} does not exist`);
+  }
   const outcome = yield* get<{ key: string }>(rows.outcome(usn));
   const stored =
     outcome === undefined ? undefined : yield* get<StoredEntity>(rows.entity(outcome.key));
