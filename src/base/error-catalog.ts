@@ -383,7 +383,7 @@ export const errorCatalog = {
     'same',
     503,
     'The database that changes come from cannot be reached now.',
-    'Nothing is lost; the capture tries again by itself.',
+    'Look at the message. Nothing is lost; a capture that runs tries again by itself.',
   ),
   REGISTRY_REFUSED: entry(
     'never',

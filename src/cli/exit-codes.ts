@@ -7,7 +7,7 @@ export const exitCodes = {
   refused: 1,
   /** The command line, or a file it names, is wrong. */
   usage: 2,
-  /** No gateway answered, or none has room now: trying later may help. */
+  /** No gateway or database answered, or none has room now: trying later may help. */
   unreachable: 3,
   /** No answer in time: the transaction may still commit. Look it up by its id. */
   unknownOutcome: 4,
@@ -30,6 +30,8 @@ const byErrorCode: Partial<Record<ErrorCode, ExitCode>> = {
   CLOSED: exitCodes.unreachable,
   TIMEOUT: exitCodes.unreachable,
   OVERLOADED: exitCodes.unreachable,
+  SINK_UNAVAILABLE: exitCodes.unreachable,
+  SOURCE_UNAVAILABLE: exitCodes.unreachable,
   OUTCOME_UNKNOWN: exitCodes.unknownOutcome,
   INTERNAL: exitCodes.internal,
   IO_FAILED: exitCodes.internal,

@@ -20,7 +20,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 // The timers of `io` do not keep a process alive: one that only waits would end without a word.
 const alive = setInterval(() => undefined, 60_000);
-process.exitCode = await runCli(process.argv.slice(2), {
+const exitCode = await runCli(process.argv.slice(2), {
   io: realIo(),
   terminal: {
     out: (text) => void process.stdout.write(text),
@@ -33,3 +33,5 @@ process.exitCode = await runCli(process.argv.slice(2), {
   workingDirectory: process.cwd(),
 });
 clearInterval(alive);
+// A bench, which is a program of its own, has said how it ended.
+if (exitCode !== 0) process.exitCode = exitCode;

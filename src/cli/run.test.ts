@@ -125,6 +125,24 @@ test('what is named wrong is said by its name', async () => {
   expect(retain.err).toMatch(/^USAGE: --retain: only with --log/);
 });
 
+test('a registry takes nothing in that it cannot work with', async () => {
+  const { code } = await daybook('registry', 'init', 'uddi:books.example:node');
+  expect(code).toBe(0);
+  const authority = join(directory, '.daybook/registry/authority.cert.pem');
+  const maps = 'uddi:maps.example:node';
+  for (const [args, said] of [
+    [['peer', maps, '--authority', authority, '--url', 'maps'], /^INVALID_ARGUMENT: not https:/],
+    [['peer', maps, '--authority', authority, '--url', 'http://m:1'], /^INVALID_ARGUMENT: not h/],
+    [['peer', maps, '--authority', '.daybook/registry/registry.json'], /^INVALID_ARGUMENT: .*PEM/],
+    [['admit', maps], /^NOT_FOUND: uddi:maps.* not known here.*registry peer/],
+    [['withdraw', 'x'], /^USAGE: /],
+    [['correct', '0'], /^USAGE: /],
+  ] as const) {
+    const ran = await daybook('registry', ...args);
+    expect(ran).toMatchObject({ code: exitCodes.usage, err: expect.stringMatching(said) });
+  }
+});
+
 test('a damaged network.json is named', async () => {
   const io = realIo();
   const path = join(directory, '.daybook', 'network.json');

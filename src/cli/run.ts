@@ -27,7 +27,7 @@ Exit codes:
    0  done
    1  refused by the ledger or the contract
    2  wrong command line, or a file it names is missing or wrong
-   3  no gateway answers, or none has room now: try later
+   3  no gateway (or etcd, or other database) answers, or none has room now: try later
    4  outcome unknown: the transaction may still commit, look it up with \`daybook tx\`
   70  internal error
 

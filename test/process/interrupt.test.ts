@@ -54,6 +54,12 @@ test('a port in use is named, with what to do', async () => {
   expect(err).toMatch(/^LISTEN_FAILED: .*EADDRINUSE.*\n {2}.*--port/);
 }, 60_000);
 
+test('a bench that is not there is a wrong command line', async () => {
+  const { code, err } = await start('bench', 'nonsense').ended;
+  expect(code).toBe(2);
+  expect(err).toMatch(/^benches: .*commit/);
+}, 60_000);
+
 test('a directory that cannot be one is named', async () => {
   mkdirSync(join(directory, 'x'));
   writeFileSync(join(directory, 'x/file'), '');

@@ -107,8 +107,10 @@ export class UnitClient {
       if (verdict === 'elsewhere' && options.member === undefined) this.#leave(member);
       const pauseMs = Math.min(10 * 2 ** attempt, 200) * (0.5 + this.#io.random.number());
       if (options.once || clock.monotonicMs() + pauseMs >= deadlineMs) {
-        throw new DaybookError('TIMEOUT', `no answer from etcd to ${name}: ${textOf(cause)}`, {
-          details: { endpoints: this.endpoints.join(',') },
+        const endpoints = this.endpoints.join(',');
+        const message = `no answer from etcd at ${endpoints} to ${name}: ${textOf(cause)}`;
+        throw new DaybookError('TIMEOUT', message, {
+          details: { endpoints },
           cause,
         });
       }

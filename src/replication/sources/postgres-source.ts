@@ -108,7 +108,9 @@ async function connect(connection: string | pg.ClientConfig): Promise<pg.Client>
     await client.connect();
   } catch (cause) {
     await client.end().catch(() => undefined);
-    throw new DaybookError('SOURCE_UNAVAILABLE', 'cannot connect to the source', { cause });
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `cannot connect to the source: ${why}`;
+    throw new DaybookError('SOURCE_UNAVAILABLE', message, { cause });
   }
   return client;
 }
