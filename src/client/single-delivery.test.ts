@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { DaybookError } from '../base/index.ts';
+import { DaybookError } from '../base/index.ts';
 import type { Client } from './index.ts';
 import type { ConnectOptions } from './options.ts';
 import { type EndorserFaults, FaultyEndorsers } from './testing/faulty-endorsers.ts';
@@ -144,6 +144,26 @@ test('of nodes that are gone the others tell what became of it', async () => {
   expect(network.effects.length + unsure).toBe(10);
   expect(codes.filter((code) => code === undefined).length).toBe(network.effects.length);
   expect(codes.filter((code) => code === undefined).length).toBeGreaterThanOrEqual(3);
+});
+
+test('a node that stops serving before the signature comes is left for another', async () => {
+  const io = new VirtualIo(7);
+  const { client, network } = await start(io, {});
+  // It has prepared the call; from then on it refuses everything.
+  const refusing = new Set<string>();
+  network.post = new Proxy(network.post.bind(network), {
+    apply: async (post, self, question: Parameters<typeof network.post>) => {
+      const [gateway, path] = question;
+      if (refusing.has(gateway)) throw new DaybookError('NODE_DIVERGED', 'it does not serve');
+      const answer = await (Reflect.apply(post, self, question) as Promise<unknown>);
+      if (path === 'prepare' && refusing.size === 0) refusing.add(gateway);
+      return answer;
+    },
+  });
+  const startMs = io.clock.monotonicMs();
+  expect(await io.run(submit(client, 'x'))).toMatchObject({ code: undefined });
+  expect(io.clock.monotonicMs() - startMs).toBeLessThan(5_000);
+  expect(network.effects.length).toBe(1);
 });
 
 test('answers lost for ever: the outcome is unknown, and what waits behind it is not sent', async () => {

@@ -84,7 +84,9 @@ export class SingleDelivery {
     balancer.started(gateway, 1);
     try {
       const prepared = await this.#prepare(gateway);
-      return await this.#send(prepared);
+      const step = await this.#send(prepared);
+      failed = step.kind !== 'done' && step.error.retry === 'same';
+      return step;
     } catch (thrown) {
       // Nothing was sent to be committed, whatever happened.
       const error = toDaybookError(thrown);
@@ -158,7 +160,10 @@ export class SingleDelivery {
       } catch (thrown) {
         error = toDaybookError(thrown);
         if (error.code === 'PEER_UNREACHABLE') unknown = error;
-        else if (unknown === undefined && error.retry !== 'same') return this.#notDone(error);
+        else if (unknown === undefined && error.code !== 'OVERLOADED') {
+          // It was never taken. Who does not serve may not do so for long, and others can.
+          return this.#notDone(error);
+        }
       }
       // The node may be gone, and others know what it wrote.
       const found = unknown === undefined ? undefined : await this.#lookUp(done);
