@@ -143,6 +143,15 @@ test('a registry takes nothing in that it cannot work with', async () => {
   }
 });
 
+test('a contract cannot be begun in a file', async () => {
+  await realIo().disk.writeFile(join(directory, 'file'), Buffer.from('x'));
+  for (const path of ['file', 'file/below']) {
+    const { code, err } = await daybook('contract', 'new', path);
+    expect({ path, code }).toEqual({ path, code: exitCodes.usage });
+    expect(err).toMatch(/^IO_FAILED: .*file/);
+  }
+});
+
 test('a damaged network.json is named', async () => {
   const io = realIo();
   const path = join(directory, '.daybook', 'network.json');

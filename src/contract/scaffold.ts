@@ -7,10 +7,20 @@ import { isContractName } from '../model/index.ts';
  * Writes a small contract to start from into a directory that does not exist or is empty. Returns
  * the names of the files.
  *
- * @throws {DaybookError} `INVALID_ARGUMENT` when the directory has files in it.
+ * @throws {DaybookError} `INVALID_ARGUMENT` when the directory has files in it; `IO_FAILED`.
  */
 export async function scaffoldContract(directory: string): Promise<string[]> {
   const root = resolve(directory);
+  try {
+    return await writeContract(root);
+  } catch (cause) {
+    if (cause instanceof DaybookError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new DaybookError('IO_FAILED', message, { details: { path: root, cause: code }, cause });
+  }
+}
+
+async function writeContract(root: string): Promise<string[]> {
   await mkdir(root, { recursive: true });
   if ((await readdir(root)).length > 0) {
     throw new DaybookError('INVALID_ARGUMENT', `${root} is not empty`, {
