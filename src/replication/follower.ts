@@ -34,7 +34,7 @@ export interface FollowerOptions {
   readonly retryParked?: boolean;
   /** Private keys, the current one first: pages are then encrypted. */
   readonly keys?: readonly FollowerKey[];
-  /** Most changes in a page. Default 5,000. */
+  /** Most changes in a page. Default 10,000. */
   readonly changesMax?: number;
   /** How long a pull waits at the tail, milliseconds. Default 20,000. */
   readonly waitMs?: number;
@@ -330,7 +330,7 @@ class RunningFollower implements Follower {
   }
 
   #introduction(subscription = this.#subscription): FollowerIntroduction {
-    const { name, keys = [], changesMax = 5_000 } = this.#options;
+    const { name, keys = [], changesMax = 10_000 } = this.#options;
     return {
       follower: name,
       run: this.#run,

@@ -40,7 +40,7 @@ export class CopyRows {
 }
 
 /**
- * Runs `COPY … FROM STDIN`.
+ * Runs statements of which one is `COPY … FROM STDIN`; one that fails ends them.
  *
  * @throws {pg.DatabaseError} @throws {DaybookError} `SINK_REFUSED`: a value has no text form.
  */

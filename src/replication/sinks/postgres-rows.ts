@@ -130,9 +130,9 @@ export class PostgresRows {
       known.left--;
       return false;
     }
-    await this.#client.query('SAVEPOINT fresh');
+    const copy = `COPY ${quoted(table)} (${list(columns)}) FROM STDIN`;
     try {
-      await copyIn(this.#client, `COPY ${quoted(table)} (${list(columns)}) FROM STDIN`, rows);
+      await copyIn(this.#client, `SAVEPOINT fresh; ${copy}; RELEASE SAVEPOINT fresh`, rows);
     } catch (error) {
       // Whatever it is, the merge meets it again, and says it.
       if (!(error instanceof pg.DatabaseError)) throw error;
@@ -141,7 +141,6 @@ export class PostgresRows {
       this.#merges.set(table, { left, next: mergedMax });
       return false;
     }
-    await this.#client.query('RELEASE SAVEPOINT fresh');
     this.#merges.delete(table);
     return true;
   }
