@@ -181,6 +181,24 @@ describe('the block service', () => {
     await service.close();
   });
 
+  test('many that wait for their place in the chain are no leak to Node', async () => {
+    const warnings: string[] = [];
+    const listener = (warning: Error): void => void warnings.push(warning.message);
+    process.on('warning', listener);
+    const directory = join(root, 'places');
+    const service = await startBlockService({
+      io,
+      replica: new FakeReplica(),
+      open: () => openLocalBlocks(io, { directory }),
+      rowBefore: () => undefined,
+    });
+    const waiting = Array.from({ length: 20 }, () => service.placesOf([asPosition(9)], 30));
+    for (const one of await Promise.allSettled(waiting)) expect(one.status).toBe('rejected');
+    await service.close();
+    process.off('warning', listener);
+    expect(warnings).toEqual([]);
+  });
+
   test('stops with an alarm when the log gives other blocks than are stored', async () => {
     const directory = join(root, 'mismatch');
     const rowBefore = (): undefined => undefined;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
 import { type Io, pause } from '../io/index.ts';
 import {
@@ -60,6 +61,8 @@ export class BlockService {
     this.#options = options;
     this.#backend = backend;
     this.#status = status;
+    // Everybody who waits listens; Node would take more than ten for a leak, and say so.
+    setMaxListeners(0, this.#stop.signal);
     this.#running = this.#run();
   }
 
