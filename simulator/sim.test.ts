@@ -73,7 +73,7 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[2, 4, 6, 8, 22].map((seed) => ({ seed, ...embedded, retention: true })),
     ...[8, 10, 22, 23].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
     ...[12, 14, 29, 40, 58, 70].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
-    ...[7, 14, 32].map((seed) => ({ seed, ...edged, retention: false })),
+    ...[7, 14, 32, 3005].map((seed) => ({ seed, ...edged, retention: false })),
     ...[30, 42].map((seed) => ({ seed, ...edged, retention: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
