@@ -1,6 +1,6 @@
 import { toDaybookError } from '../src/base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../src/io/index.ts';
-import { asPosition, positionOf } from '../src/model/index.ts';
+import { positionOf } from '../src/model/index.ts';
 import type { Replica } from '../src/replica/index.ts';
 import {
   type Feed,
@@ -11,6 +11,7 @@ import {
   startFollower,
 } from '../src/replication/index.ts';
 import { decodePage } from '../src/replication/page.ts';
+import { appliedWithin } from './applied-within.ts';
 import type { Cluster } from './cluster.ts';
 import { contractName } from './contracts.ts';
 import { SimDisk } from './sim-disk.ts';
@@ -82,14 +83,7 @@ function sourceOf({ config }: Cluster, io: Io, replica: Replica) {
   return {
     channel: config.channel,
     nextAddress: () => replica.nextAddress,
-    waitFor: async (position: number, ms: number) => {
-      try {
-        await replica.waitFor(asPosition(position + 1), io.clock.monotonicMs() + ms);
-        return true;
-      } catch {
-        return false;
-      }
-    },
+    waitFor: (position: number, ms: number) => appliedWithin(replica, io, position, ms),
     read: async (from: Parameters<typeof positionOf>[0], limit: number) => {
       if (from >= replica.nextAddress) return [];
       const abort = new AbortController();

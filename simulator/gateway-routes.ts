@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import { DaybookError } from '../src/base/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import { Bounded } from '../src/gateway/admission.ts';
@@ -6,10 +5,11 @@ import type { GatewayContext } from '../src/gateway/context.ts';
 import { eventRoutes } from '../src/gateway/events.ts';
 import type { GatewayBackend } from '../src/gateway/index.ts';
 import { preparedRoutes } from '../src/gateway/prepared-routes.ts';
-import type { Connection, Io } from '../src/io/index.ts';
+import { abortForMany, type Connection, type Io } from '../src/io/index.ts';
 import { addressOf, asPosition, positionOf } from '../src/model/index.ts';
 import { guardedBackend } from '../src/node/repair/guard.ts';
 import type { Replica } from '../src/replica/index.ts';
+import { appliedWithin } from './applied-within.ts';
 import type { Cluster } from './cluster.ts';
 import { EventAnswer } from './event-answer.ts';
 import { SimulationFailure } from './world.ts';
@@ -77,11 +77,10 @@ export class GatewayRoutes {
       },
       inFlight: this.#inFlight,
       subscribers: new Bounded('eventSubscribersMax', bounds.eventSubscribersMax),
-      closing: new AbortController().signal,
+      closing: abortForMany().signal,
       openReads: true,
       backend: () => backend,
     } as unknown as GatewayContext;
-    setMaxListeners(0, context.closing);
     preparedRoutes({ ...context, io: parts.io });
     eventRoutes(context);
   }
@@ -150,14 +149,7 @@ export class GatewayRoutes {
       config: () => founded(replica.config),
       verifier: () => founded(replica.verifier),
       nextAddress: () => replica.nextAddress,
-      waitFor: async (position: number, waitMs: number) => {
-        try {
-          await replica.waitFor(asPosition(position + 1), io.clock.monotonicMs() + waitMs);
-          return true;
-        } catch {
-          return false;
-        }
-      },
+      waitFor: (position: number, waitMs: number) => appliedWithin(replica, io, position, waitMs),
       follow: async function* (from: Parameters<typeof positionOf>[0], signal: AbortSignal) {
         for await (const page of replica.readApplied(positionOf(from, 0), signal)) {
           yield mutant.follow?.(page) ?? page;

@@ -1,6 +1,5 @@
-import { setMaxListeners } from 'node:events';
 import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
-import { type Io, pause } from '../io/index.ts';
+import { abortForMany, type Io, pause } from '../io/index.ts';
 import {
   type Address,
   type BlockVersion,
@@ -50,7 +49,8 @@ export async function startBlockService(options: BlockServiceOptions): Promise<B
 /** See {@link startBlockService}. */
 export class BlockService {
   readonly #options: BlockServiceOptions;
-  readonly #stop = new AbortController();
+  /** Everybody who waits listens. */
+  readonly #stop = abortForMany();
   readonly #waiters = new Set<() => void>();
   readonly #running: Promise<void>;
   #backend: BlockBackend;
@@ -61,8 +61,6 @@ export class BlockService {
     this.#options = options;
     this.#backend = backend;
     this.#status = status;
-    // Everybody who waits listens; Node would take more than ten for a leak, and say so.
-    setMaxListeners(0, this.#stop.signal);
     this.#running = this.#run();
   }
 

@@ -1,6 +1,5 @@
-import { setMaxListeners } from 'node:events';
 import { bytesOf, DaybookError, isDaybookError, limits, toDaybookError } from '../base/index.ts';
-import { type Io, realIo } from '../io/index.ts';
+import { abortForMany, type Io, realIo } from '../io/index.ts';
 import {
   type ContractBundle,
   deployFunction,
@@ -125,7 +124,8 @@ export class Client {
   readonly #submits: Dispatcher;
   readonly #evaluations: Dispatcher;
   readonly #horizon: { position: number | undefined } = { position: undefined };
-  readonly #closing = new AbortController();
+  /** Every batch that pauses listens. */
+  readonly #closing = abortForMany();
   #closed = false;
 
   /** Use {@link connect}. */
@@ -138,8 +138,6 @@ export class Client {
     this.#io = io;
     this.#transport = transport;
     this.#balancer = new Balancer(settings.gateways);
-    // Every batch that pauses listens; Node would take more than ten for a leak, and say so.
-    setMaxListeners(0, this.#closing.signal);
     const context: Omit<DeliveryContext, 'door' | 'mode'> = {
       io,
       transport,

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
-import { DaybookError, limits } from '../base/index.ts';
 import { type DeliveredBlock, lengthPrefix } from '../blocks/index.ts';
 import type { GatewayContext } from './context.ts';
+import { drained } from './drained.ts';
 
 const heartbeatMs = 10_000;
 const farewellMs = 5_000;
@@ -39,7 +39,7 @@ export class BlockStream {
     try {
       for await (const { bytes } of source.follow(from, stop.signal)) {
         response.write(lengthPrefix(bytes.length));
-        if (!response.write(bytes)) await this.#drained();
+        if (!response.write(bytes)) await drained(io, response, 'blocks');
       }
       response.end();
     } catch {
@@ -50,32 +50,6 @@ export class BlockStream {
       closing.removeEventListener('abort', abort);
       io.timers.after(farewellMs, () => response.destroy());
     }
-  }
-
-  /** @throws {DaybookError} `OVERLOADED` when the reader stalls. */
-  #drained(): Promise<void> {
-    const response = this.#response;
-    // Of a reader that is gone already nothing is heard any more.
-    if (response.destroyed) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const end = (): void => {
-        timer.cancel();
-        response.off('drain', end);
-        response.off('close', end);
-        resolve();
-      };
-      const timer = this.#context.io.timers.after(limits.eventStallMsMax, () => {
-        response.off('drain', end);
-        response.off('close', end);
-        reject(
-          new DaybookError('OVERLOADED', 'blocks are not read', {
-            details: { limit: 'eventStallMsMax', max: limits.eventStallMsMax },
-          }),
-        );
-      });
-      response.on('drain', end);
-      response.on('close', end);
-    });
   }
 
   #startHeartbeat(): () => void {

@@ -6,6 +6,7 @@ import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
 import { admitReader, readInteger } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import type { GatewayContext } from './context.ts';
+import { drained } from './drained.ts';
 import { toJsonBytes, transactionOf } from './json.ts';
 
 interface EventsRequest {
@@ -126,35 +127,10 @@ class EventStream {
         lines += this.#sse ? `id: ${applied.position}\ndata: ${line}\n\n` : `${line}\n`;
         this.#seen = Math.max(this.#seen, applied.position);
       }
-      if (lines !== '' && !this.#response.write(lines)) await this.#drained();
+      if (lines !== '' && !this.#response.write(lines))
+        await drained(this.#context.io, this.#response, 'events');
       this.#seen = Math.max(this.#seen, positionOf(address, limits.recordsPerEntryMax - 1));
     }
-  }
-
-  /** @throws {DaybookError} `OVERLOADED` when the reader stalls. */
-  #drained(): Promise<void> {
-    const response = this.#response;
-    // Of a reader that is gone already nothing is heard any more.
-    if (response.destroyed) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        timer.cancel();
-        response.off('drain', done);
-        response.off('close', done);
-        resolve();
-      };
-      const timer = this.#context.io.timers.after(limits.eventStallMsMax, () => {
-        response.off('drain', done);
-        response.off('close', done);
-        reject(
-          new DaybookError('OVERLOADED', 'events are not read', {
-            details: { limit: 'eventStallMsMax', max: limits.eventStallMsMax },
-          }),
-        );
-      });
-      response.on('drain', done);
-      response.on('close', done);
-    });
   }
 
   #startHeartbeat(): () => void {

@@ -1,10 +1,9 @@
-import { setMaxListeners } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import swagger from '@fastify/swagger';
 import fastify, { type FastifyInstance } from 'fastify';
 import { DaybookError, limits } from '../base/index.ts';
-import type { Io, Timer } from '../io/index.ts';
+import { abortForMany, type Io, listenFailed, type Timer } from '../io/index.ts';
 import { Bounded } from './admission.ts';
 import type { GatewayBackend } from './backend.ts';
 import { batchRoutes } from './batch-routes.ts';
@@ -14,7 +13,6 @@ import { backendFinder, type GatewayContext, type ListedNode } from './context.t
 import { eventRoutes } from './events.ts';
 import { followerRoutes } from './follower-routes.ts';
 import { answerClientError, answerErrors, answerFrameworkError } from './http-errors.ts';
-import { listenFailed } from './listen-failed.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { nodeRoutes } from './node-routes.ts';
 import { preparedRoutes } from './prepared-routes.ts';
@@ -67,9 +65,8 @@ const requestMsMax = 30_000;
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { io, backends, host = '127.0.0.1', tls } = options;
   const app = createApp(tls);
-  const closing = new AbortController();
-  // Every stream to a client listens; Node would take more than ten for a leak, and say so.
-  setMaxListeners(0, closing.signal);
+  // Every stream to a client listens.
+  const closing = abortForMany();
   const inFlight = new Bounded('gatewayBatchesInFlightMax', options.batchesInFlightMax);
   const subscribers = new Bounded('eventSubscribersMax');
   const connectionsMax = options.connectionsMax ?? limits.gatewayConnectionsMax;
@@ -114,7 +111,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await app.listen({ host, port: options.port ?? 0 });
   } catch (cause) {
     await app.close();
-    throw listenFailed(host, options.port ?? 0, cause);
+    throw listenFailed(`${host}:${options.port ?? 0}`, cause);
   }
   const { port } = app.server.address() as AddressInfo;
   const name = host.includes(':') ? `[${host}]` : host;

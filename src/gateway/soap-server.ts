@@ -3,9 +3,8 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import fastify, { type FastifyInstance } from 'fastify';
-import type { Io } from '../io/index.ts';
+import { type Io, listenFailed } from '../io/index.ts';
 import { limitConnections } from './connections.ts';
-import { listenFailed } from './listen-failed.ts';
 
 /** See {@link startSoapServer}. */
 export interface SoapServerOptions {
@@ -80,7 +79,7 @@ export async function startSoapServer(
     await app.listen({ host, port });
   } catch (cause) {
     await app.close();
-    throw listenFailed(host, port, cause);
+    throw listenFailed(`${host}:${port}`, cause);
   }
   const { port: listens } = app.server.address() as AddressInfo;
   const name = host.includes(':') ? `[${host}]` : host;

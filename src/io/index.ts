@@ -1,4 +1,6 @@
+export { abortForMany } from './abort-for-many.ts';
 export * from './io.ts';
+export { listenFailed } from './listen-failed.ts';
 export { type PauseOptions, pause } from './pause.ts';
 export { realIo } from './real.ts';
 export { type NetworkTls, tlsNetwork } from './real-network.ts';

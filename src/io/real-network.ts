@@ -16,6 +16,7 @@ import {
 import { DaybookError, limits } from '../base/index.ts';
 import { framedConnection } from './framed-connection.ts';
 import type { Connection, Listener, Network } from './io.ts';
+import { listenFailed } from './listen-failed.ts';
 
 /** TLS between processes that trust one authority; PEM. */
 export interface NetworkTls {
@@ -119,14 +120,7 @@ function listenOnce(
       : createTlsServer({ ...secureOptions(tls), requestCert: true }, accept);
   server.maxConnections = limits.peerConnectionsMax;
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new DaybookError('LISTEN_FAILED', `cannot listen on ${format(target)}: ${cause.message}`, {
-          details: { address: format(target) },
-          cause,
-        }),
-      ),
-    );
+    server.once('error', (cause) => reject(listenFailed(format(target), cause)));
     server.listen(target, () => {
       const bound = server.address() as AddressInfo | string;
       resolve({

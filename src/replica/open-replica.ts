@@ -1,6 +1,5 @@
-import { setMaxListeners } from 'node:events';
 import { DaybookError, limits, toDaybookError } from '../base/index.ts';
-import { type Io, pause, type Timer } from '../io/index.ts';
+import { abortForMany, type Io, pause, type Timer } from '../io/index.ts';
 import type { LogEntry, SharedLog } from '../log/index.ts';
 import {
   type Address,
@@ -70,6 +69,7 @@ class FollowingReplica implements Replica {
   readonly #listeners = new Set<AppliedListener>();
   readonly #alarmListeners = new Set<(alarm: Error) => void>();
   readonly #waiters = new Set<Waiter>();
+  /** Every reader of old entries listens. */
   readonly #abort = abortForMany();
   /** Called at the next publication or at the end. */
   readonly #wakeups = new Set<() => void>();
@@ -408,11 +408,4 @@ function* pagesOf(entries: readonly LogEntry[]): Generator<readonly LogEntry[], 
     bytes = 0;
   }
   if (first < entries.length) yield entries.slice(first);
-}
-
-/** Every reader of old entries listens; Node would take more than ten for a leak, and say so. */
-function abortForMany(): AbortController {
-  const abort = new AbortController();
-  setMaxListeners(0, abort.signal);
-  return abort;
 }

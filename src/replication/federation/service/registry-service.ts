@@ -175,11 +175,8 @@ export class RegistryService {
   ): Promise<PullAnswer & { readonly certificates?: Readonly<Record<string, string>> }> {
     const answer = await this.#ledger.pull(marks, limit, upTo);
     if (answer.type !== 'records') return answer;
-    const { node } = this.#options.credentials;
     const certificates: Record<string, string> = {};
-    const records = answer.records.map((record) =>
-      record.origin === node ? signRecord(record, this.#signer, this.#fingerprint) : record,
-    );
+    const records = answer.records.map((record) => this.#signed(record));
     for (const { signature } of records) {
       if (signature === undefined || signature.certificate in certificates) continue;
       const pem = await this.#certificate(signature.certificate);
@@ -193,17 +190,22 @@ export class RegistryService {
    * others, who want both the signature and its certificate.
    */
   #relayable(found: readonly Row[]): readonly Row[] {
-    const { node, certificate } = this.#options.credentials;
-    let isSigned = false;
-    const relayable = found.map((row) => {
-      if (!row.key.startsWith(journalPrefix)) return row;
-      const record = row.value as ChangeRecord;
-      if (record.origin !== node) return row;
-      isSigned = true;
-      return { ...row, value: signRecord(record, this.#signer, this.#fingerprint) };
-    });
+    const { certificate } = this.#options.credentials;
+    const relayable = found.map((row) =>
+      row.key.startsWith(journalPrefix)
+        ? { ...row, value: this.#signed(row.value as ChangeRecord) }
+        : row,
+    );
+    const isSigned = relayable.some(({ value }, at) => value !== found[at]?.value);
     if (!isSigned) return relayable;
     return [...relayable, { key: rows.certificate(this.#fingerprint), value: certificate }];
+  }
+
+  /** With this node's signature, if the record is its own. */
+  #signed(record: ChangeRecord): ChangeRecord {
+    return record.origin === this.#options.credentials.node
+      ? signRecord(record, this.#signer, this.#fingerprint)
+      : record;
   }
 
   async #certificate(fingerprint: string): Promise<string | undefined> {
