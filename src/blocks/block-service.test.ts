@@ -77,6 +77,45 @@ describe('the block service', () => {
     expect(() => decodeApplied(encodeApplied(entries).subarray(0, 900))).toThrow();
   });
 
+  test('a service that closes while it catches up leaves nothing out', async () => {
+    const log = someLog();
+    // More than is handed over at once.
+    for (let at = 0; at < 600; at++) log.tick();
+    const { entries } = log;
+    const directory = join(root, 'closed');
+    const pushed: number[] = [];
+    let closing: Promise<void> | undefined;
+    const service = await startBlockService({
+      io,
+      replica: {
+        // As from a log's page that was read already.
+        readApplied: async function* () {
+          yield entries.slice(0, 400);
+          yield entries.slice(400);
+        },
+      },
+      open: async () => {
+        const backend = await openLocalBlocks(io, { directory });
+        return {
+          ...backend,
+          push: async (some) => {
+            pushed.push(...some.map(({ address }) => address));
+            if (some.length > 0) closing ??= service.close();
+            return await backend.push(some);
+          },
+        };
+      },
+      rowBefore: () => undefined,
+    });
+    while (closing === undefined) await new Promise((resolve) => setImmediate(resolve));
+    await closing;
+    expect(pushed).toEqual(pushed.map((_, at) => at));
+    const again = await openLocalBlocks(io, { directory });
+    expect(again.nextAddress).toBe(pushed.length);
+    await expect(again.push(entries.slice(pushed.length + 1))).rejects.toThrow('in order');
+    await again.close();
+  });
+
   test('delivers blocks from any height, old and new, and answers for them', async () => {
     const log = someLog();
     const replica = new FakeReplica();

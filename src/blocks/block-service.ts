@@ -231,6 +231,8 @@ export class BlockService {
           await this.#push(backend, part, stop.signal);
           if (stop.signal.aborted) break;
         }
+        // What comes next need not follow the last part that was handed over.
+        if (stop.signal.aborted) break;
       }
     } finally {
       this.#stop.signal.removeEventListener('abort', end);

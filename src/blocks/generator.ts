@@ -1,4 +1,4 @@
-import { DaybookError, isDaybookError, limits } from '../base/index.ts';
+import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
@@ -183,6 +183,7 @@ export class BlockGenerator {
    */
   async push(entries: readonly AppliedEntry[]): Promise<void> {
     for (const entry of entries) {
+      assert(entry.address === this.#nextAddress, 'entries are handed in in order, none left out');
       this.#cuts.push(...this.#cutter.push(entry));
       this.#unmade.push(entry);
       this.#nextAddress = nextAddress(entry.address);
