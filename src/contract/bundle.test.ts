@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../base/index.ts';
+import { realIo } from '../io/index.ts';
 import { bundleContract } from './bundle.ts';
 import { scaffoldContract } from './scaffold.ts';
 import { bundleOf, Harness } from './testing/harness.ts';
@@ -200,8 +201,10 @@ describe('the scaffold', () => {
   it('is a working contract', async () => {
     const directory = join(mkdtempSync(join(tmpdir(), 'daybook-scaffold-')), 'sample');
     try {
-      expect(await scaffoldContract(directory)).toContain('package.json');
-      await expect(scaffoldContract(directory)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+      expect(await scaffoldContract(realIo().disk, directory)).toContain('package.json');
+      await expect(scaffoldContract(realIo().disk, directory)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      });
       const harness = new Harness([await bundleContract(directory)]);
       expect(await harness.result('add', 'apples', '3')).toBe('3');
       expect(await harness.result('add', 'apples', '-1')).toBe('2');

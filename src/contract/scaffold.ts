@@ -1,35 +1,27 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
+import type { Disk } from '../io/index.ts';
 import { isContractName } from '../model/index.ts';
 
 /**
  * Writes a small contract to start from into a directory that does not exist or is empty. Returns
  * the names of the files.
  *
+ * @param root - absolute.
  * @throws {DaybookError} `INVALID_ARGUMENT` when the directory has files in it; `IO_FAILED`.
  */
-export async function scaffoldContract(directory: string): Promise<string[]> {
-  const root = resolve(directory);
-  try {
-    return await writeContract(root);
-  } catch (cause) {
-    if (cause instanceof DaybookError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new DaybookError('IO_FAILED', message, { details: { path: root, cause: code }, cause });
-  }
-}
-
-async function writeContract(root: string): Promise<string[]> {
-  await mkdir(root, { recursive: true });
-  if ((await readdir(root)).length > 0) {
+export async function scaffoldContract(disk: Disk, root: string): Promise<string[]> {
+  await disk.makeDirectory(root);
+  if ((await disk.list(root)).length > 0) {
     throw new DaybookError('INVALID_ARGUMENT', `${root} is not empty`, {
       details: { directory: root },
     });
   }
   const wanted = basename(root);
   const files = contractFiles(isContractName(wanted) ? wanted : 'my-contract');
-  for (const [name, text] of Object.entries(files)) await writeFile(join(root, name), text);
+  for (const [name, text] of Object.entries(files)) {
+    await disk.writeFile(join(root, name), Buffer.from(text));
+  }
   return Object.keys(files);
 }
 

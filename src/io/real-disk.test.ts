@@ -14,6 +14,23 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
+it('makes directories, and says which one cannot be made', async () => {
+  const directory = join(root, 'a', 'b', 'c');
+  await Promise.all([disk.makeDirectory(directory), disk.makeDirectory(directory)]);
+  await disk.writeFile(join(directory, 'file'), Buffer.of(1));
+  await disk.makeDirectory(directory);
+  for (const path of [join(directory, 'file'), join(directory, 'file', 'x', 'y')]) {
+    await expect(disk.makeDirectory(path)).rejects.toMatchObject({ code: 'IO_FAILED' });
+  }
+});
+
+it.skipIf(process.platform !== 'linux')('does not try for ever in /proc', async () => {
+  await expect(disk.makeDirectory('/proc/x/y')).rejects.toMatchObject({
+    code: 'IO_FAILED',
+    message: expect.stringContaining('/proc/x'),
+  });
+});
+
 it('writes parts, reads them back, and stops at the end of the file', async () => {
   const directory = join(root, 'a', 'b');
   await disk.makeDirectory(directory);

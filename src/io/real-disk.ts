@@ -9,7 +9,16 @@ import {
   writev as writevCallback,
   writevSync,
 } from 'node:fs';
-import { mkdir, open as openHandle, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
+import {
+  mkdir,
+  open as openHandle,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { DaybookError } from '../base/index.ts';
@@ -107,14 +116,26 @@ async function readWhole(path: string): Promise<Buffer | undefined> {
   }
 }
 
+/**
+ * Not `recursive`: Node tries for ever where the system says of a directory that its parent, which is
+ * there, is missing, as it does in `/proc`.
+ */
 async function makeDirectory(directory: string): Promise<void> {
-  const first = await mkdir(directory, { recursive: true });
-  if (first === undefined) return;
-  const stop = dirname(first);
-  for (let at = directory; ; at = dirname(at)) {
-    await syncDirectory(at);
-    if (at === stop || at === dirname(at)) return;
+  if (await isDirectory(directory)) return;
+  const parent = dirname(directory);
+  if (parent !== directory) await makeDirectory(parent);
+  try {
+    await mkdir(directory);
+  } catch (error) {
+    // Somebody else may have made it meanwhile.
+    if (!(await isDirectory(directory))) throw error;
   }
+  await syncDirectory(directory);
+  await syncDirectory(parent);
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await stat(path).catch(ignoreMissing))?.isDirectory() ?? false;
 }
 
 async function replaceFile(path: string, bytes: Uint8Array, mode: number): Promise<void> {
@@ -148,8 +169,9 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-function ignoreMissing(error: unknown): void {
+function ignoreMissing(error: unknown): undefined {
   if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  return undefined;
 }
 
 class RealFile implements DiskFile {

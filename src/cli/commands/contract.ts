@@ -30,7 +30,7 @@ export function contractCommand(context: CliContext): Command {
     .action(async (directory: string, options: { json?: boolean }) => {
       const { scaffoldContract } = await import('../../contract/index.ts');
       const path = resolve(context.workingDirectory, directory);
-      const files = await scaffoldContract(path);
+      const files = await scaffoldContract(context.io.disk, path);
       print(terminal, options.json, { directory: path, files }, () => [
         ...files.map((file) => `wrote ${file}`),
         `next: daybook contract deploy ${directory}`,
