@@ -1,3 +1,5 @@
+import { counted } from './terminal.ts';
+
 /** Bytes in the gateway's JSON. */
 export type JsonBytes = string | { readonly base64: string };
 
@@ -37,7 +39,7 @@ const argumentCharactersMax = 40;
 const recordsShownMax = 10;
 
 /** Bytes as one short piece of a line. */
-function brief(value: JsonBytes): string {
+export function brief(value: JsonBytes): string {
   const text = typeof value === 'string' ? value : `base64:${value.base64}`;
   const short =
     text.length > argumentCharactersMax ? `${text.slice(0, argumentCharactersMax)}…` : text;
@@ -51,15 +53,11 @@ export function recordLine(record: LogRecord): string {
   return `${record.contract ?? '?'}.${record.function ?? '?'}(${args})`;
 }
 
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? '' : 's'}`;
-}
-
 /** An entry for people: a heading and a line for each of its first records. */
 export function entryLines(entry: LogEntryDocument): string[] {
   const time = new Date(entry.logTimeMs).toISOString();
   const records = entry.records ?? [];
-  const what = entry.kind === 'records' ? count(records.length, 'record') : entry.kind;
+  const what = entry.kind === 'records' ? counted(records.length, 'record') : entry.kind;
   const lines = [
     `${entry.address}  ${time}  ${what}${entry.writer === undefined ? '' : `  by ${entry.writer}`}`,
     ...records

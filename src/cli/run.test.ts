@@ -60,6 +60,15 @@ test.each([
   expect(JSON.parse(json.err)).toMatchObject({ error: { code: 'USAGE', remedy: 'See `--help`.' } });
 });
 
+test('wrong options are refused before an etcd is started for them', async () => {
+  const { code, err } = await daybook('up', '--log', 'etcd-local', '--private-ca', 'ca.pem');
+  expect({ code, err }).toMatchObject({
+    code: exitCodes.usage,
+    err: expect.stringContaining('go together'),
+  });
+  expect(await realIo().disk.list(join(directory, '.daybook', 'etcd'))).toEqual([]);
+});
+
 test('without a network the error says how to get one', async () => {
   const { code, err } = await daybook('status');
   expect(code).toBe(exitCodes.usage);

@@ -41,6 +41,11 @@ export function printError(terminal: Terminal, json: boolean, error: DaybookErro
   }
 }
 
+/** A number with its noun: `1 row`, `2 rows`. */
+export function counted(number: number, noun: string, plural = `${noun}s`): string {
+  return `${number} ${number === 1 ? noun : plural}`;
+}
+
 /** Rows as columns, padded; the first row is the heading. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];

@@ -100,6 +100,8 @@ export async function startCluster(
     }
     return { settings: prefix, stop: async () => undefined };
   }
+  // What is wrong with the options is said before etcd runs, which nobody would stop then.
+  const settings = settingsOf(context, options);
   const isLocal = named.url === 'etcd-local';
   // Its members are process groups of their own: an interrupt must find somebody who stops them.
   if (isLocal) void context.terminal.interrupted();
@@ -109,7 +111,7 @@ export async function startCluster(
     settings: {
       ...prefix,
       ...(options.retain === undefined ? {} : { retention: options.retain }),
-      cluster: { log, ...settingsOf(context, options) },
+      cluster: { log, ...settings },
     },
     stop: async () => local?.stop(),
   };

@@ -20,8 +20,9 @@ import {
 } from '../../model/index.ts';
 import { type BlockOptions, openBlocks } from '../block-source.ts';
 import { type CliContext, examples, wholeNumber, withNetworkOptions } from '../context.ts';
+import { brief } from '../log-text.ts';
 import { printable } from '../result.ts';
-import { print, table } from '../terminal.ts';
+import { counted, print, table } from '../terminal.ts';
 
 interface ListOptions extends BlockOptions {
   readonly from?: number;
@@ -133,7 +134,7 @@ async function copy(context: CliContext, directory: string, options: BlockOption
   }
   const value = { directory, height: store.height, copied: store.height - first };
   print(context.terminal, options.json, value, () => [
-    `${value.copied} blocks copied; ${directory} holds ${value.height}.`,
+    `${counted(value.copied, 'block')} copied; ${directory} holds ${value.height}.`,
   ]);
 }
 
@@ -188,12 +189,12 @@ function transactionsOf(block: BlockParts, positions: readonly number[]) {
 
 function blockLines(block: BlockDocument): string[] {
   return [
-    `block ${block.height}, ${block.time}, ${block.signatures} signatures`,
+    `block ${block.height}, ${block.time}, ${counted(block.signatures, 'signature')}`,
     `hash          ${block.hash}`,
     `previous hash ${block.previousHash}`,
     `data hash     ${block.dataHash}`,
     `state root    ${block.stateRoot}`,
-    `history root  ${block.historyRoot} over ${block.historySize} records`,
+    `history root  ${block.historyRoot} over ${counted(block.historySize, 'record')}`,
     `positions     ${block.first} to ${block.end - 1}`,
     '',
     ...table([
@@ -202,7 +203,7 @@ function blockLines(block: BlockDocument): string[] {
         String(one.position),
         one.verdict,
         one.txId.slice(0, 16),
-        'contract' in one ? `${one.contract} ${JSON.stringify(one.args)}` : one.type,
+        'contract' in one ? `${one.contract}(${one.args.map(brief).join(', ')})` : one.type,
       ]),
     ]),
   ];

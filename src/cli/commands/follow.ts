@@ -16,7 +16,7 @@ import {
   withNetworkOptions,
 } from '../context.ts';
 import { loadExport } from '../load-module.ts';
-import { print, table } from '../terminal.ts';
+import { counted, print, table } from '../terminal.ts';
 
 interface FollowOptions extends NetworkOptions {
   readonly config: string;
@@ -60,7 +60,8 @@ export function followCommand(context: CliContext): Command {
         terminal,
         options.json,
         { follower: config.name, position, changes },
-        () => `${config.name} stopped at position ${position ?? 'none'} after ${changes} changes`,
+        () =>
+          `${config.name} stopped at position ${position ?? 'none'} after ${counted(changes, 'change')}`,
       );
     });
 }

@@ -15,7 +15,7 @@ import {
   withNetworkOptions,
 } from '../context.ts';
 import { loadExport } from '../load-module.ts';
-import { print } from '../terminal.ts';
+import { counted, print } from '../terminal.ts';
 
 interface InstallOptions extends CommonOptions {
   readonly config: string;
@@ -42,7 +42,7 @@ export function sourceCommand(context: CliContext): Command {
       const { takeover } = options;
       const taken = await installSource({ source: name, connection, tables, takeover });
       print(context.terminal, options.json, { source: name, rowsTakenOver: taken }, () => [
-        `source ${name} is installed, ${taken} rows are taken over`,
+        `source ${name} is installed, ${counted(taken, 'row')} taken over`,
         `bring them into the ledger with: daybook source run --config ${options.config}`,
       ]);
     });
@@ -82,7 +82,7 @@ export function sourceCommand(context: CliContext): Command {
         terminal,
         options.json,
         { source: name, captured },
-        () => `captured ${captured} changes`,
+        () => `captured ${counted(captured, 'change')}`,
       );
     });
   return command;

@@ -7,7 +7,7 @@ import {
   withClient,
   withNetworkOptions,
 } from '../context.ts';
-import { print, table } from '../terminal.ts';
+import { counted, print, table } from '../terminal.ts';
 
 interface Health {
   readonly ready: boolean;
@@ -99,7 +99,9 @@ export function statusCommand(context: CliContext): Command {
             ]),
           ]),
           ...gateways.flatMap(bulkLines),
-          ...disagree.map((height) => `NODES DISAGREE about the state after ${height} blocks`),
+          ...disagree.map(
+            (height) => `NODES DISAGREE about the state after ${counted(height, 'block')}`,
+          ),
           '',
           ...contractTable(contracts),
         ]);

@@ -93,7 +93,7 @@ export async function startFromOptions(
     ...(options.exclusiveControl === undefined
       ? {}
       : { exclusiveControl: options.exclusiveControl }),
-    onEvent: (text) => log.info(text),
+    onEvent: (text) => (text.includes('ALARM') ? log.error(text) : log.info(text)),
   }).catch(async (error: unknown) => {
     await cluster.stop();
     throw error;

@@ -83,7 +83,13 @@ describe('daybook verify', () => {
     await writeFile(join(directory, 'odd.json'), '{"kind":1}');
     const odd = await daybook('verify', 'receipt', 'odd.json', '--trust', 'channel.json');
     expect(odd.code).toBe(1);
-    expect(odd.err).toContain('MALFORMED');
+    expect(odd.err).toContain('MALFORMED: odd.json is no receipt (`daybook proof tx`)');
+    const other = await daybook('verify', 'key', 'receipt.json', '--trust', 'channel.json');
+    expect(other.err).toMatch(
+      /^MALFORMED: receipt.json is a receipt, no key proof: check it with `daybook verify receipt`$/m,
+    );
+    const proof = await daybook('verify', 'receipt', 'a.json', '--trust', 'channel.json');
+    expect(proof.err).toContain('a.json is a key proof, no receipt');
     expect((await daybook('verify', 'chain', 'nowhere')).code).toBe(2);
   });
 });
@@ -101,6 +107,7 @@ describe('daybook block', () => {
     const show = await daybook('block', 'show', '1', '--files', '.');
     expect(show.out).toContain('readConflict');
     expect(show.out).toContain(txId.slice(0, 16));
+    expect(show.out).toContain(', 1 signature\n');
     const fetched = await daybook('block', 'fetch', '1', 'block1.pb', '--files', '.');
     expect(fetched.code).toBe(0);
     expect((await readFile(join(directory, 'block1.pb'))).length).toBeGreaterThan(1000);

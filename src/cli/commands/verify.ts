@@ -16,7 +16,7 @@ import { decodeChannelConfig, type MspConfig, splitStateKey } from '../../model/
 import { findBlockFiles } from '../block-source.ts';
 import { type CliContext, examples, wholeNumber } from '../context.ts';
 import { printable } from '../result.ts';
-import { print } from '../terminal.ts';
+import { counted, print } from '../terminal.ts';
 
 interface VerifyOptions {
   readonly json?: boolean;
@@ -100,7 +100,7 @@ function chainLines(report: ChainReport, execution: ExecutionSummary | undefined
             : [`             ${execution.notComparable} read histories and cannot be compared`]),
         ];
   return [
-    `${report.height} blocks of channel ${report.channel} hold.`,
+    `${counted(report.height, 'block')} of channel ${report.channel} ${report.height === 1 ? 'holds' : 'hold'}.`,
     `records      ${report.records}, ${report.valid} of them valid`,
     `block hash   ${report.blockHash}`,
     `state root   ${report.stateRoot}`,
@@ -110,10 +110,8 @@ function chainLines(report: ChainReport, execution: ExecutionSummary | undefined
 }
 
 async function receipt(context: CliContext, file: string, options: VerifyOptions): Promise<void> {
-  const proven = verifyReceipt(
-    (await readJson(context, file)) as Receipt,
-    await trusted(context, options),
-  );
+  const document = await readDocument(context, file, 'receipt');
+  const proven = verifyReceipt(document as Receipt, await trusted(context, options));
   const { txId, position, verdict, height, transaction } = proven;
   const args = transaction.args.map((one) => printable(one).json);
   const { contract, contractVersion } = transaction;
@@ -129,17 +127,15 @@ async function receipt(context: CliContext, file: string, options: VerifyOptions
 }
 
 async function keyProof(context: CliContext, file: string, options: VerifyOptions): Promise<void> {
-  const proven = verifyKeyProof(
-    (await readJson(context, file)) as KeyProof,
-    await trusted(context, options),
-  );
+  const document = await readDocument(context, file, 'key');
+  const proven = verifyKeyProof(document as KeyProof, await trusted(context, options));
   const { namespace, key } = splitStateKey(proven.key);
   const { row, height } = proven;
   const value = row === undefined ? undefined : printable(bytesOf(row.value));
   const name = printable(bytesOf(key));
-  const document = { contract: namespace, key: name.json, height, present: row !== undefined };
+  const shown = { contract: namespace, key: name.json, height, present: row !== undefined };
   const found = row === undefined ? {} : { value: value?.json, version: row.version };
-  print(context.terminal, options.json, { ...document, ...found }, () =>
+  print(context.terminal, options.json, { ...shown, ...found }, () =>
     value === undefined
       ? `After block ${height}, ${namespace} has no key ${name.text}.`
       : `After block ${height}, ${name.text} of ${namespace} is: ${value.text}`,
@@ -167,13 +163,41 @@ function mspsOf(text: string): readonly MspConfig[] {
   return decodeChannelConfig(text).msps;
 }
 
-async function readJson(context: CliContext, file: string): Promise<unknown> {
+/** What the subcommands of `daybook verify` and of `daybook proof` that belong together speak of. */
+const documents = {
+  receipt: {
+    kind: 'daybook receipt 1' satisfies Receipt['kind'],
+    name: 'receipt',
+    made: 'daybook proof tx',
+  },
+  key: {
+    kind: 'daybook key proof 1' satisfies KeyProof['kind'],
+    name: 'key proof',
+    made: 'daybook proof key',
+  },
+} as const;
+
+/** Reads the document that a subcommand checks; says what it is when it is another one. */
+async function readDocument(
+  context: CliContext,
+  file: string,
+  subcommand: keyof typeof documents,
+): Promise<unknown> {
+  const text = (await readFile(context, file)).toString('utf8');
+  const malformed = (what: string, cause?: unknown): DaybookError =>
+    new DaybookError('MALFORMED', `${file} is ${what}`, { cause, details: { what: file } });
+  let value: { readonly kind?: unknown } | null;
   try {
-    return JSON.parse((await readFile(context, file)).toString('utf8'));
+    value = JSON.parse(text) as typeof value;
   } catch (cause) {
-    if (cause instanceof DaybookError) throw cause;
-    throw new DaybookError('MALFORMED', `${file} is not JSON`, { cause, details: { what: file } });
+    throw malformed('not JSON', cause);
   }
+  const { kind, name, made } = documents[subcommand];
+  if (value?.kind === kind) return value;
+  const other = subcommand === 'key' ? 'receipt' : 'key';
+  throw value?.kind === documents[other].kind
+    ? malformed(`a ${documents[other].name}, no ${name}: check it with \`daybook verify ${other}\``)
+    : malformed(`no ${name} (\`${made}\`)`);
 }
 
 async function readFile(context: CliContext, file: string): Promise<Buffer> {
