@@ -145,6 +145,7 @@ export class Runner<Call extends RunnerCall> {
         `--max-old-space-size=${contractHeapMiBMax + ownHeapMiB}`,
         '--max-semi-space-size=32',
       ],
+      heapFull: `contract process: out of memory (contractHeapMiBMax is ${contractHeapMiBMax}); it is started again`,
     });
     this.#child = child;
     this.#sentence = undefined;

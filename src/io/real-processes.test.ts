@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { realProcesses } from './real-processes.ts';
 
 const echo = new URL('./testing/echo-child.ts', import.meta.url);
@@ -22,6 +22,23 @@ it('talks with a child, tells its use of the machine, and sees it end', async ()
   await closed;
   expect(child.residentBytes()).toBeUndefined();
 });
+
+it('says in one line that the heap of a child is full', async () => {
+  const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+  const hungry = new URL('./testing/hungry-child.ts', import.meta.url);
+  const child = realProcesses().spawn(hungry, {
+    nodeOptions: ['--max-old-space-size=48'],
+    heapFull: 'its heap is full',
+  });
+  expect(await new Promise<string>((resolve) => child.onExit(resolve))).toBe('signal SIGABRT');
+  await vi.waitFor(() => expect(write.mock.calls.length).toBeGreaterThanOrEqual(2));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(write.mock.calls.map(([text]) => text)).toEqual([
+    'a line of its own\n',
+    'its heap is full\n',
+  ]);
+  write.mockRestore();
+}, 30_000);
 
 it('ends the child when the connection closes', async () => {
   const child = realProcesses().spawn(echo, {});

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
 import { setPriority } from 'node:os';
+import type { Readable } from 'node:stream';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { DaybookError } from '../base/index.ts';
@@ -10,6 +11,7 @@ import { framedConnection } from './framed-connection.ts';
 import type { Child, Connection, Processes, SpawnOptions } from './io.ts';
 
 const connectionFd = 3;
+const lineCharactersMax = 64 * 1024;
 /** `USER_HZ` of Linux: the unit of CPU times in /proc, the same on every architecture we run on. */
 const clockTickMs = 10;
 
@@ -59,7 +61,7 @@ function spawn(module: URL, options: SpawnOptions): Child {
     [...loader, ...(options.nodeOptions ?? []), path, ...(options.args ?? [])],
     {
       // What a child prints must not mix with the parent's output, which may be JSON.
-      stdio: ['ignore', 2, 2, 'pipe'],
+      stdio: ['ignore', 2, options.heapFull === undefined ? 2 : 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
     },
   );
@@ -78,6 +80,7 @@ function spawn(module: URL, options: SpawnOptions): Child {
   if (pid === undefined) {
     throw new DaybookError('IO_FAILED', `cannot start ${path}`, { details: { path } });
   }
+  if (child.stderr !== null) passOn(child.stderr, options.heapFull ?? '');
   if (options.niceness !== undefined) giveWay(pid, options.niceness);
   return {
     pid,
@@ -92,6 +95,28 @@ function spawn(module: URL, options: SpawnOptions): Child {
       else setImmediate(listener, exited);
     },
   };
+}
+
+/** Passes on what a child prints, up to where V8 says at length that the heap is full. */
+function passOn(from: Readable, heapFull: string): void {
+  let rest = '';
+  let isFull = false;
+  const print = (line: string): void => {
+    if (isFull) return;
+    isFull = line.startsWith('<--- Last few GCs --->');
+    if (line !== '') process.stderr.write(`${isFull ? heapFull : line}\n`);
+  };
+  from.setEncoding('utf8');
+  from.on('data', (piece: string) => {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) print(line);
+    if (rest.length > lineCharactersMax) {
+      print(rest);
+      rest = '';
+    }
+  });
+  from.on('end', () => print(rest));
 }
 
 function giveWay(pid: number, niceness: number): void {
