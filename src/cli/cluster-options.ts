@@ -1,8 +1,14 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { DaybookError } from '../base/index.ts';
-import type { ClusterAdmin, ClusterLogOptions, EtcdTlsFiles } from '../node/index.ts';
-import { type CliContext, type CommonOptions, wholeNumber, withCommonOptions } from './context.ts';
+import type { ClusterAdmin, ClusterLogOptions, TlsFilePaths } from '../node/index.ts';
+import {
+  type CliContext,
+  type CommonOptions,
+  whileWaiting,
+  wholeNumber,
+  withCommonOptions,
+} from './context.ts';
 import { readNetworkFile } from './network-file.ts';
 
 /** Where the shared log of many machines is. */
@@ -64,7 +70,7 @@ export function logOptionsOf(
 export function privateTlsOf(
   { workingDirectory }: CliContext,
   { privateCa, privateCert, privateKey }: LogOptions,
-): EtcdTlsFiles | undefined {
+): TlsFilePaths | undefined {
   if (privateCa === undefined && privateCert === undefined && privateKey === undefined) {
     return undefined;
   }
@@ -108,14 +114,13 @@ export async function withAdmin<T>(
     );
   }
   const { openClusterAdmin } = await import('../node/index.ts');
-  const admin = await openClusterAdmin(
-    context.io,
-    log,
-    privateTlsOf(context, options) ?? file?.privateTls,
-  );
-  try {
-    return await work(admin);
-  } finally {
-    await admin.close();
-  }
+  const privateTls = privateTlsOf(context, options) ?? file?.privateTls;
+  return await whileWaiting(context, `etcd at ${log.url}`, async () => {
+    const admin = await openClusterAdmin(context.io, log, privateTls);
+    try {
+      return await work(admin);
+    } finally {
+      await admin.close();
+    }
+  });
 }

@@ -96,6 +96,23 @@ export async function withClient<T>(
   }
 }
 
+const waitingSaidMs = 3_000;
+
+/** Does `work`; says on stderr what is waited for when it takes long. */
+export async function whileWaiting<T>(
+  { io, terminal }: CliContext,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const say = (): void => terminal.err(`still waiting for ${what} …\n`);
+  const timer = io.timers.after(waitingSaidMs, say);
+  try {
+    return await work();
+  } finally {
+    timer.cancel();
+  }
+}
+
 async function findNetwork(
   io: Io,
   directory: string,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
-import type { ClusterLogOptions, EtcdTlsFiles } from '../node/index.ts';
+import type { ClusterLogOptions, TlsFilePaths } from '../node/index.ts';
 
 /**
  * `network.json` in the data directory: how the other commands find the network that `daybook up`
@@ -18,7 +18,7 @@ export interface NetworkFile {
   /** Many machines: where the log is. */
   readonly log?: ClusterLogOptions;
   /** Many machines: files for TLS between nodes. */
-  readonly privateTls?: EtcdTlsFiles;
+  readonly privateTls?: TlsFilePaths;
 }
 
 const fileName = 'network.json';

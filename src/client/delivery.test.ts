@@ -114,6 +114,17 @@ test('nobody reachable: the deadline ends it, and it is known that nothing was s
   expect(io.clock.monotonicMs()).toBeLessThan(7_000);
 });
 
+test('a gateway that rests is not waited for beyond the deadline', async () => {
+  for (const seed of [1, 2, 3, 4]) {
+    const io = new VirtualIo(seed);
+    const { client } = await start(io, { unreachable: 1 }, { deadlineMs: 9_000 });
+    const startMs = io.clock.monotonicMs();
+    const call = client.submit('c', 'f', ['1']).catch((error: DaybookError) => error.code);
+    expect(await io.run(call)).toBe('PEER_UNREACHABLE');
+    expect(io.clock.monotonicMs() - startMs).toBeLessThan(9_010);
+  }
+});
+
 test('answers lost for ever: the outcome is unknown, and what waits behind it is not sent', async () => {
   const io = new VirtualIo(1);
   const { client } = await start(io, { lostAnswer: 1, nothingHeard: 1 }, { deadlineMs: 500 });

@@ -1,5 +1,5 @@
 import { DaybookError, type ErrorJson, isDaybookError } from '../base/index.ts';
-import { type Io, pause } from '../io/index.ts';
+import { type Io, pause, whyUnreachable } from '../io/index.ts';
 import { type Outcome, type Signer, type SigningMode, signBatch } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { PendingCall } from './call.ts';
@@ -79,7 +79,13 @@ export class Delivery {
   async run(): Promise<void> {
     while (this.#dropOverdue()) {
       const { clock } = this.#context.io;
-      const { gateway, delayMs } = this.#context.balancer.pick(clock.monotonicMs());
+      const nowMs = clock.monotonicMs();
+      const { gateway, delayMs } = this.#context.balancer.pick(nowMs);
+      const leftMs = earliestDeadline(this.#open) - nowMs;
+      if (delayMs > leftMs) {
+        await this.#pause(leftMs);
+        continue;
+      }
       if (delayMs > 0) await this.#pause(delayMs);
       if (!this.#dropOverdue()) return;
       if (this.#settledAtMs === undefined) await this.#attempt(gateway);
@@ -172,10 +178,14 @@ export class Delivery {
   #note(lost: unknown, gateway: string): void {
     if (lost instanceof AttemptLost) {
       if (lost.delivered) this.#lose();
-      this.#lastError = new DaybookError('PEER_UNREACHABLE', lost.message, {
-        cause: lost,
-        details: { gateway },
-      });
+      this.#lastError = new DaybookError(
+        'PEER_UNREACHABLE',
+        `no answer from ${gateway}: ${whyUnreachable(lost, gateway)}`,
+        {
+          cause: lost,
+          details: { gateway },
+        },
+      );
     } else if (isDaybookError(lost)) {
       this.#lastError = lost;
       if (lost.retry !== 'same') this.#rejectAll(() => lost);
@@ -246,7 +256,7 @@ export class Delivery {
     const { code, message, details } = cause;
     if (this.#mayTakeEffect && this.#context.door === 'batches') {
       this.#onUnknown(call);
-      return new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
+      return new DaybookError('OUTCOME_UNKNOWN', `no answer came before the deadline: ${message}`, {
         cause,
         details: { txId: call.txId, lastCode: code, lastMessage: message },
       });

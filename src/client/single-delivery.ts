@@ -60,10 +60,12 @@ export class SingleDelivery {
       error = step.error;
       if (step.kind === 'unknown') {
         this.#onUnknown(this.#call);
-        error = new DaybookError('OUTCOME_UNKNOWN', 'no answer came before the deadline', {
-          cause: error,
-          details: { lastCode: error.code, lastMessage: error.message },
-        });
+        const { code, message } = error;
+        error = new DaybookError(
+          'OUTCOME_UNKNOWN',
+          `no answer came before the deadline: ${message}`,
+          { cause: error, details: { lastCode: code, lastMessage: message } },
+        );
         break;
       }
       await this.#pause();

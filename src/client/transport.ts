@@ -1,3 +1,4 @@
+import { whyUnreachable } from '../io/index.ts';
 import type { Outcome } from '../model/index.ts';
 
 /** The two doors of a gateway that take signed batches. */
@@ -57,7 +58,7 @@ export class AttemptLost extends Error {
   readonly delivered: boolean;
 
   constructor(delivered: boolean, cause: unknown) {
-    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    super(whyUnreachable(cause), { cause });
     this.delivered = delivered;
   }
 }

@@ -17,6 +17,7 @@ import { DaybookError, limits } from '../base/index.ts';
 import { framedConnection } from './framed-connection.ts';
 import type { Connection, Listener, Network } from './io.ts';
 import { listenFailed } from './listen-failed.ts';
+import { whyUnreachable } from './why-unreachable.ts';
 
 /** TLS between processes that trust one authority; PEM. */
 export interface NetworkTls {
@@ -69,10 +70,14 @@ function connect(address: string, tls?: NetworkTls): Promise<Connection> {
     const onError = (cause: Error): void => {
       clearTimeout(late);
       reject(
-        new DaybookError('PEER_UNREACHABLE', `cannot connect to ${address}: ${cause.message}`, {
-          details: { address },
-          cause,
-        }),
+        new DaybookError(
+          'PEER_UNREACHABLE',
+          `cannot connect to ${address}: ${whyUnreachable(cause)}`,
+          {
+            details: { address },
+            cause,
+          },
+        ),
       );
     };
     socket.once('error', onError);

@@ -8,14 +8,10 @@ import {
   listNodes,
   parseEtcdUrl,
 } from '../log/index.ts';
-import {
-  type ClusterLogOptions,
-  type EtcdTlsFiles,
-  openClusterLog,
-  privateNetwork,
-} from './cluster-log.ts';
+import { type ClusterLogOptions, openClusterLog, privateNetwork } from './cluster-log.ts';
 import { type Member, membersOf } from './members.ts';
 import { remoteOrders } from './private-service.ts';
+import type { TlsFilePaths } from './tls-files.ts';
 
 /** A network of many machines as its operators see it; reaches nodes on the private network. */
 export interface ClusterAdmin {
@@ -52,7 +48,7 @@ export interface ClusterAdmin {
 export async function openClusterAdmin(
   io: Pick<Io, 'clock' | 'timers' | 'random' | 'disk' | 'network'>,
   options: ClusterLogOptions,
-  privateTls?: EtcdTlsFiles,
+  privateTls?: TlsFilePaths,
 ): Promise<ClusterAdmin> {
   const network = await privateNetwork(io, privateTls);
   return clusterAdmin(await openClusterLog(io, options), { ...io, network });

@@ -1,13 +1,14 @@
 import { DaybookError } from '../base/index.ts';
 import { type Io, type Network, tlsNetwork } from '../io/index.ts';
-import { type EtcdLog, openEtcdLog, parseEtcdUrl, type TlsOptions } from '../log/index.ts';
+import { type EtcdLog, openEtcdLog, parseEtcdUrl } from '../log/index.ts';
+import { readTlsFiles, type TlsFilePaths } from './tls-files.ts';
 
 /** Where the shared log of a network of many machines is. Plain JSON; secrets lie in files. */
 export interface ClusterLogOptions {
   /** `etcd://host:port,…` or `etcds://…`, see `parseEtcdUrl`. */
   readonly url: string;
   /** Absolute paths of PEM files for `etcds://`. */
-  readonly tls?: EtcdTlsFiles;
+  readonly tls?: TlsFilePaths;
   /** User of etcd's own access control, and the file that holds the password. */
   readonly user?: string;
   readonly passwordFile?: string;
@@ -15,17 +16,10 @@ export interface ClusterLogOptions {
   readonly quotaBytes?: number;
 }
 
-/** Absolute paths of PEM files. */
-export interface EtcdTlsFiles {
-  readonly ca?: string;
-  readonly certificate?: string;
-  readonly key?: string;
-}
-
 /**
  * Opens the log on etcd that the options describe.
  *
- * @throws {DaybookError} `CONFIG_INVALID` when the URL is wrong; `NOT_FOUND` when a file is missing;
+ * @throws {DaybookError} `CONFIG_INVALID` when the URL or a file is wrong;
  *   `ACCESS_DENIED`; `TIMEOUT` when etcd cannot be reached.
  */
 export async function openClusterLog(
@@ -43,7 +37,7 @@ export async function openClusterLog(
     passwordFile === undefined ? undefined : (await read(io, passwordFile)).toString().trim();
   return openEtcdLog(io, {
     ...parsed,
-    ...(parsed.tls === undefined ? {} : { tls: await readTls(io, options.tls ?? {}) }),
+    ...(parsed.tls === undefined ? {} : { tls: await readTlsFiles(io, options.tls ?? {}) }),
     ...(user === undefined ? {} : { credentials: { user, password: password ?? '' } }),
     ...(quotaBytes === undefined ? {} : { quotaBytes }),
   });
@@ -52,28 +46,19 @@ export async function openClusterLog(
 /**
  * The network between nodes, apart from that of clients: plain, or TLS with the files.
  *
- * @throws {DaybookError} `CONFIG_INVALID` when one of the three files is not named; `NOT_FOUND`.
+ * @throws {DaybookError} `CONFIG_INVALID` when one of the three files is not named, or wrong.
  */
 export async function privateNetwork(
-  io: Pick<Io, 'disk' | 'network'>,
-  files: EtcdTlsFiles | undefined,
+  io: Pick<Io, 'clock' | 'disk' | 'network'>,
+  files: TlsFilePaths | undefined,
+  onEvent?: (text: string) => void,
 ): Promise<Network> {
   if (files === undefined) return io.network;
-  const { ca, certificate, key } = await readTls(io, files);
+  const { ca, certificate, key } = await readTlsFiles(io, files, onEvent);
   if (ca === undefined || certificate === undefined || key === undefined) {
     throw new DaybookError('CONFIG_INVALID', 'TLS between nodes needs root, certificate and key');
   }
   return tlsNetwork({ ca, certificate, key });
-}
-
-/** Reads the files. @throws {DaybookError} `NOT_FOUND` */
-export async function readTls(io: Pick<Io, 'disk'>, files: EtcdTlsFiles): Promise<TlsOptions> {
-  const { ca, certificate, key } = files;
-  return {
-    ...(ca === undefined ? {} : { ca: await read(io, ca) }),
-    ...(certificate === undefined ? {} : { certificate: await read(io, certificate) }),
-    ...(key === undefined ? {} : { key: await read(io, key) }),
-  };
 }
 
 async function read({ disk }: Pick<Io, 'disk'>, path: string): Promise<Buffer> {

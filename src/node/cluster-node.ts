@@ -15,12 +15,7 @@ import {
 } from '../log/index.ts';
 import { type Address, asAddress, type ChannelConfig } from '../model/index.ts';
 import type { FollowerHold } from '../replication/index.ts';
-import {
-  type ClusterLogOptions,
-  type EtcdTlsFiles,
-  openClusterLog,
-  privateNetwork,
-} from './cluster-log.ts';
+import { type ClusterLogOptions, openClusterLog, privateNetwork } from './cluster-log.ts';
 import {
   type ExecutorNode,
   type ExecutorNodeOptions,
@@ -37,6 +32,7 @@ import { keepReclaiming } from './reclaim.ts';
 import { answerNodes, type NodeAnswers, type OtherNode } from './repair/other-nodes.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
+import type { TlsFilePaths } from './tls-files.ts';
 
 /** How a node takes part in a network of many machines. Plain JSON. */
 export interface ClusterSettings {
@@ -46,7 +42,7 @@ export interface ClusterSettings {
   /** 0: any free port. */
   readonly privatePort: number;
   /** Files for TLS on the private network, all three; both sides show certificates of `ca`. */
-  readonly privateTls?: EtcdTlsFiles;
+  readonly privateTls?: TlsFilePaths;
   /** Whether the node may lead as sequencer. Default true. */
   readonly candidate?: boolean;
   /** How long a sequencer that died or hangs goes unnoticed; see `Candidate.leaseMs`. */
@@ -82,7 +78,7 @@ const housekeepingMsDefault = 10_000;
  */
 export async function startClusterNode(options: ClusterNodeOptions): Promise<RunningNode> {
   const { cluster } = options;
-  const network = await privateNetwork(options.io, cluster.privateTls);
+  const network = await privateNetwork(options.io, cluster.privateTls, options.onEvent);
   const log = await openClusterLog(options.io, cluster.log);
   const node = new ClusterNode({ ...options, io: { ...options.io, network } }, log);
   try {

@@ -46,6 +46,7 @@ import {
   repairDefaults,
 } from './repair/node-repair.ts';
 import type { NodeAnswers, OtherNodes } from './repair/other-nodes.ts';
+import { readTlsFiles } from './tls-files.ts';
 
 /** Settings of {@link startExecutorNode}. */
 export interface ExecutorNodeOptions {
@@ -181,7 +182,7 @@ export async function startExecutorNode(options: ExecutorNodeOptions): Promise<E
     onEvent,
   });
   if (!repair.asked && !repair.halted) return await startServing(options, repair);
-  const tls = options.tls === undefined ? undefined : await readTls(io, options.tls);
+  const tls = options.tls === undefined ? undefined : await serverTls(options, options.tls);
   return await startClosedNode({
     io,
     name,
@@ -275,7 +276,7 @@ async function startServing(
         ...(blocks === undefined ? {} : { blocks }),
       };
       const backend = repair === undefined ? unguarded : guardedBackend(unguarded, repair.guard);
-      const tls = options.tls === undefined ? undefined : await readTls(io, options.tls);
+      const tls = options.tls === undefined ? undefined : await serverTls(options, options.tls);
       gateway = await startGateway({
         io,
         nodeName: name,
@@ -360,18 +361,13 @@ async function startServing(
   }
 }
 
-async function readTls(
-  io: Pick<Io, 'disk'>,
-  files: TlsFiles,
+async function serverTls(
+  { io, onEvent }: ExecutorNodeOptions,
+  { certificateFile, keyFile }: TlsFiles,
 ): Promise<{ readonly cert: string; readonly key: string }> {
-  const read = async (path: string): Promise<string> => {
-    const bytes = await io.disk.readFile(path);
-    if (bytes === undefined) {
-      throw new DaybookError('CONFIG_INVALID', `there is no file ${path}`, { details: { path } });
-    }
-    return bytes.toString('utf8');
-  };
-  return { cert: await read(files.certificateFile), key: await read(files.keyFile) };
+  const files = { certificate: certificateFile, key: keyFile };
+  const { certificate, key } = await readTlsFiles(io, files, onEvent);
+  return { cert: String(certificate), key: String(key) };
 }
 
 /** @throws {DaybookError} `NOT_FOUND` */

@@ -1,5 +1,5 @@
 export * from './cluster-admin.ts';
-export type { ClusterLogOptions, EtcdTlsFiles } from './cluster-log.ts';
+export type { ClusterLogOptions } from './cluster-log.ts';
 export * from './cluster-node.ts';
 export * from './copy-log.ts';
 export * from './dev-ca.ts';
@@ -9,3 +9,4 @@ export type { Member } from './members.ts';
 export * from './network.ts';
 export * from './registry-files.ts';
 export * from './registry-node.ts';
+export type { TlsFilePaths } from './tls-files.ts';

@@ -1,6 +1,6 @@
 import { Pool } from 'undici';
 import { DaybookError, type ErrorJson, limits } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, whyUnreachable } from '../io/index.ts';
 import { readTokenLifetimeMs, type Signer, signReadToken } from '../model/index.ts';
 import { compactMediaType } from './compact-page.ts';
 import { decryptPage, encryptedMediaType, publicHalf } from './encryption.ts';
@@ -186,7 +186,7 @@ class HttpFeed implements Feed {
       throw errorOf(text, answer.statusCode);
     } catch (cause) {
       if (cause instanceof DaybookError) throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = whyUnreachable(cause);
       throw new DaybookError('PEER_UNREACHABLE', `no answer from a gateway: ${why}`, { cause });
     } finally {
       timer.cancel();

@@ -3,7 +3,13 @@ import type { Command } from 'commander';
 import { DaybookError } from '../../base/index.ts';
 import type { LogPlace } from '../../node/index.ts';
 import { type LogOptions, logOptionsOf, withLogOptions } from '../cluster-options.ts';
-import { type CliContext, type CommonOptions, examples, withCommonOptions } from '../context.ts';
+import {
+  type CliContext,
+  type CommonOptions,
+  examples,
+  whileWaiting,
+  withCommonOptions,
+} from '../context.ts';
 import { print } from '../terminal.ts';
 
 /** Adds `daybook log copy`: between the embedded log of a data directory and etcd. */
@@ -29,7 +35,11 @@ export function addLogCopy(command: Command, context: CliContext): void {
       const embedded: LogPlace = { directory };
       const [from, to]: [LogPlace, LogPlace] = options.back ? [etcd, embedded] : [embedded, etcd];
       const { copyLog } = await import('../../node/index.ts');
-      const copied = await copyLog(io, from, to);
+      const copied = await whileWaiting(
+        context,
+        `etcd at ${etcd.url}, or for the end of a long log`,
+        () => copyLog(io, from, to),
+      );
       print(terminal, options.json, { ...copied, log: etcd.url, directory }, () => [
         `${copied.entries} entries (${copied.bytes} bytes) copied ` +
           (options.back ? `from ${etcd.url}` : `to ${etcd.url}`),

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { DaybookError } from '../../base/index.ts';
+import { whyUnreachable } from '../../io/index.ts';
 import {
   type CliContext,
   examples,
@@ -78,7 +79,8 @@ export function statusCommand(context: CliContext): Command {
       withClient(context, options, async ({ client, channel, mspId, identity, gateways: urls }) => {
         const gateways = await Promise.all(urls.map((url) => gatewayStatus(url, channel)));
         if (gateways.every((gateway) => gateway.node === undefined)) {
-          throw new DaybookError('PEER_UNREACHABLE', `no gateway answers: ${urls.join(', ')}`);
+          const why = gateways.map(({ gateway, reason }) => `${gateway}: ${reason}`).join('; ');
+          throw new DaybookError('PEER_UNREACHABLE', why);
         }
         const { contracts } = (await client.get('contracts')) as Contracts;
         const disagree = disagreement(gateways);
@@ -125,8 +127,8 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
     // A node that is not ready says so with status 503, and in the same form.
     const signal = AbortSignal.timeout(healthTimeoutMs);
     health = (await (await fetch(new URL('/health', gateway), { signal })).json()) as Health;
-  } catch {
-    return { gateway, ready: false, reason: 'no answer' };
+  } catch (error) {
+    return { gateway, ready: false, reason: `no answer (${whyUnreachable(error, gateway)})` };
   }
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);

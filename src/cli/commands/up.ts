@@ -7,6 +7,7 @@ import {
   type CliContext,
   type CommonOptions,
   examples,
+  whileWaiting,
   wholeNumber,
   withCommonOptions,
 } from '../context.ts';
@@ -80,7 +81,7 @@ export async function startFromOptions(
   const log = openNodeLog(directory, options.logFile);
   const { startNetwork } = await import('../../node/index.ts');
   const cluster = await startCluster(context, options, directory);
-  const network = await startNetwork({
+  const settings: StartOptions = {
     directory,
     executors: options.executors,
     httpPort: options.port,
@@ -94,7 +95,14 @@ export async function startFromOptions(
       ? {}
       : { exclusiveControl: options.exclusiveControl }),
     onEvent: (text) => (text.includes('ALARM') ? log.error(text) : log.info(text)),
-  }).catch(async (error: unknown) => {
+  };
+  const start = (): Promise<Network> => startNetwork(settings);
+  const { cluster: many } = cluster.settings;
+  const starting =
+    many === undefined
+      ? start()
+      : whileWaiting(context, `etcd at ${many.log.url}, or for nodes that catch up with it`, start);
+  const network = await starting.catch(async (error: unknown) => {
     await cluster.stop();
     throw error;
   });
