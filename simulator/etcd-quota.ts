@@ -180,7 +180,7 @@ export class EtcdShortage {
     if (this.#healed) return;
     const { chance } = this.#quota;
     const { world, nodes } = this.#cluster;
-    if (chance.happens(0.3)) for (const cluster of this.#clusters) cluster.changeLeader();
+    if (chance.happens(0.3)) for (const cluster of this.#clusters) cluster.members.changeLeader();
     if (!chance.happens(0.4)) return;
     world.after(process, chance.between(0, 300_000), 'in the gate', () => {
       const node = nodes.find((each) => each.process === process);
@@ -194,11 +194,11 @@ export class EtcdShortage {
     const { chance } = this.#quota;
     this.#cluster.world.after(undefined, chance.between(20_000, 300_000), 'defragment', () => {
       if (this.#healed) return;
-      const { faults } = chance.pick(this.#clusters);
+      const { faults } = chance.pick(this.#clusters).members;
       faults.defragmentFails = chance.pick([0, 0.3, 1]);
       if (chance.happens(0.5))
         for (const cluster of this.#clusters)
-          cluster.killWhoDefragments(chance.between(100_000, 1_000_000));
+          cluster.members.killWhoDefragments(chance.between(100_000, 1_000_000));
       this.#breakDefragmentation();
     });
   }

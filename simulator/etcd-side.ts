@@ -189,7 +189,7 @@ export class EtcdSide {
   }
 
   heal(): void {
-    for (const cluster of this.clusters) cluster.heal();
+    for (const cluster of this.clusters) cluster.members.heal();
     this.shortage?.heal();
   }
 

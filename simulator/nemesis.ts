@@ -195,15 +195,15 @@ export class Nemesis {
     const strikes: (() => void)[] = [];
     if (this.#faults.etcd) {
       strikes.push(
-        () => unit.killMember(chance.between(100_000, 3_000_000)),
-        () => unit.changeLeader(),
-        () => unit.expireLease(),
+        () => unit.members.killOne(chance.between(100_000, 3_000_000)),
+        () => unit.members.changeLeader(),
+        () => unit.leases.expireOne(),
         () => unit.compact(),
-        () => unit.leaveBehind(chance.between(50_000, 600_000)),
+        () => unit.members.leaveBehind(chance.between(50_000, 600_000), () => unit.compact()),
         () => {
-          unit.faults.lostAnswers = chance.pick([0, 0.02, 0.2]);
-          unit.faults.slow = chance.pick([0, 0.05, 0.3]);
-          world.note(`${unit.name} loses ${unit.faults.lostAnswers} of its answers`);
+          unit.members.faults.lostAnswers = chance.pick([0, 0.02, 0.2]);
+          unit.members.faults.slow = chance.pick([0, 0.05, 0.3]);
+          world.note(`${unit.name} loses ${unit.members.faults.lostAnswers} of its answers`);
         },
       );
     }

@@ -70,7 +70,7 @@ it('follows through lost answers, new leaders, compaction, dead members and chan
     const [writer, reader, admin] = await finished(
       Promise.all([open('writer'), open('reader'), open('admin')]),
     );
-    for (const cluster of clusters) cluster.faults.lostAnswers = 0.2;
+    for (const cluster of clusters) cluster.members.faults.lostAnswers = 0.2;
     const seen: number[] = [];
     void (async () => {
       for await (const run of reader.follow(asAddress(0))) {
@@ -82,11 +82,11 @@ it('follows through lost answers, new leaders, compaction, dead members and chan
       for (let at = 0; at < count; at++) {
         await writer.write({ epoch: 0, address: asAddress(at) }, Buffer.from(`entry ${at}`));
         if (at % 10 === 3) clusterAt(0).compact();
-        if (at === 15) clusterAt(1).changeLeader();
+        if (at === 15) clusterAt(1).members.changeLeader();
         if (at === 20) {
           void admin.setUnits(clusters.slice(1).map(({ endpoints }) => ({ endpoints })));
         }
-        if (at === 30) clusterAt(2).killMember(second);
+        if (at === 30) clusterAt(2).members.killOne(second);
         if (at === 40) void admin.setUnits(clusters.map(({ endpoints }) => ({ endpoints })));
       }
     };
