@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { rm, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
@@ -18,6 +18,9 @@ export async function loadExport<T>(
 ): Promise<{ readonly value: T; readonly directory: string }> {
   const path = resolve(workingDirectory, file);
   const directory = dirname(path);
+  if ((await stat(path).catch(() => undefined)) === undefined) {
+    throw new DaybookError('NOT_FOUND', `there is no file ${file}`, { details: { file } });
+  }
   // Beside the original, so that it finds the same packages.
   const compiled = join(directory, `.${name}-${randomBytes(6).toString('hex')}.mjs`);
   try {

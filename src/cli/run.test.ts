@@ -69,6 +69,19 @@ test('wrong options are refused before an etcd is started for them', async () =>
   expect(await realIo().disk.list(join(directory, '.daybook', 'etcd'))).toEqual([]);
 });
 
+test('a file that is not there, or cannot be written, is said by its name', async () => {
+  const config = await daybook('source', 'remove', '--config', 'nothing.ts');
+  expect(config).toMatchObject({
+    code: exitCodes.usage,
+    err: expect.stringMatching(/^NOT_FOUND: there is no file nothing.ts$/m),
+  });
+  const log = await daybook('up', '--log-file', '.');
+  expect(log).toMatchObject({
+    code: exitCodes.usage,
+    err: expect.stringMatching(/^IO_FAILED: EISDIR/),
+  });
+});
+
 test('without a network the error says how to get one', async () => {
   const { code, err } = await daybook('status');
   expect(code).toBe(exitCodes.usage);

@@ -1,4 +1,4 @@
-import { basename, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { DaybookError } from '../../base/index.ts';
 import type { ExclusiveControl } from '../../model/index.ts';
@@ -78,7 +78,11 @@ export async function startFromOptions(
   const directory = resolve(workingDirectory, options.directory);
   await io.disk.makeDirectory(directory);
   const { openNodeLog } = await import('../node-log.ts');
-  const log = openNodeLog(directory, options.logFile);
+  const logFile = options.logFile ?? join(directory, 'daybook.log');
+  const log = await openNodeLog(
+    io,
+    logFile === '-' ? undefined : resolve(workingDirectory, logFile),
+  );
   const { startNetwork } = await import('../../node/index.ts');
   const cluster = await startCluster(context, options, directory);
   const settings: StartOptions = {

@@ -88,6 +88,8 @@ describe('daybook verify', () => {
     expect(other.err).toMatch(
       /^MALFORMED: receipt.json is a receipt, no key proof: check it with `daybook verify receipt`$/m,
     );
+    const trust = await daybook('verify', 'receipt', 'receipt.json', '--trust', 'receipt.json');
+    expect(trust.err).toContain('receipt.json is neither a channel configuration nor an msp.json');
     const proof = await daybook('verify', 'receipt', 'a.json', '--trust', 'channel.json');
     expect(proof.err).toContain('a.json is a key proof, no receipt');
     expect((await daybook('verify', 'chain', 'nowhere')).code).toBe(2);

@@ -144,14 +144,18 @@ async function keyProof(context: CliContext, file: string, options: VerifyOption
 
 async function trusted(context: CliContext, options: VerifyOptions): Promise<Trust> {
   if (options.trust === undefined) {
-    throw new DaybookError('USAGE', 'name the channel configuration to believe with --trust FILE');
+    throw new DaybookError(
+      'USAGE',
+      'say whom to believe with --trust FILE: a channel configuration, or the msp.json of an ' +
+        'authority (identities/msp.json in the data directory)',
+    );
   }
   const text = (await readFile(context, options.trust)).toString('utf8');
-  return { msps: mspsOf(text), signaturesMin: options.signatures };
+  return { msps: mspsOf(options.trust, text), signaturesMin: options.signatures };
 }
 
 /** The MSPs of a channel configuration, or the one that `msp.json` of an authority describes. */
-function mspsOf(text: string): readonly MspConfig[] {
+function mspsOf(file: string, text: string): readonly MspConfig[] {
   let value: Partial<MspConfig> | undefined;
   try {
     value = JSON.parse(text) as Partial<MspConfig>;
@@ -160,7 +164,15 @@ function mspsOf(text: string): readonly MspConfig[] {
   }
   const { mspId, rootCertificates } = value ?? {};
   if (typeof mspId === 'string' && Array.isArray(rootCertificates)) return [value as MspConfig];
-  return decodeChannelConfig(text).msps;
+  try {
+    return decodeChannelConfig(text).msps;
+  } catch (cause) {
+    throw new DaybookError(
+      'CONFIG_INVALID',
+      `${file} is neither a channel configuration nor an msp.json`,
+      { cause, details: { file } },
+    );
+  }
 }
 
 /** What the subcommands of `daybook verify` and of `daybook proof` that belong together speak of. */
