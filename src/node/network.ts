@@ -148,7 +148,7 @@ async function startOnLog(
   const signer = known
     ? await identities.load(adminName)
     : await identities.create(adminName, { role: 'admin' });
-  await foundChannel(
+  const { msps } = await foundChannel(
     log,
     {
       ...channelConfigDefaults,
@@ -166,6 +166,14 @@ async function startOnLog(
     'network',
     io.clock.nowMs(),
   );
+  const trusted = msps.find((msp) => msp.mspId === mspId)?.rootCertificates ?? [];
+  if (!trusted.includes(identities.ca.root.certificate)) {
+    onEvent(
+      `ALARM the authority in ${join(directory, 'identities')} is not the one of ${mspId} that founded ` +
+        'the channel: nobody accepts what its identities sign. Copy that folder from where the ' +
+        'channel was founded',
+    );
+  }
   const sequencer: LocalSequencer | undefined =
     (options.sequencer ?? true) && cluster === undefined
       ? await startSequencer({ log })

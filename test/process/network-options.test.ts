@@ -56,6 +56,21 @@ test('HTTPS, closed reads, no blocks', async () => {
   }
 }, 60_000);
 
+test('a network that has lost its authority says so', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'daybook-options-'));
+  const start = async (): Promise<string[]> => {
+    const events: string[] = [];
+    const onEvent = (text: string): void => void events.push(text);
+    const settings = { directory, executors: 1, httpPort: 0, blocks: false, onEvent };
+    await (await startNetwork(settings)).close();
+    return events.filter((text) => text.includes('ALARM'));
+  };
+  expect(await start()).toEqual([]);
+  rmSync(join(directory, 'identities'), { recursive: true });
+  expect(await start()).toEqual([expect.stringMatching(/^ALARM the authority in .*identities/)]);
+  rmSync(directory, { recursive: true, force: true });
+}, 60_000);
+
 test('a network whose certificate is not there does not start', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'daybook-options-'));
   const tls = { certificateFile: join(directory, 'no.pem'), keyFile: join(directory, 'no.key') };

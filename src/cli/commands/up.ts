@@ -98,7 +98,14 @@ export async function startFromOptions(
     ...(options.exclusiveControl === undefined
       ? {}
       : { exclusiveControl: options.exclusiveControl }),
-    onEvent: (text) => (text.includes('ALARM') ? log.error(text) : log.info(text)),
+    onEvent: (text) => {
+      if (!text.includes('ALARM')) {
+        log.info(text);
+        return;
+      }
+      log.error(text);
+      if (logFile !== '-') context.terminal.err(`${text}\n`);
+    },
   };
   const start = (): Promise<Network> => startNetwork(settings);
   const { cluster: many } = cluster.settings;
