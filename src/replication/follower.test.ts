@@ -1,9 +1,11 @@
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { DaybookError } from '../base/index.ts';
-import type { Io } from '../io/index.ts';
+import { type Io, realIo } from '../io/index.ts';
+import type { ChangeRecord } from './change.ts';
 import type { Feed } from './feed.ts';
 import { startFollower } from './follower.ts';
-import type { Sink } from './sinks/sink.ts';
+import type { Page } from './page.ts';
+import type { Sink, SinkBatch } from './sinks/sink.ts';
 
 it('keeps one timer, however long pulling and acknowledging fail together', async () => {
   let nowMs = 0;
@@ -42,5 +44,43 @@ it('keeps one timer, however long pulling and acknowledging fail together', asyn
     nowMs++;
   }
   expect(nowMs).toBeGreaterThan(1_000);
+  void follower.stop();
+});
+
+it('says which changes the processor refused, once for each entity', async () => {
+  const change = (key: string, position: number): ChangeRecord => {
+    return { position, timeMs: 0, txId: '', contract: 'c', key, content: '{}' };
+  };
+  const changes = [change('good', 6), change('bad', 7), change('bad', 8)];
+  const pages: Page[] = [{ from: 5, next: 9, cursor: 'd', tail: 9, changes }];
+  const nothingMore = new Promise<Page>(() => undefined);
+  const feed = {
+    pull: () => (pages.length > 0 ? Promise.resolve(pages.shift()) : nothingMore),
+    applied: async () => undefined,
+    close: async () => undefined,
+  } as unknown as Feed;
+  const applied: SinkBatch[] = [];
+  const sink = {
+    open: async () => ({ at: { position: 5, cursor: 'c' }, parked: [] }),
+    apply: async (_from: number, batch: SinkBatch) => void applied.push(batch),
+    close: async () => undefined,
+  } as unknown as Sink;
+  const events: string[] = [];
+  const follower = startFollower({
+    io: realIo(),
+    name: 'f',
+    feed,
+    sink,
+    subscription: [{ contract: 'c' }],
+    processor: ({ key }) => {
+      if (key === 'bad') throw new Error('no such thing');
+      return [];
+    },
+    policy: 'park',
+    onEvent: (text) => events.push(text),
+  });
+  await vi.waitFor(() => expect(applied.length).toBe(1));
+  expect(applied[0]?.parked.map(({ change: { position } }) => position)).toEqual([7, 8]);
+  expect(events).toEqual([expect.stringMatching(/^left out c\/bad of 7: .*no such thing/)]);
   void follower.stop();
 });

@@ -11,10 +11,10 @@ import {
   type SinkPosition,
 } from './follower-core.ts';
 import type { Page } from './page.ts';
-import { PoisonFilter, type PoisonPolicy } from './poison.ts';
+import { behindParked, PoisonFilter, type PoisonPolicy } from './poison.ts';
 import type { Processor, TableDeclaration } from './processor.ts';
 import { orphanName } from './sinks/orphans.ts';
-import type { FillBatch, Sink, SinkBatch } from './sinks/sink.ts';
+import type { FillBatch, ParkedChange, Sink, SinkBatch } from './sinks/sink.ts';
 import type { Subscription } from './subscription.ts';
 
 /** Settings of {@link startFollower}. */
@@ -208,7 +208,7 @@ class RunningFollower implements Follower {
     const { sink } = this.#options;
     const taken = (await sink.readParked()).map(({ change }) => change);
     this.#poison.released(entities);
-    const batch = this.#poison.batch(taken);
+    const batch = this.#batch(taken);
     await this.#withPoison(batch, (left) => sink.unpark(left, taken));
     this.#note(`tried ${taken.length} parked changes again`);
   }
@@ -231,14 +231,23 @@ class RunningFollower implements Follower {
 
   async #isolate(batch: SinkBatch, error: DaybookError): Promise<SinkBatch> {
     const left = await this.#poison.isolate(this.#options.sink, batch, error);
-    for (const { change, reason } of left.parked.slice(batch.parked.length)) {
-      this.#note(`left out ${change.contract}/${change.key} of ${change.position}: ${reason}`);
-    }
+    const known = new Set(batch.parked);
+    this.#noteLeftOut(left.parked.filter((one) => !known.has(one)));
     return left;
   }
 
   #batch(changes: readonly ChangeRecord[]): SinkBatch {
-    return this.#poison.batch(changes);
+    const batch = this.#poison.batch(changes);
+    this.#noteLeftOut(batch.parked);
+    return batch;
+  }
+
+  #noteLeftOut(parked: readonly ParkedChange[]): void {
+    for (const { change, reason } of parked) {
+      // One that is behind a parked one has been said with it.
+      if (reason === behindParked) continue;
+      this.#note(`left out ${change.contract}/${change.key} of ${change.position}: ${reason}`);
+    }
   }
 
   /**

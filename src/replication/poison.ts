@@ -175,8 +175,11 @@ export class PoisonFilter {
   }
 }
 
+/** Reason of a change that waits only because an earlier one of its entity does. */
+export const behindParked = 'behind a parked change';
+
 function behind(change: ChangeRecord): ParkedChange {
-  return { change: kept(change), reason: 'behind a parked change', waits: true };
+  return { change: kept(change), reason: behindParked, waits: true };
 }
 
 /** Of a page's text a content is a part, which would keep all of it in memory. */
