@@ -16,7 +16,7 @@ const folder =
   process.argv[2] ?? join(process.env.DAYBOOK_DATA ?? join(root, '../shared/data'), 'catalog');
 const data = await readCatalog(folder);
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
-if (data === undefined) say(`no catalogue in ${folder}: a made-up one`);
+if (data === undefined) say('a made-up catalogue, since no folder with another one is given');
 const directory = mkdtempSync(join(tmpdir(), 'daybook-catalog-'));
 const postgres = await startPostgres();
 try {

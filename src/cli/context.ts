@@ -40,7 +40,10 @@ export function withCommonOptions(command: Command): Command {
 /** Adds the options of {@link NetworkOptions}. */
 export function withNetworkOptions(command: Command): Command {
   return withCommonOptions(command)
-    .option('-g, --gateway <url...>', 'gateways to use (default: those in the data directory)')
+    .option(
+      '-g, --gateway <url...>',
+      'gateways to use, up to the next option or -- (default: those in the data directory)',
+    )
     .option('-c, --channel <name>', 'channel (default: the one in the data directory)')
     .option('-i, --identity <name>', 'who signs (default: the one in the data directory)')
     .addOption(
