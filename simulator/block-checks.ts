@@ -39,8 +39,9 @@ export async function checkBlocks(
   const [head = []] = heads;
   if (node === undefined) return 0;
   const chain = await generate(cluster, node, head, 0);
-  if (chain === undefined && node.blocks === undefined) return 0;
-  const reference = chain ?? (await madeBeside(cluster, node, 0));
+  const maker = nodes.find(({ blocks }) => blocks !== undefined);
+  const reference = chain ?? (maker && (await madeBeside(cluster, maker, 0)));
+  if (reference === undefined) return 0;
   for (const [number, other] of nodes.entries()) {
     const made =
       other.blocks === undefined

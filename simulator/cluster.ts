@@ -140,7 +140,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     retention: size.retention,
     quota: size.quota,
     repairs: size.repairs,
-    members: new SimMembers(world),
+    members: new SimMembers(world, size.retention),
     healedUs: Number.POSITIVE_INFINITY,
     money: 0,
     trimmed: { before: 0 },

@@ -64,6 +64,7 @@ export const happenings = [
   'sequencer: a conflict is refused',
   // A log that is kept short.
   'log: trimmed',
+  'log: waits for a node that makes blocks',
   'snapshot: written',
   'snapshot: fetched from another node',
   'snapshot: a node goes on from one',

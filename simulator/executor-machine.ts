@@ -78,7 +78,8 @@ export class ExecutorMachine {
     const { workload, retention, repairs } = cluster;
     this.#care = new NodeCare(cluster, this.name, this.disk);
     this.care = repairs && this.#care;
-    if (workload.kind === 'mixed' && (retention === undefined || retention.chains !== undefined)) {
+    const plain = retention !== undefined && retention.chains?.plain.includes(number) !== false;
+    if (workload.kind === 'mixed' && !plain) {
       const signer = repairs === undefined ? simulatedSigner : peerSigner(number);
       const parts = { disk: this.disk, signer, care: this.#care };
       this.blocks = new BlockMachine(cluster, this.name, parts);
@@ -217,6 +218,7 @@ export class ExecutorMachine {
       cluster: this.#cluster,
       name,
       id: process.name,
+      makesBlocks: this.blocks !== undefined,
       io,
       log,
       stateDirectory,

@@ -3,6 +3,7 @@ import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { Io } from '../src/io/index.ts';
 import type { Member, SharedLog } from '../src/log/index.ts';
+import type { Makers } from '../src/node/makers.ts';
 import type { AppliedEntry, Replica } from '../src/replica/index.ts';
 import type { MemoryStore, PullAnswer } from '../src/replication/federation/core/index.ts';
 import type { Feed, Outbox, SourceLedger } from '../src/replication/index.ts';
@@ -57,6 +58,8 @@ export interface Mutant {
     outbox?(outbox: Outbox, cluster: Cluster): Outbox;
     ledger?(ledger: SourceLedger): SourceLedger;
   };
+  /** Comes between nodes and what they know of those who make blocks. */
+  makers?(makers: Makers): Makers;
   /** Comes between a generator of blocks and where its checkpoints lie. */
   buckets?(buckets: BucketStore): BucketStore;
   /** Comes between a node and the generator of its blocks. */

@@ -1,6 +1,7 @@
 import type { Cluster } from './cluster.ts';
 import type { EtcdSide } from './etcd-side.ts';
 import type { Repairs } from './repair.ts';
+import { makesSomePlain } from './retention.ts';
 
 /** What may break in a run; every seed switches some of it on. */
 export interface Faults {
@@ -20,6 +21,7 @@ export interface Faults {
 /** Faults are so much rarer under full load. */
 const loadGaps = 4;
 const damageGapUsMax = 400_000;
+const absenceGapUsMax = 400_000;
 
 /** Breaks things at random times until it is told to heal. */
 export class Nemesis {
@@ -58,8 +60,9 @@ export class Nemesis {
     if (this.#faults.sequencers && workload.kind === 'mixed' && world.chance.happens(0.2)) {
       for (const node of nodes) node.useSequencer(false);
     }
-    const { repairs } = this.#cluster;
+    const { repairs, retention } = this.#cluster;
     if (repairs !== undefined) this.#damage(repairs);
+    if (makesSomePlain(retention)) this.#takeMakers(0);
     this.#next();
   }
 
@@ -172,6 +175,18 @@ export class Nemesis {
     }
     if (retention.losses === 'rot') strikes.push(() => last.rotSnapshot());
     return strikes;
+  }
+
+  /** Now and then whoever makes blocks is away, and who makes none goes on. */
+  #takeMakers(awayMs: number): void {
+    const { world, nodes } = this.#cluster;
+    const us = awayMs * 1000 + world.chance.between(20_000, absenceGapUsMax);
+    world.after(undefined, us, 'absence', () => {
+      if (this.#healed) return;
+      const ms = world.chance.between(300, 1_200);
+      for (const node of nodes) if (node.blocks !== undefined) node.stayAway(ms);
+      this.#takeMakers(ms);
+    });
   }
 
   /** Where nodes compare: what goes wrong with the state of one of them, while the others are well. */

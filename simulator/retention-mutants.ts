@@ -81,6 +81,15 @@ export const retentionMutants: readonly Mutant[] = [
     blocks: (backend) => ({ ...backend, save: async (wanted) => wanted }),
   },
   {
+    // Once their leases have ended nobody knows that there were such nodes.
+    name: 'know-makers-by-their-leases',
+    seedsMax: 30,
+    shows: 'liveness',
+    world,
+    needs: ['clocks'],
+    makers: (makers) => ({ ...makers, names: async () => [] }),
+  },
+  {
     name: 'forget-the-open-block',
     seedsMax: 20,
     shows: 'correctness',

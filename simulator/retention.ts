@@ -4,6 +4,7 @@ import { type Io, rpcPeer } from '../src/io/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import { asAddress, type LogRetention } from '../src/model/index.ts';
 import { Housekeeping } from '../src/node/housekeeping.ts';
+import type { Makers } from '../src/node/makers.ts';
 import type { Member } from '../src/node/members.ts';
 import { blocksFrom } from '../src/node/node-blocks.ts';
 import { type NodeOrders, servePrivately } from '../src/node/private-service.ts';
@@ -40,9 +41,13 @@ export interface TrimmedChains {
   readonly tickIntervalMs: number;
   /** All nodes lose power at once, now and then. */
   readonly blackouts: boolean;
+  /** Numbers of the nodes that make none. */
+  readonly plain: readonly number[];
 }
 
 const chainsShare = 0.5;
+/** Share of those worlds in which every node makes blocks. */
+const allMakeShare = 0.5;
 
 /** Draws how the log is kept. @param nodes - how many there are. */
 export function drawRetention(chance: Chance, nodes: number, load: boolean): Retention {
@@ -58,21 +63,32 @@ export function drawRetention(chance: Chance, nodes: number, load: boolean): Ret
     endsInTheDark: chance.happens(0.5),
   };
   // Under full load they cost more than commits do.
-  const chains = chance.happens(chainsShare) && !load ? drawChains(chance) : undefined;
-  return { ...drawn, chains };
+  const chains = chance.happens(chainsShare) && !load ? drawChains(chance, nodes) : undefined;
+  if (chains === undefined || chains.plain.length === 0) return { ...drawn, chains };
+  // While some are away others are to be there, and the log to grow by more than what is kept of it.
+  const log = { ...drawn.log, entries: chance.between(4, 12) };
+  return { ...drawn, log, joinsLate: false, chains };
 }
 
-function drawChains(chance: Chance): TrimmedChains {
+function drawChains(chance: Chance, nodes: number): TrimmedChains {
   return {
     pushMs: chance.pick([0, 20, 150, 600]),
     tickIntervalMs: chance.between(50, 200),
     blackouts: chance.happens(0.5),
+    plain: nodes === 1 || chance.happens(allMakeShare) ? [] : drawPlain(chance, nodes),
   };
+}
+
+/** The last node may lose its copies: where it makes blocks, another one does, too. */
+function drawPlain(chance: Chance, nodes: number): readonly number[] {
+  return nodes === 2 ? [1] : chance.pick([[0], [2], [1, 2]]);
 }
 
 const snapshotDirectory = '/snapshots';
 /** A member that died is forgotten after so long, as with its lease. */
 const leaseUs = 2_000_000;
+/** The same where some nodes make no blocks: they are to be alone now and then. */
+const shortLeaseUs = 200_000;
 /** Snapshot files, as they lie on a node's disk. */
 export const snapshotFiles: RegExp = /^\/snapshots\/snapshot-\d+$/;
 
@@ -86,10 +102,19 @@ const told: readonly (readonly [RegExp, Happening])[] = [
 /** The nodes of a world as they know one another. */
 export class SimMembers {
   readonly #world: World;
+  readonly #leaseUs: number;
   readonly #members = new Map<string, Member>();
+  readonly #makers = new Set<string>();
+  /** Those who make blocks; they outlive their leases. */
+  readonly makers: Makers = {
+    names: async () => [...this.#makers],
+    remember: async ({ name }) => void this.#makers.add(name),
+    forget: async (name) => void this.#makers.delete(name),
+  };
 
-  constructor(world: World) {
+  constructor(world: World, retention: Retention | undefined) {
     this.#world = world;
+    this.#leaseUs = makesSomePlain(retention) ? shortLeaseUs : leaseUs;
   }
 
   get all(): readonly Member[] {
@@ -103,10 +128,15 @@ export class SimMembers {
   /** Its process has died. */
   lost(name: string): void {
     const { id } = this.#members.get(name) ?? {};
-    this.#world.after(undefined, leaseUs, 'lease', () => {
+    this.#world.after(undefined, this.#leaseUs, 'lease', () => {
       if (this.#members.get(name)?.id === id) this.#members.delete(name);
     });
   }
+}
+
+/** Some nodes make blocks and some do not. */
+export function makesSomePlain(retention: Retention | undefined): boolean {
+  return (retention?.chains?.plain.length ?? 0) > 0;
 }
 
 /** What a node has open to keep the log short. */
@@ -115,6 +145,7 @@ export interface RetentionParts {
   readonly name: string;
   /** Differs from start to start. */
   readonly id: string;
+  readonly makesBlocks: boolean;
   readonly io: Io;
   readonly log: SharedLog;
   readonly stateDirectory: string;
@@ -130,10 +161,10 @@ interface ServingParts {
 
 /** Lets a node whose state is too old, or gone, begin with a snapshot. */
 export async function comeBack(parts: RetentionParts): Promise<SnapshotFiles> {
-  const { cluster, name, io, log, stateDirectory, stateSettings } = parts;
+  const { cluster, name, makesBlocks: chain, io, log, stateDirectory, stateSettings } = parts;
   const { world, members, retention, config, mutant } = cluster;
-  const chain = retention?.chains !== undefined;
   const reached = chain && mutant.trustsNewestSnapshot !== true;
+  if (chain) await members.makers.remember({ name, id: parts.id });
   const snapshots = await SnapshotFiles.open(io, snapshotDirectory, reached);
   await catchUpBySnapshot({
     io,
@@ -162,7 +193,7 @@ export async function keepHouse(
   followers: () => Member['followers'],
 ): Promise<void> {
   const { cluster, name, id, io, log } = parts;
-  const { world, members, config } = cluster;
+  const { world, members, config, mutant } = cluster;
   const address = `${name}:9`;
   const info = (): Member => ({
     name,
@@ -203,8 +234,12 @@ export async function keepHouse(
     info,
     tell: async (member) => members.tell(member),
     members: () => members.all,
+    makers: mutant.makers?.(members.makers) ?? members.makers,
     leavesTrimming: () => false,
-    onEvent: (text) => world.note(`${name}: ${text}`),
+    onEvent: (text) => {
+      world.note(`${name}: ${text}`);
+      if (/it waits for/.test(text)) world.happened('log: waits for a node that makes blocks');
+    },
   });
   const refuse = async (): Promise<never> => {
     throw new DaybookError('NOT_FOUND', 'not on this node');

@@ -164,7 +164,7 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   const isOnEtcd = (options.log ?? log) === 'etcd';
   const quota = isOnEtcd && !loaded ? drawShortage(options, retention) : undefined;
   const edge = chanceOf(options.seed ^ 0xed6e);
-  const hasBlocks = !loaded && (retention === undefined || retention.chains !== undefined);
+  const hasBlocks = !loaded && (retention === undefined || retention.chains?.plain.length === 0);
   const { singles, readers } = drawEdge(edge, options, !loaded, hasBlocks);
   const size = {
     edge,
@@ -313,7 +313,6 @@ function checkAnswered({ clients, sdkClients, healedUs }: Cluster): void {
 
 /** Waits until every node has applied what the log holds, twice the same. */
 async function settled(world: World, cluster: Cluster): Promise<void> {
-  const blocksToo = cluster.retention?.chains !== undefined;
   let quiet = 0;
   let tail = -1;
   while (quiet < 5) {
@@ -324,9 +323,9 @@ async function settled(world: World, cluster: Cluster): Promise<void> {
       cluster.sources.every(({ model }) => model.isDrained) &&
       cluster.readers.every((reader) => reader.isCaughtUp) &&
       cluster.nodes.every(({ hasJoined, replica }) => !hasJoined || replica?.nextAddress === now) &&
-      (!blocksToo ||
+      (cluster.retention === undefined ||
         cluster.nodes.every(
-          ({ hasJoined, blocks }) => !hasJoined || blocks?.isCaughtUp === true,
+          ({ hasJoined, blocks }) => !hasJoined || blocks?.isCaughtUp !== false,
         )) &&
       cluster.followers.every(
         ({ isStarted, sink }) => !isStarted || (sink.position ?? -1) > posted,

@@ -61,6 +61,8 @@ export interface BackendHealth {
   readonly guard?: object;
   /** Bulk updates whose rows are being updated in the background, in log order. */
   readonly bulk?: readonly object[];
+  /** Nodes that make blocks and are away, for which this one, which trims the log, waits. */
+  readonly logWaitsFor?: readonly string[];
 }
 
 /** A node's blocks, receipts and proofs. */

@@ -9,7 +9,8 @@ import {
   parseEtcdUrl,
 } from '../log/index.ts';
 import { type ClusterLogOptions, openClusterLog, privateNetwork } from './cluster-log.ts';
-import { type Member, membersOf } from './members.ts';
+import { makersOn } from './makers.ts';
+import { type Member, makersIn, membersOf } from './members.ts';
 import { remoteOrders } from './private-service.ts';
 import type { TlsFilePaths } from './tls-files.ts';
 
@@ -17,6 +18,16 @@ import type { TlsFilePaths } from './tls-files.ts';
 export interface ClusterAdmin {
   /** The registered nodes, by name. */
   members(): Promise<readonly Member[]>;
+  /** Names of the nodes that make blocks, whether they are registered or not. */
+  makers(): Promise<readonly string[]>;
+  /**
+   * Forgets a node that made blocks and will not do so again: the log waits for it no more, and its chain
+   * may never go on.
+   *
+   * @throws {DaybookError} `NOT_FOUND` when nobody knows it to make blocks; `INVALID_ARGUMENT` while it
+   *   does.
+   */
+  forget(name: string): Promise<void>;
   /** Who leads as sequencer; `undefined` while nobody does. */
   leader(): Promise<Leader | undefined>;
   /**
@@ -57,9 +68,22 @@ export async function openClusterAdmin(
 function clusterAdmin(log: EtcdLog, io: Pick<Io, 'network' | 'timers'>): ClusterAdmin {
   const leader = (): Promise<Leader | undefined> => currentLeader(log);
   const members = async (): Promise<readonly Member[]> => membersOf(await listNodes(log));
+  const makers = makersOn(log);
   return {
     leader,
     members,
+    makers: () => makers.names(),
+    forget: async (name) => {
+      const details = { node: name };
+      if (makersIn(await members()).some((maker) => maker.name === name)) {
+        const message = `${name} makes blocks: stop it, or start it with --no-blocks, first`;
+        throw new DaybookError('INVALID_ARGUMENT', message, { details });
+      }
+      if (!(await makers.names()).includes(name)) {
+        throw new DaybookError('NOT_FOUND', `no node ${name} is known to make blocks`, { details });
+      }
+      await makers.forget(name);
+    },
     moveSequencer: async (to) => {
       const present = await leader();
       if (present === undefined) throw new DaybookError('NOT_FOUND', 'no node leads at present');

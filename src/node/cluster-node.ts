@@ -24,6 +24,7 @@ import {
 } from './executor-node.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
+import { type Makers, makersOn } from './makers.ts';
 import { insteadOf, type Member, membersOf, successorOf } from './members.ts';
 import { openNodeId } from './node-id.ts';
 import { otherChains } from './other-chains.ts';
@@ -59,7 +60,10 @@ export interface ClusterSettings {
 
 /** Settings of {@link startClusterNode}. */
 export interface ClusterNodeOptions
-  extends Omit<ExecutorNodeOptions, 'log' | 'sequencer' | 'nodes' | 'others' | 'otherChains'> {
+  extends Omit<
+    ExecutorNodeOptions,
+    'log' | 'sequencer' | 'nodes' | 'others' | 'otherChains' | 'logWaitsFor'
+  > {
   readonly cluster: ClusterSettings;
   /** False: the network has no sequencer, executors append at the log's tail. */
   readonly sequencer: boolean;
@@ -96,6 +100,7 @@ export type RunningNode = Omit<ExecutorNode, 'refuse'>;
 class ClusterNode implements RunningNode, NodeOrders {
   readonly #options: ClusterNodeOptions;
   readonly #log: EtcdLog;
+  readonly #makers: Makers;
   readonly #closing = new AbortController();
   /** Aborts when nobody has to be watched any more. */
   readonly #ended = new AbortController();
@@ -121,6 +126,7 @@ class ClusterNode implements RunningNode, NodeOrders {
   constructor(options: ClusterNodeOptions, log: EtcdLog) {
     this.#options = options;
     this.#log = log;
+    this.#makers = makersOn(log);
   }
 
   get url(): string {
@@ -160,8 +166,9 @@ class ClusterNode implements RunningNode, NodeOrders {
         onTaken: (taken) => this.#onNameTaken(taken),
       },
     );
-    if (sequencer) this.#takePart(this.#listener.address);
     const chain = this.#options.blocks !== undefined;
+    if (chain) await this.#makers.remember({ name, id: this.#id });
+    if (sequencer) this.#takePart(this.#listener.address);
     this.#snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), chain);
     await catchUpBySnapshot({
       io,
@@ -184,6 +191,7 @@ class ClusterNode implements RunningNode, NodeOrders {
         this.#members.filter((member) => member.name !== name),
       ),
       others: () => this.#others(),
+      logWaitsFor: () => this.#housekeeping?.waitsFor ?? [],
       nodes: () =>
         this.#members.map(({ name, gateway, draining, cutOff }) => ({
           name,
@@ -441,6 +449,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,
+      makers: this.#makers,
       leavesTrimming: () => this.#leavesTrimming,
       onEvent,
     });

@@ -79,6 +79,8 @@ export interface ExecutorNodeOptions {
   readonly nodes?: () => readonly ListedNode[];
   /** The other nodes, to compare states with. Without it, and without blocks, nothing is compared. */
   readonly others?: OtherNodes;
+  /** On many machines: see {@link BackendHealth.logWaitsFor}. */
+  readonly logWaitsFor?: () => readonly string[];
   /** How the node looks after its state. */
   readonly repair?: RepairSettings;
   /** Called when the state is wrong, or too old for the log: started again, the node restores it. */
@@ -248,7 +250,8 @@ async function startServing(
       throw error;
     });
     const refusing: Refusing = { reason: undefined };
-    const base = gatewayBackend(io, channel, replica, executor, refusing);
+    const { logWaitsFor } = options;
+    const base = gatewayBackend(io, channel, replica, executor, { refusing, logWaitsFor });
     let gateway: Gateway;
     let followers: FollowerService;
     const window = new EntryWindow(io, {
@@ -386,7 +389,10 @@ function gatewayBackend(
   channel: string,
   replica: Replica,
   executor: GatewayBackend['executor'] & { metrics(): ExecutorMetrics },
-  refusing: Readonly<Refusing>,
+  {
+    refusing,
+    logWaitsFor = () => [],
+  }: { refusing: Readonly<Refusing>; logWaitsFor: ExecutorNodeOptions['logWaitsFor'] },
 ): GatewayBackend {
   const founded = <T>(value: T | undefined): T => {
     if (value === undefined) throw new DaybookError('CLOSED', 'the channel is not founded');
@@ -436,11 +442,19 @@ function gatewayBackend(
       [...replica.contracts].map(([name, { version, sequence }]) => ({ name, version, sequence })),
     health: () => {
       const { bulkProgress } = replica.state;
-      const bulk = bulkProgress.length === 0 ? {} : { bulk: bulkProgress };
+      const waitsFor = logWaitsFor();
+      const told = {
+        ...(bulkProgress.length === 0 ? {} : { bulk: bulkProgress }),
+        ...(waitsFor.length === 0 ? {} : { logWaitsFor: waitsFor }),
+      };
       const reason = replica.alarm ?? refusing.reason;
-      if (reason !== undefined) return { ready: false, reason: reason.message, ...bulk };
-      return { ready: replica.config !== undefined, ...bulk };
+      if (reason !== undefined) return { ready: false, reason: reason.message, ...told };
+      return { ready: replica.config !== undefined, ...told };
     },
-    metrics: () => ({ nextAddress: replica.nextAddress, ...executor.metrics() }),
+    metrics: () => ({
+      nextAddress: replica.nextAddress,
+      logWaitsForNodes: logWaitsFor().length,
+      ...executor.metrics(),
+    }),
   };
 }

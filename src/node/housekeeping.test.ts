@@ -7,6 +7,7 @@ import { DaybookError } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
 import { Housekeeping } from './housekeeping.ts';
+import type { Makers } from './makers.ts';
 import type { Member } from './members.ts';
 import { SnapshotFiles } from './snapshots.ts';
 
@@ -19,6 +20,21 @@ const node: Member = {
   draining: false,
   id: 'one',
 };
+
+/** As etcd keeps them. */
+function makersKept(...names: string[]): Makers & { readonly kept: Set<string> } {
+  const kept = new Set(names);
+  return {
+    kept,
+    names: async () => [...kept],
+    remember: async ({ name }) => {
+      kept.add(name);
+    },
+    forget: async (name) => {
+      kept.delete(name);
+    },
+  };
+}
 
 it('holds, and trims, only what its blocks are saved for', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
@@ -61,6 +77,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
       told = member;
     },
     members: () => (told === undefined ? [] : [told]),
+    makers: makersKept(),
     leavesTrimming: () => false,
     onEvent: (text) => expect.unreachable(text),
   });
@@ -141,6 +158,7 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
       told = member;
     },
     members: () => (told === undefined ? [] : [told]),
+    makers: makersKept(),
     leavesTrimming: () => false,
     onEvent: (text) => expect.unreachable(text),
   });
@@ -151,6 +169,75 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
     }
     expect(wrong).toEqual([]);
     expect(start).toBeGreaterThan(700);
+  } finally {
+    await housekeeping.close();
+    await rm(directory, { recursive: true });
+  }
+});
+
+it('waits with trimming for who makes blocks and is away, says so, and knows them for good', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
+  const io = realIo();
+  const makers = makersKept('gone');
+  const events: string[] = [];
+  const maker = { ...node, address: 'nowhere:1', chain: true, held: 100 };
+  let members: readonly Member[] = [];
+  let start = 0;
+  const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), false);
+  const housekeeping: Housekeeping = new Housekeeping({
+    io,
+    log: {
+      start: async () => asAddress(start),
+      trim: async (before) => {
+        start = before;
+      },
+    },
+    name: 'node0',
+    snapshots,
+    everyMs: 1,
+    joinReplayEntriesMax: 10,
+    retention: () => ({ entries: 10, holders: 2 }),
+    nextAddress: () => asAddress(100),
+    writeSnapshot: async (file) => {
+      await writeFile(file, '');
+      return asAddress(100);
+    },
+    // It makes no blocks.
+    info: () => ({ ...node, held: housekeeping.held }),
+    tell: async () => undefined,
+    members: () => [
+      { ...node, held: housekeeping.held },
+      { ...node, name: 'node1', address: 'nowhere:1', held: 100 },
+      ...members,
+    ],
+    makers,
+    leavesTrimming: () => false,
+    onEvent: (text) => events.push(text),
+  });
+  const until = async (holds: () => boolean): Promise<void> => {
+    while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1));
+  };
+  housekeeping.start();
+  try {
+    await until(() => events.length > 0);
+    expect(events).toEqual([expect.stringMatching(/^the log is not trimmed: it waits for gone,/)]);
+    expect(housekeeping.waitsFor).toEqual(['gone']);
+    // One of an older version, which does not say of itself that it is to be remembered.
+    members = [{ ...maker, name: 'old' }];
+    await until(() => makers.kept.has('old'));
+    members = [];
+    await until(() => housekeeping.waitsFor.includes('old'));
+    expect(start).toBe(0);
+    // So many hold what that one holds that it need not be waited for.
+    members = [
+      { ...maker, name: 'old' },
+      { ...maker, name: 'new' },
+    ];
+    await until(() => start > 0);
+    await until(() => !makers.kept.has('gone'));
+    expect([...makers.kept].sort()).toEqual(['new', 'old']);
+    expect(housekeeping.waitsFor).toEqual([]);
+    expect(events.at(-1)).toBe('the log waits for no node any more');
   } finally {
     await housekeeping.close();
     await rm(directory, { recursive: true });

@@ -3,7 +3,8 @@ import { type Io, pause } from '../io/index.ts';
 import type { SharedLog } from '../log/index.ts';
 import { type Address, asAddress, type LogRetention } from '../model/index.ts';
 import { neededFrom } from '../replication/index.ts';
-import { type Member, trimPoint } from './members.ts';
+import type { Makers } from './makers.ts';
+import { awayOf, type Member, makersIn, trimPoint } from './members.ts';
 import { remoteOrders } from './private-service.ts';
 import type { SnapshotFiles } from './snapshots.ts';
 
@@ -39,6 +40,7 @@ export interface HousekeepingOptions {
   readonly tell: (info: Member) => Promise<void>;
   /** The nodes with what they told last. */
   readonly members: () => readonly Member[];
+  readonly makers: Makers;
   /** Another node looks after the trim point. */
   readonly leavesTrimming: () => boolean;
   readonly onEvent: (text: string) => void;
@@ -51,6 +53,7 @@ export interface HousekeepingOptions {
 export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #closing = new AbortController();
+  #waitsFor: readonly string[] = [];
   #running: Promise<void> = Promise.resolve();
   #taking: Promise<void> | undefined;
 
@@ -68,6 +71,11 @@ export class Housekeeping {
    */
   get held(): Address {
     return this.#options.snapshots.held;
+  }
+
+  /** See `TrimPoint.waitsFor`; empty while another node trims. */
+  get waitsFor(): readonly string[] {
+    return this.#waitsFor;
   }
 
   /** See `NodeOrders.offerSnapshot`. */
@@ -99,7 +107,7 @@ export class Housekeeping {
   }
 
   async #once(): Promise<void> {
-    const { name, log, snapshots, nextAddress, info, tell, members } = this.#options;
+    const { name, snapshots, nextAddress, info, tell, members } = this.#options;
     const retention = this.#options.retention();
     const next = nextAddress();
     const due = Math.max(1, (retention?.entries ?? Number.POSITIVE_INFINITY) / 2);
@@ -118,9 +126,44 @@ export class Housekeeping {
         if (!isDaybookError(error, 'OVERLOADED')) throw error;
       });
     }
-    if (this.#options.leavesTrimming()) return;
-    const before = trimPoint(await this.#membersNow(), retention, next);
-    if (before > (await log.start())) await log.trim(asAddress(before));
+    if (this.#options.leavesTrimming()) this.#waitsFor = [];
+    else await this.#trim(retention, next);
+  }
+
+  async #trim(retention: LogRetention, tail: Address): Promise<void> {
+    const { log, makers } = this.#options;
+    const members = await this.#membersNow();
+    const known = await makers.names();
+    await this.#remember(members, known);
+    const start = await log.start();
+    const { before, waitsFor } = trimPoint(members, known, retention, { start, tail });
+    this.#tellWaiting(waitsFor);
+    if (before <= start) return;
+    await log.trim(asAddress(before));
+    // These hold what those hold that are away, so it is for these that the log waits from now on.
+    if (makersIn(members).length < retention.holders) return;
+    for (const name of awayOf(known, members)) await makers.forget(name);
+  }
+
+  /** Nodes of older versions do not do it themselves. */
+  async #remember(members: readonly Member[], known: readonly string[]): Promise<void> {
+    for (const { name, id } of makersIn(members)) {
+      if (known.includes(name)) continue;
+      await this.#options.makers.remember({ name, id }).catch((error: unknown) => {
+        // It counts without that while it is there; and now the trim is wanted most.
+        if (!isDaybookError(error, 'OVERLOADED')) throw error;
+      });
+    }
+  }
+
+  #tellWaiting(names: readonly string[]): void {
+    if (names.join() === this.#waitsFor.join()) return;
+    this.#waitsFor = names;
+    this.#options.onEvent(
+      names.length === 0
+        ? 'the log waits for no node any more'
+        : `the log is not trimmed: it waits for ${names.join(', ')}, which made blocks and are away or make none any more; forget those that will not come back (daybook node forget)`,
+    );
   }
 
   async #saveBlocks(): Promise<void> {

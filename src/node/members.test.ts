@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { insteadOf, type Member, membersOf, successorOf, trimPoint } from './members.ts';
+import type { LogRetention } from '../model/index.ts';
+import {
+  insteadOf,
+  type Member,
+  membersOf,
+  successorOf,
+  type TrimPoint,
+  trimPoint,
+} from './members.ts';
+
+const log = { start: 0, tail: 1_000 };
 
 function member(name: string, more: Partial<Member> = {}): Member {
   return {
@@ -44,11 +54,13 @@ test('what a follower needs stays, by its newest word, up to a limit', () => {
     member('a', { held: 900, followers: holds(['f', 10, 1], ['g', 600, 1]) }),
     member('b', { held: 900, followers: holds(['f', 500, 2]) }),
   ];
-  const retention = { entries: 50, holders: 2 };
-  expect(trimPoint(members, retention, 1_000)).toBe(500);
-  expect(trimPoint(members, { ...retention, followerEntries: 450 }, 1_000)).toBe(550);
-  expect(trimPoint(members, { ...retention, followerEntries: 1 }, 1_000)).toBe(900);
-  expect(trimPoint(members.slice(0, 1), { ...retention, holders: 1 }, 1_000)).toBe(500);
+  const retention: LogRetention = { entries: 50, holders: 2 };
+  const before = (some: Member[], more: Partial<LogRetention> = {}): number =>
+    trimPoint(some, [], { ...retention, ...more }, log).before;
+  expect(before(members)).toBe(500);
+  expect(before(members, { followerEntries: 450 })).toBe(550);
+  expect(before(members, { followerEntries: 1 })).toBe(900);
+  expect(before(members.slice(0, 1), { holders: 1 })).toBe(500);
 });
 
 test('what is trimmed is held by enough nodes, and the newest entries stay', () => {
@@ -60,7 +72,7 @@ test('what is trimmed is held by enough nodes, and the newest entries stay', () 
       fc.nat(1200),
       (held, entries, holders, tail) => {
         const members = held.map((address, at) => member(`n${at}`, { held: address }));
-        const before = trimPoint(members, { entries, holders }, tail);
+        const { before } = trimPoint(members, [], { entries, holders }, { start: 0, tail });
         if (before === 0) return;
         expect(held.filter((address) => address >= before).length).toBeGreaterThanOrEqual(holders);
         expect(tail - before).toBeGreaterThanOrEqual(entries);
@@ -73,12 +85,34 @@ test('what is trimmed is held by enough nodes, and the newest entries stay', () 
   );
 });
 
+const maker = (name: string, held: number): Member => member(name, { held, chain: true });
+const retention = { entries: 10, holders: 2 };
+const others = [member('c', { held: 700 }), member('d', { held: 800 })];
+
 test('snapshots of nodes that make no blocks do not stand for blocks', () => {
-  const maker = (name: string, held: number): Member => member(name, { held, chain: true });
-  const retention = { entries: 10, holders: 2 };
-  const others = [member('c', { held: 700 }), member('d', { held: 800 })];
-  expect(trimPoint([maker('a', 300), ...others], retention, 1_000)).toBe(300);
-  expect(trimPoint([maker('a', 300), maker('b', 200), ...others], retention, 1_000)).toBe(200);
-  expect(trimPoint([maker('a', 900), others[0] as Member], retention, 1_000)).toBe(700);
-  expect(trimPoint(others, retention, 1_000)).toBe(700);
+  const before = (...members: Member[]): number => trimPoint(members, [], retention, log).before;
+  expect(before(maker('a', 300), ...others)).toBe(300);
+  expect(before(maker('a', 300), maker('b', 200), ...others)).toBe(200);
+  expect(before(maker('a', 900), others[0] as Member)).toBe(700);
+  expect(before(...others)).toBe(700);
+});
+
+test('who makes blocks and is away is waited for, unless enough others hold them', () => {
+  const all = (...members: Member[]): TrimPoint =>
+    trimPoint([...members, ...others], ['a', 'b', 'e'], retention, log);
+  // Nobody has blocks that these could go on behind.
+  expect(all()).toEqual({ before: 0, waitsFor: ['a', 'b', 'e'] });
+  // With its disk the only copy would be lost.
+  expect(all(maker('a', 900))).toEqual({ before: 0, waitsFor: ['b', 'e'] });
+  // It is there, and makes none any more.
+  expect(all(maker('a', 900), member('b', { held: 900 })).waitsFor).toEqual(['b', 'e']);
+  expect(all(maker('a', 900), maker('b', 600))).toEqual({ before: 600, waitsFor: [] });
+  // Not all are known for good yet: nodes of an older version are not.
+  expect(trimPoint([maker('a', 900), ...others], [], retention, log).before).toBe(800);
+});
+
+test('nobody is waited for where nothing could leave anyway', () => {
+  const none = { before: 0, waitsFor: [] };
+  expect(trimPoint(others, ['a'], retention, { start: 0, tail: 10 })).toEqual(none);
+  expect(trimPoint(others, ['a'], retention, { start: 700, tail: 1_000 })).toEqual(none);
 });

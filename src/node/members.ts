@@ -53,25 +53,54 @@ export function insteadOf(
   return cutOff.length * 2 > members.length ? successorOf(cutOff, leader) : undefined;
 }
 
+/** What a log may be trimmed to. */
+export interface TrimPoint {
+  /** The first address that stays; not above the log's start where nothing may leave. */
+  readonly before: number;
+  /** More could leave, were it not that these make blocks and are away, or make none any more. */
+  readonly waitsFor: readonly string[];
+}
+
 /**
  * The address before which the log may be trimmed: `holders` nodes hold everything before it, and so many
  * of those that make blocks, or all if they are fewer; `entries` entries stay, and what followers need
  * stays within `followerEntries`.
+ *
+ * @param makers - names of all that make blocks, whether they are there or not: one that comes back needs
+ *   the log, or others' blocks.
  */
 export function trimPoint(
   members: readonly Member[],
+  makers: readonly string[],
   retention: LogRetention,
-  tail: number,
-): number {
+  { start, tail }: { readonly start: number; readonly tail: number },
+): TrimPoint {
   const { entries, holders, followerEntries = 10 * entries } = retention;
   const heldBy = (some: readonly Member[], count: number): number =>
     some.map(({ held = 0 }) => held).sort((a, b) => b - a)[count - 1] ?? 0;
-  const makers = members.filter(({ chain }) => chain === true);
-  // Who makes no blocks holds none: snapshots alone must not stand for them.
-  const inBlocks = makers.length === 0 ? tail : heldBy(makers, Math.min(holders, makers.length));
   const needed = neededFrom(members.flatMap((member) => member.followers ?? [])) ?? tail;
   const forFollowers = Math.max(needed, tail - followerEntries);
-  return Math.max(0, Math.min(heldBy(members, holders), inBlocks, tail - entries, forFollowers));
+  const inSnapshots = Math.min(heldBy(members, holders), tail - entries, forFollowers);
+  // Who makes no blocks holds none: snapshots alone must not stand for them.
+  const there = makersIn(members);
+  const away = awayOf(makers, members);
+  const copies = Math.min(holders, there.length + away.length);
+  const inBlocks = copies === 0 ? tail : heldBy(there, copies);
+  return {
+    before: Math.max(0, Math.min(inSnapshots, inBlocks)),
+    waitsFor: there.length < copies && inSnapshots > start ? away : [],
+  };
+}
+
+/** Of those that are known to make blocks the ones that are away, or make none any more. */
+export function awayOf(makers: readonly string[], members: readonly Member[]): string[] {
+  const there = makersIn(members);
+  return makers.filter((name) => there.every((maker) => maker.name !== name));
+}
+
+/** Those that make blocks. */
+export function makersIn(members: readonly Member[]): Member[] {
+  return members.filter(({ chain }) => chain === true);
 }
 
 /** The next node after `name`, in the order of names, that could lead. */

@@ -89,6 +89,8 @@ describe.skipIf(!etcdAvailable())('commands for many machines', { timeout: 300_0
       false,
     );
 
+    await expect(daybook('node', 'forget', there)).rejects.toThrow(/NOT_FOUND/);
+
     expect(etcdMembers()).toHaveLength(3);
     const ended = new Promise((resolve) => up?.once('exit', resolve));
     up?.kill('SIGINT');

@@ -12,7 +12,9 @@ import { startTellers } from '../process/transfers.ts';
 import { differentBlocks, until } from './chains.ts';
 import { etcdUrl } from './ledger.ts';
 
-const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
+const { openClusterAdmin, startNetwork } = (await import(
+  built('src/node/index.js')
+)) as typeof NodeRoom;
 
 describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 300_000 }, () => {
   const suite = etcdSuite({ members: 1 });
@@ -84,6 +86,65 @@ describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 300
     await late.close();
     await log.close();
     await network.close();
+  });
+
+  test('while who makes blocks is away the log waits, and says so, until it is back or forgotten', async () => {
+    const url = etcdUrl(suite.etcd);
+    const cluster = { log: { url }, privateHost: '127.0.0.1', privatePort: 0, housekeepingMs: 300 };
+    const start = (name: string, blocks: boolean): ReturnType<typeof startNetwork> =>
+      startNetwork({
+        directory: join(suite.directory, name),
+        nodePrefix: `${name}-`,
+        executors: 1,
+        httpPort: 0,
+        blocks,
+        cluster,
+        retention: { entries: 50, holders: 1 },
+        tickIntervalMs: 200,
+        onEvent: (text) => events.push(text),
+      });
+    const events: string[] = [];
+    let maker = await start('maker', true);
+    const plain = await start('plain', false);
+    const { channel, signer } = maker;
+    const client = await connect({ gateways: plain.gateways, channel, signer });
+    await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
+    const tellers = startTellers(client, 1);
+    const log = await openEtcdLog(realIo(), parseEtcdUrl(url));
+    await until(async () => (await log.start()) >= 10);
+    await maker.close();
+    const stands = await log.start();
+    await until(async () => (await log.tail()) > stands + 300);
+    expect(await log.start()).toBe(stands);
+    expect(events.join('\n')).toMatch(/the log is not trimmed: it waits for maker-1/);
+    const { channels } = (await (await fetch(`${plain.gateways[0]}/health`)).json()) as {
+      readonly channels: readonly { readonly logWaitsFor?: readonly string[] }[];
+    };
+    expect(channels[0]?.logWaitsFor).toEqual(['maker-1']);
+    const metrics = await (await fetch(`${plain.gateways[0]}/metrics`)).text();
+    expect(metrics).toMatch(/daybook_log_waits_for_nodes\{channel="main"\} 1/);
+    const admin = await openClusterAdmin(realIo(), { url });
+    expect(await admin.makers()).toEqual(['maker-1']);
+    await expect(admin.forget('plain-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+
+    // Its chain goes on, and the log is trimmed again.
+    maker = await start('maker', true);
+    await expect(admin.forget('maker-1')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await until(async () => (await log.start()) > stands + 100);
+    await tellers.stop();
+    expect(await differentBlocks(maker.gateways)).toEqual([]);
+    await maker.close();
+    // It will not come back.
+    await until(async () => (await admin.members()).length === 1);
+    await admin.forget('maker-1');
+    const more = startTellers(client, 1, 'more-');
+    const before = await log.tail();
+    await until(async () => (await log.start()) > before);
+    await more.stop();
+    await admin.close();
+    await client.close();
+    await log.close();
+    await plain.close();
   });
 
   test('where nobody leads, every node trims', async () => {

@@ -3,9 +3,12 @@ import {
   campaign,
   currentLeader,
   type EtcdLog,
+  forgetNode,
   listNodes,
   type NodeInfo,
   register,
+  rememberedNodes,
+  rememberNode,
   watchLeader,
   watchNodes,
 } from '../../src/log/etcd/index.ts';
@@ -171,5 +174,27 @@ describe.skipIf(!etcdAvailable())('leases on etcd', { timeout: 180_000 }, () => 
     expect(await listNodes(logs[1])).toEqual([{ name: 'n', id: 'first', load: 1 }]);
     await first.close();
     for (const log of logs) await log.close();
+  });
+
+  test('nodes that are remembered outlive their leases, under their newest name, until forgotten', async () => {
+    await open('remembered');
+    const [one, other] = logs;
+    const names = async (): Promise<string[]> =>
+      (await rememberedNodes(other)).map(({ name }) => name);
+    const registration = await register(one, { name: 'b', id: 'first' });
+    await rememberNode(one, { name: 'b', id: 'first' });
+    await rememberNode(other, { name: 'a', id: 'second' });
+    await registration.close();
+    await one.close();
+    expect(await names()).toEqual(['a', 'b']);
+    await rememberNode(other, { name: 'c', id: 'first' });
+    expect(await names()).toEqual(['a', 'c']);
+    // With another disk.
+    await rememberNode(other, { name: 'a', id: 'third' });
+    expect(await names()).toEqual(['a', 'c']);
+    await forgetNode(other, 'a');
+    await forgetNode(other, 'nobody');
+    expect(await names()).toEqual(['c']);
+    await other.close();
   });
 });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { EtcdLog } from '../../src/log/etcd/index.ts';
+import { type EtcdLog, rememberedNodes, rememberNode } from '../../src/log/etcd/index.ts';
 import { asAddress } from '../../src/model/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from './cluster.ts';
 import { Load, openLogs, Reader } from './load.ts';
@@ -64,6 +64,7 @@ describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout:
     for (let address = 0; address < 10; address++) await write(address);
     await admin.trim(asAddress(10));
     const reader = new Reader(idle, asAddress(10));
+    await rememberNode(writer, { name: 'away', id: '1' });
     const layout = await admin.setUnits([{ endpoints: endpoints(1) }]);
     expect(layout.units).toHaveLength(1);
     // Nobody has told them.
@@ -73,6 +74,7 @@ describe.skipIf(!etcdAvailable())('log units come and go under load', { timeout:
     await reader.passed(10);
     expect(reader.texts[10]).toBe('entry 10');
     expect(await idle.tail()).toBe(11);
+    expect(await rememberedNodes(idle)).toEqual([{ name: 'away', id: '1' }]);
     await reader.stop();
     for (const log of logs) await log.close();
   });

@@ -15,18 +15,30 @@ export function nodeCommand(context: CliContext): Command {
     )
     .action((options: AdminOptions) =>
       withAdmin(context, options, async (admin) => {
-        const [members, leader] = await Promise.all([admin.members(), admin.leader()]);
-        print(terminal, options.json, { nodes: members, leader: leader ?? null }, () =>
+        const [members, leader, makers] = await Promise.all([
+          admin.members(),
+          admin.leader(),
+          admin.makers(),
+        ]);
+        const away = makers.filter((maker) => members.every(({ name }) => name !== maker));
+        print(terminal, options.json, { nodes: members, away, leader: leader ?? null }, () =>
           table([
             ['NODE', 'GATEWAY', 'PRIVATE ADDRESS', 'STATE'],
-            ...members.map(({ name, gateway, address, draining, cutOff }) => [
+            ...members.map(({ name, gateway, address, draining, cutOff, chain }) => [
               name,
               gateway,
               address,
               [
                 draining ? 'draining' : cutOff === undefined ? 'serves' : 'no way to the sequencer',
                 ...(name === leader?.node ? [`sequencer, epoch ${leader.epoch}`] : []),
+                ...(chain !== true && makers.includes(name) ? ['made blocks, makes none now'] : []),
               ].join(', '),
+            ]),
+            ...away.map((name) => [
+              name,
+              '–',
+              '–',
+              'away; makes blocks, so the log may wait for it',
             ]),
           ]),
         );
@@ -49,6 +61,27 @@ export function nodeCommand(context: CliContext): Command {
         await admin.drain(name, draining);
         print(terminal, options.json, { node: name, draining }, () =>
           draining ? `${name} takes no new transactions` : `${name} takes transactions again`,
+        );
+      }),
+    );
+  withAdminOptions(command.command('forget'))
+    .argument('<name>', 'node that made blocks and will not come back to make more')
+    .description(
+      'Let the log be trimmed without waiting for a node that made blocks. Should it come back after ' +
+        'all, it needs the blocks of another node to make more.',
+    )
+    .addHelpText(
+      'after',
+      examples('daybook node forget executor-3', 'daybook node forget executor-3 --json'),
+    )
+    .action((name: string, options: AdminOptions) =>
+      withAdmin(context, options, async (admin) => {
+        await admin.forget(name);
+        print(
+          terminal,
+          options.json,
+          { node: name, forgotten: true },
+          () => `the log does not wait for ${name} any more`,
         );
       }),
     );

@@ -23,6 +23,7 @@ interface Health {
     /** Absent when nobody looks after the node's state. */
     readonly guard?: Guard;
     readonly bulk?: readonly BulkUpdate[];
+    readonly logWaitsFor?: readonly string[];
   }[];
 }
 
@@ -63,6 +64,8 @@ interface GatewayStatus {
   readonly guard?: Guard;
   /** Bulk updates under way, in log order; absent when there are none. */
   readonly bulk?: readonly BulkUpdate[];
+  /** Nodes that are away, and without which the log is not trimmed; absent when there are none. */
+  readonly logWaitsFor?: readonly string[];
 }
 
 /** The gateway's answer to `contracts`. */
@@ -101,6 +104,7 @@ export function statusCommand(context: CliContext): Command {
             ]),
           ]),
           ...gateways.flatMap(bulkLines),
+          ...gateways.flatMap(waitingLine),
           ...disagree.map(
             (height) => `NODES DISAGREE about the state after ${counted(height, 'block')}`,
           ),
@@ -133,7 +137,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);
   if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
-  const { ready, nextAddress, reason, blocks, guard, bulk } = own;
+  const { ready, nextAddress, reason, blocks, guard, bulk, logWaitsFor } = own;
   return {
     gateway,
     node,
@@ -143,6 +147,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
     ...(blocks === undefined ? {} : { blocks }),
     ...(guard === undefined ? {} : { guard }),
     ...(bulk === undefined ? {} : { bulk }),
+    ...(logWaitsFor === undefined ? {} : { logWaitsFor }),
   };
 }
 
@@ -159,6 +164,13 @@ function bulkLines({ gateway, bulk = [] }: GatewayStatus): string[] {
     ({ position, rowsSeen, rowsUpdated }) =>
       `bulk update at ${position}: ${gateway} went through ${rowsSeen} rows and changed ${rowsUpdated}`,
   );
+}
+
+function waitingLine({ logWaitsFor }: GatewayStatus): string[] {
+  if (logWaitsFor === undefined) return [];
+  return [
+    `THE LOG IS NOT TRIMMED: it waits for ${logWaitsFor.join(', ')}; see \`daybook node list\``,
+  ];
 }
 
 /** Heights at which two nodes have different chains: the same log must give the same blocks. */

@@ -13,5 +13,11 @@ export type { ConnectMember, Member, MemberCallOptions, MemberStream } from './m
 export { openEtcdLog } from './open.ts';
 export { type EtcdLogOptions, parseEtcdUrl, type TlsOptions, type UnitOptions } from './options.ts';
 export { listNodes, type NodeInfo, type Registration, register, watchNodes } from './registry.ts';
+export {
+  forgetNode,
+  type RememberedNode,
+  rememberedNodes,
+  rememberNode,
+} from './remembered.ts';
 export type { SpaceUse } from './space.ts';
 export type { EtcdIo } from './unit-client.ts';

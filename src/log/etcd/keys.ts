@@ -17,6 +17,8 @@ export interface Keys {
   readonly successor: Buffer;
   /** Registered nodes: see registry.ts. */
   readonly nodes: Buffer;
+  /** Nodes that stay known without a lease: see remembered.ts. */
+  readonly remembered: Buffer;
   readonly entriesEnd: Buffer;
   readonly watchedEnd: Buffer;
   entry(address: Address): Buffer;
@@ -41,6 +43,7 @@ export function keysOf(prefix: string): Keys {
     leader: key('leader'),
     successor: key('successor'),
     nodes: key('node/'),
+    remembered: key('known/'),
     entriesEnd: key('e0'),
     watchedEnd: key('fencf'),
     entry: (address) => Buffer.from(entries + hex(address), 'utf8'),

@@ -9,6 +9,7 @@ import {
   lastSegment,
   nextLayout,
 } from './layout.ts';
+import { carryRemembered } from './remembered.ts';
 import type { TailFinder } from './tail.ts';
 import type { Unit } from './unit.ts';
 import type { Units } from './units.ts';
@@ -81,6 +82,12 @@ export class Recovery {
   /** Replaces exactly `layout`; returns quietly when another replaced it first. */
   async #replace(layout: Layout, units: readonly LayoutUnit[]): Promise<void> {
     const by = this.#units.operation();
+    const home = this.#units.unit(homeUnit(layout));
+    // Who is remembered meanwhile is there, and will be remembered anew.
+    const nextHome = units[0]?.id ?? home.id;
+    if (nextHome !== home.id) {
+      await carryRemembered(home, this.#units.unit(nextHome), this.#units.keys);
+    }
     const fences = await this.#sealLayout(layout, by);
     if (fences === undefined) {
       await this.#units.refresh();
@@ -92,7 +99,6 @@ export class Recovery {
       epoch: Math.max(...fences.map((fence) => fence.epoch)),
       units,
     });
-    const home = this.#units.unit(homeUnit(layout));
     const decided = await home.decideLayout(next.generation, encodeLayout(next));
     // A unit that leaves gets a pointer, for those who know no other unit.
     await Promise.all(
