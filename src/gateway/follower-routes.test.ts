@@ -105,6 +105,26 @@ test('a follower belongs to whom names it first', async () => {
   expect((await service.status()).followers).toEqual([]);
 });
 
+test('a follower is forgotten wherever that can be said, and one that nobody knows is not there', async () => {
+  const whole = feedOf();
+  const alive = httpFeed({ io, gateways: [gateway.url], channel: 'main' });
+  const report = async (): Promise<void> => {
+    const body = { run: 'r1', subscription: introduction.subscription };
+    expect((await post('/shop/applied', body)).status).toBe(200);
+  };
+  await report();
+  await expect(whole.forget('shop')).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' });
+  expect((await alive.status()).followers).toEqual([]);
+  await report();
+  await alive.forget('shop');
+  await expect(alive.forget('shop')).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+    details: { follower: 'shop' },
+  });
+  await whole.close();
+  await alive.close();
+});
+
 test('answers in the form that is asked for', async () => {
   ledger.append([{ a: '1' }]);
   const body = { run: 'r', subscription: introduction.subscription };

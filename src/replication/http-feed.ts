@@ -25,6 +25,12 @@ const answerMs = 15_000;
 export function httpFeed(options: HttpFeedOptions): Feed & {
   /** Where all followers stand, merged from all gateways that answer. */
   status(): Promise<FollowersStatus>;
+  /**
+   * Takes a follower out of the account of every node.
+   *
+   * @throws {DaybookError} `NOT_FOUND` when none knows it; `PEER_UNREACHABLE` when one does not answer,
+   *   which may know it still.
+   */
   forget(follower: string): Promise<void>;
 } {
   return new HttpFeed(options);
@@ -107,9 +113,20 @@ class HttpFeed implements Feed {
   }
 
   async forget(follower: string): Promise<void> {
-    for (const pool of this.#pools) {
-      await this.#request(pool, 'DELETE', `/${encodeURIComponent(follower)}`, undefined, answerMs);
+    const path = `/${encodeURIComponent(follower)}`;
+    // A node that does not answer keeps no other from it.
+    const answers = await Promise.allSettled(
+      this.#pools.map((pool) => this.#request(pool, 'DELETE', path, undefined, answerMs)),
+    );
+    let forgotten = false;
+    for (const answer of answers) {
+      if (answer.status === 'rejected') throw answer.reason;
+      forgotten ||= (JSON.parse(answer.value.text) as { forgotten: boolean }).forgotten;
     }
+    if (forgotten) return;
+    throw new DaybookError('NOT_FOUND', `no node knows a follower ${follower}`, {
+      details: { follower },
+    });
   }
 
   async close(): Promise<void> {

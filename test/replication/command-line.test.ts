@@ -220,5 +220,6 @@ describe.skipIf(missing !== undefined)('followers on the command line', () => {
     await kill(following.report);
     await run('followers', '--forget', 'report');
     expect((await followers()).followers.map(({ name }) => name)).toEqual(['shop']);
+    await expect(run('followers', '--forget', 'report')).rejects.toThrow(/NOT_FOUND/);
   }, 150_000);
 });
