@@ -42,6 +42,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
   const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), true);
   const trimmed: number[] = [];
   let told: Member | undefined;
+  const events: string[] = [];
   let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
   let saves = 0;
   const info = (): Member => ({
@@ -79,7 +80,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
     members: () => (told === undefined ? [] : [told]),
     makers: makersKept(),
     leavesTrimming: () => false,
-    onEvent: (text) => expect.unreachable(text),
+    onEvent: (text) => events.push(text),
   });
   const rounds = async (count: number): Promise<void> => {
     const until = saves + count;
@@ -94,6 +95,10 @@ it('holds, and trims, only what its blocks are saved for', async () => {
       held: 0,
       trimmed: [],
     });
+    expect(events).toEqual([]);
+    saved = new DaybookError('IO_FAILED', 'EXDEV: rows/7');
+    await rounds(3);
+    expect(events).toEqual([expect.stringMatching(/blocks cannot be saved.*EXDEV: rows\/7/)]);
     // Out of that snapshot nobody could make the blocks from 40 on.
     saved = asAddress(40);
     await rounds(3);

@@ -54,6 +54,8 @@ export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #closing = new AbortController();
   #waitsFor: readonly string[] = [];
+  /** Why blocks could not be saved in the last round. */
+  #unsaved: string | undefined;
   #running: Promise<void> = Promise.resolve();
   #taking: Promise<void> | undefined;
 
@@ -172,10 +174,22 @@ export class Housekeeping {
     if (next === undefined || saveBlocks === undefined) return;
     try {
       await snapshots.cover(await saveBlocks(next));
+      this.#tellUnsaved(undefined);
     } catch (error) {
-      // They are being opened, or there are none: what was saved before stays.
+      // What was saved before stays.
       if (!isDaybookError(error)) throw error;
+      const { code, message } = error;
+      const isOpening = code === 'PROOF_NOT_READY' || code === 'NOT_FOUND';
+      this.#tellUnsaved(isOpening ? undefined : message);
     }
+  }
+
+  /** Once for each reason: the log grows until they can be saved. */
+  #tellUnsaved(reason: string | undefined): void {
+    if (reason !== undefined && reason !== this.#unsaved) {
+      this.#options.onEvent(`blocks cannot be saved, so the log is kept for them: ${reason}`);
+    }
+    this.#unsaved = reason;
   }
 
   /** Those who want one at the same time get the same. */
