@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { ByteReader, DaybookError, limits } from '../base/index.ts';
 import { type Child, type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import { type SharedLog, serveLog } from '../log/index.ts';
@@ -55,6 +56,12 @@ const stableMs = 30_000;
 const stopTimeoutMs = 15_000;
 const statusTimeoutMs = 1_000;
 
+/** What LMDB says when it meets a page that cannot be right. */
+function unreadableStore(started: Started): string | undefined {
+  const message = 'error' in started ? started.error.message : '';
+  return /^MDB_(CORRUPTED|PAGE_NOTFOUND|INVALID)/.test(message) ? message : undefined;
+}
+
 /**
  * Starts an executor process and keeps it running.
  *
@@ -72,6 +79,8 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
   /** The process has said that it serves. */
   let serves = false;
   let ended: () => void = () => undefined;
+  /** Why the process crashed in native code before it served; `undefined`: it did not. */
+  let crash: string | undefined;
 
   const launch = async (): Promise<Started> => {
     const startedMs = io.clock.monotonicMs();
@@ -96,6 +105,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
         return [];
       });
       process.onExit((reason) => {
+        if (!serves && /SIGSEGV|SIGBUS|SIGABRT/.test(reason)) crash = reason;
         child = undefined;
         peer = undefined;
         serves = false;
@@ -116,8 +126,37 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     });
     delayMs = Math.min(delayMs * 2, restartDelayMaxMs);
   };
-  const run = async (): Promise<Started> => {
+  /**
+   * A store that is damaged badly enough takes its process with it before anybody can refuse it. It is
+   * kept, once, and made again from a snapshot and the log.
+   */
+  const setStateAside = async (reason: string): Promise<boolean> => {
+    const state = join(executor.directory, 'state');
+    const aside = join(executor.directory, 'state-damaged');
+    if ((await io.disk.list(state)).length === 0) return false;
+    await io.disk.remove(aside);
+    await io.disk.rename(state, aside);
+    onEvent(
+      `${name}: ALARM it cannot serve from its store (${reason}): the state is set aside as ${aside}, and ` +
+        'made again',
+    );
+    return true;
+  };
+  const start = async (): Promise<Started> => {
+    crash = undefined;
     const started = await launch();
+    // What the closure above assigns, the compiler does not see.
+    const reason = (crash as string | undefined) ?? unreadableStore(started);
+    if (reason === undefined || closing) return started;
+    await new Promise<unknown>((resolve) => {
+      if (child === undefined) resolve(undefined);
+      else child.onExit(resolve);
+      child?.kill();
+    });
+    return (await setStateAside(reason)) ? await launch() : started;
+  };
+  const run = async (): Promise<Started> => {
+    const started = await start();
     if ('error' in started) {
       if (restarts > 0) {
         onEvent(`${name} does not start: ${started.error.message}`);
