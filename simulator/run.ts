@@ -10,7 +10,7 @@ import { Nemesis } from './nemesis.ts';
 import { peersMax } from './peers.ts';
 import { type Chance, chanceOf } from './random.ts';
 import { drawRepairs, mended, type Repairs } from './repair.ts';
-import { drawRetention, type Retention } from './retention.ts';
+import { drawRetention, makesSomePlain, type Retention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
 import { workThroughSdk } from './sdk-workload.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
@@ -207,14 +207,18 @@ function drawEdge(
   };
 }
 
-/** Numbers of their own here, too. */
+/**
+ * Numbers of their own here, too. Not where the log waits for nodes that are away: if all end at the quota,
+ * none can be started, and only a person helps.
+ */
 function drawShortage(
   { seed, quota }: RunOptions,
   retention: Retention | undefined,
 ): EtcdQuota | undefined {
   const own = chanceOf(seed ^ 0x5bace);
   const drawn = own.happens(quotaShare);
-  return retention !== undefined && (quota ?? drawn) ? drawQuota(own, retention) : undefined;
+  if (retention === undefined || makesSomePlain(retention)) return undefined;
+  return (quota ?? drawn) ? drawQuota(own, retention) : undefined;
 }
 
 /** And here. */
