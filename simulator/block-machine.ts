@@ -20,7 +20,9 @@ import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
 import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
+import { ChainRot } from './chain-rot.ts';
 import type { Cluster } from './cluster.ts';
+import type { Happening } from './coverage.ts';
 import { simulatedSigner } from './identity.ts';
 import type { NodeCare } from './repair.ts';
 import type { SimDisk } from './sim-disk.ts';
@@ -35,8 +37,15 @@ export const keptRowsDirectory = '/kept-rows';
 const identityFiles = { mspId: 'Org1', certificateFile: '/peer/cert', keyFile: '/peer/key' };
 /** A generator whose node was killed goes on for so long, sometimes. */
 const orphanUsMax = 1_000_000;
+/** Where files rot, there are several. */
+const segmentBytesMax = 30_000;
 /** Between checkpoints, when nothing breaks any more. */
 const healthyCheckpointBlocks = 200;
+
+const told: readonly (readonly [RegExp, Happening])[] = [
+  [/^blocks before address \d+ are fetched/, 'blocks: a node lacks what is trimmed'],
+  [/^blocks of .* are refused/, 'blocks: what a donor gave is refused'],
+];
 
 /** What a {@link BlockMachine} works with. */
 export interface BlockMachineParts {
@@ -56,6 +65,8 @@ export class BlockMachine {
   readonly #disk: SimDisk;
   readonly #signer: Signer;
   readonly #care: NodeCare;
+  /** What happens to its files. */
+  readonly rot: ChainRot;
   #checkpointBlocks: number;
   #process: SimProcess | undefined;
   /** All that may be alive: some outlive their node. */
@@ -74,6 +85,12 @@ export class BlockMachine {
     this.#disk = parts.disk;
     this.#signer = parts.signer;
     this.#care = parts.care;
+    const directory = `${chainDirectory}/blocks`;
+    this.rot = new ChainRot(cluster, node, {
+      disk: parts.disk,
+      directory,
+      service: () => this.open,
+    });
     this.#pushMs = cluster.retention?.chains?.pushMs ?? 0;
     this.#checkpointBlocks = cluster.world.chance.between(1, 12);
   }
@@ -103,9 +120,7 @@ export class BlockMachine {
       scrubRowsPerS: mutant.comparesNoRows === true ? 0 : (repairs?.scrubRowsPerS ?? 0),
       onEvent: (text) => {
         world.note(`${parent.name}: ${text}`);
-        if (/^blocks before address \d+ are fetched/.test(text)) {
-          world.happened('blocks: a node lacks what is trimmed');
-        }
+        for (const [pattern, what] of told) if (pattern.test(text)) world.happened(what);
         if (retention === undefined ? !this.#care.isAiling : text.startsWith('no blocks'))
           wrong(`${parent.name}: ${text}`);
       },
@@ -132,11 +147,24 @@ export class BlockMachine {
   heal(): void {
     this.#pushMs = 0;
     this.#checkpointBlocks = healthyCheckpointBlocks;
+    this.rot.heal();
   }
 
   /** Its files were replaced. */
   replaced(): void {
     this.#saved = 0;
+    this.rot.replaced();
+  }
+
+  /** What other nodes get of its chain. @throws {DaybookError} while it does not run. */
+  async blocksFrom(height: number): Promise<readonly Buffer[]> {
+    if (this.#blocks === undefined) throw new DaybookError('CLOSED', 'the node does not run');
+    return this.rot.handedOut(await this.#blocks.blocksFrom(height));
+  }
+
+  /** Nobody may count on its blocks just now. */
+  get lacksBlocks(): boolean {
+    return this.#blocks?.lacksBlocks === true;
   }
 
   /** As a node does before it tells others what it holds. */
@@ -160,6 +188,8 @@ export class BlockMachine {
   /** I7: what was saved is there, whatever happened. */
   async #checkSaved(generator: BlockGenerator): Promise<void> {
     const { world, oracle } = this.#cluster;
+    // Until they are mended.
+    if (this.rot.isAiling) return;
     const { point, savedTo, store } = generator;
     const fail = (end: number): void => {
       const what = `${this.#name} has blocks to ${end}, and had saved them to ${this.#saved}`;
@@ -197,6 +227,7 @@ export class BlockMachine {
   /** Everything that its node has applied is in blocks. */
   get isCaughtUp(): boolean {
     const { covered = 0 } = this.service()?.status ?? {};
+    if (this.rot.isAiling) return false;
     return this.#replica !== undefined && covered >= positionOf(this.#replica.nextAddress, 0);
   }
 
@@ -214,6 +245,7 @@ export class BlockMachine {
     } catch (error) {
       const { code } = toDaybookError(error);
       if (
+        !(code === 'STATE_DAMAGED' && this.rot.isAiling) &&
         code !== 'PROOF_NOT_READY' &&
         code !== 'LOG_LOCKED' &&
         code !== 'PEER_UNREACHABLE' &&
@@ -223,8 +255,9 @@ export class BlockMachine {
       }
     }
     const alarm = service?.alarm;
-    // What it was about to read is trimmed: it begins anew a moment later, with others' blocks.
-    const passes = this.#cluster.retention !== undefined && isDaybookError(alarm, 'LOG_TRIMMED');
+    // It begins anew a moment later, with others' blocks.
+    const helped = isDaybookError(alarm, 'LOG_TRIMMED', 'STATE_DAMAGED', 'BULK_ROWS_GONE');
+    const passes = this.#cluster.retention !== undefined && helped;
     if (alarm !== undefined && !passes) {
       wrong(`${this.#name} makes no more blocks: ${alarm.code} ${alarm.message}`, alarm);
     }
@@ -254,7 +287,12 @@ export class BlockMachine {
     if (main.includes('/adopt-main.')) {
       const { stores } = this.#care;
       serveAdoption(peer, async (options, fetch) => {
-        const height = await adoptChain(io, options, this.#counted(fetch), stores);
+        const { adopt = adoptChain } = this.#cluster.mutant;
+        const height = await adopt(io, options, this.#counted(fetch), stores);
+        if (options.mends === true) {
+          world.happened('blocks: mended with blocks of another node');
+          return height;
+        }
         world.happened('blocks: a chain goes on behind adopted blocks');
         const pending = await io.disk.list(`${options.directory}/rows`);
         if (pending.length > 0) world.happened('blocks: adopted while a bulk update is under way');
@@ -285,8 +323,9 @@ export class BlockMachine {
   }
 
   /** As `openLocalBlocks` does, with a state tree and a signer that runs can repeat. */
-  async #open(io: Io, { directory, scrub: settings }: BlockBackendOptions): Promise<BlockBackend> {
-    const { world, mutant } = this.#cluster;
+  async #open(io: Io, options: BlockBackendOptions): Promise<BlockBackend> {
+    const { directory, scrub: settings, remakes = false } = options;
+    const { world, mutant, retention } = this.#cluster;
     const { stores } = this.#care;
     const onMoved = (): void =>
       world.happened('blocks: rows of a bulk update are kept until its switch');
@@ -301,12 +340,18 @@ export class BlockMachine {
       signer: this.#signer,
       buckets: mutant.buckets?.(buckets) ?? buckets,
       bucketBits: stores.bucketBits,
+      remakes,
+      ...((retention?.chains?.rot ?? 'none') === 'none' ? {} : { segmentBytesMax }),
       get checkpointBlocks() {
         return checkpointBlocks();
       },
     });
     const { store } = generator;
+    // It tells nobody any more that it holds them.
+    if (remakes) this.#saved = 0;
     await this.#checkSaved(generator);
+    if (remakes) world.happened('blocks: mended from the log');
+    mutant.store?.(store, disk);
     if (store.height > generator.point.height) {
       world.happened('blocks: made again and compared');
     }
@@ -327,7 +372,7 @@ export class BlockMachine {
         await lock.release();
       },
     };
-    return mutant.blocks?.(backend, this.#name, this.#cluster) ?? backend;
+    return this.rot.checked(mutant.blocks?.(backend, this.#name, this.#cluster) ?? backend);
   }
 }
 

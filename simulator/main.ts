@@ -9,6 +9,7 @@ import { registryMutants } from './registry-mutants.ts';
 import { repairMutants } from './repair-mutants.ts';
 import { exitCodes, explain, explainUnequal, printRun } from './report.ts';
 import { retentionMutants } from './retention-mutants.ts';
+import { rotMutants } from './rot-mutants.ts';
 import { type RunOptions, runSeed } from './run.ts';
 import { singleMutants } from './single-mutants.ts';
 import { wrongWorlds } from './wrong-worlds.ts';
@@ -26,12 +27,13 @@ const bugs = [
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,
+  ...rotMutants,
   ...singleMutants,
   ...wrongWorlds,
 ];
 
 const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--workers=N] [--mutant=NAME]
-                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--quota] [--repair] [--singles] [--readers] [--federation] [--json]
+                    [--log=embedded|etcd] [--workload=mixed|load] [--retention] [--rot] [--quota] [--repair] [--singles] [--readers] [--federation] [--json]
   --seed     replay this seed, twice; decimal or 0x…
   --ticks    virtual milliseconds in which things break (default 3000)
   --minutes  try fresh seeds for so long (default 1 when there is no seed)
@@ -39,6 +41,7 @@ const usage = `usage: npm run sim -- [--seed=N] [--ticks=MS] [--minutes=N] [--wo
   --log      where the log lies, and
   --workload what clients do, instead of what the seed draws
   --retention   the log is trimmed behind snapshots, instead of what the seed draws
+  --rot         stored blocks rot there, and nodes hand out what does not hold
   --quota       its etcd runs out of space, instead of what the seed draws
   --repair      nodes compare and mend their states, instead of what the seed draws
   --singles     programs sign their calls singly, instead of what the seed draws
@@ -69,6 +72,7 @@ async function main(): Promise<number> {
       workload: { type: 'string' },
       federation: { type: 'boolean' },
       retention: { type: 'boolean' },
+      rot: { type: 'boolean' },
       quota: { type: 'boolean' },
       repair: { type: 'boolean' },
       singles: { type: 'boolean' },
@@ -107,6 +111,7 @@ async function main(): Promise<number> {
     ...(mutant === noMutant ? {} : { mutant }),
     ...(values.federation === undefined ? {} : { federation: values.federation }),
     ...(values.retention === undefined ? {} : { retention: values.retention }),
+    ...(values.rot === undefined ? {} : { rot: values.rot }),
     ...(values.quota === undefined ? {} : { quota: values.quota }),
     ...(values.repair === undefined ? {} : { repair: values.repair }),
     ...(values.singles === undefined ? {} : { singles: values.singles }),

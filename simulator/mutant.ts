@@ -1,7 +1,7 @@
-import type { BlockBackend } from '../src/blocks/index.ts';
+import type { adoptChain, BlockBackend, BlockStore } from '../src/blocks/index.ts';
 import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
-import type { Io } from '../src/io/index.ts';
+import type { Disk, Io } from '../src/io/index.ts';
 import type { Member, SharedLog } from '../src/log/index.ts';
 import type { Makers } from '../src/node/makers.ts';
 import type { AppliedEntry, Replica } from '../src/replica/index.ts';
@@ -22,10 +22,7 @@ export interface Mutant {
   /** How it shows; default: in any way but a crash. */
   readonly shows?: FailureKind;
   /** The worlds that it is in; default: those of a ledger whose log is embedded. */
-  readonly world?: Pick<
-    RunOptions,
-    'log' | 'workload' | 'federation' | 'retention' | 'quota' | 'repair' | 'singles' | 'readers'
-  >;
+  readonly world?: Partial<Omit<RunOptions, 'seed' | 'mutant'>>;
   /** Faults without which it cannot show. */
   readonly needs?: readonly (keyof Faults)[];
   prepare?(cluster: Cluster): void;
@@ -62,6 +59,10 @@ export interface Mutant {
   makers?(makers: Makers): Makers;
   /** Comes between a generator of blocks and where its checkpoints lie. */
   buckets?(buckets: BucketStore): BucketStore;
+  /** Changes the store of a node's blocks. */
+  store?(store: BlockStore, disk: Disk): void;
+  /** Instead of `adoptChain`. */
+  adopt?: typeof adoptChain;
   /** Comes between a node and the generator of its blocks. */
   blocks?(backend: BlockBackend, node: string, cluster: Cluster): BlockBackend;
   /** Comes between a follower and the ledger. */

@@ -22,6 +22,7 @@ export interface Faults {
 const loadGaps = 4;
 const damageGapUsMax = 400_000;
 const absenceGapUsMax = 400_000;
+const rotGapUsMax = 200_000;
 
 /** Breaks things at random times until it is told to heal. */
 export class Nemesis {
@@ -63,6 +64,8 @@ export class Nemesis {
     const { repairs, retention } = this.#cluster;
     if (repairs !== undefined) this.#damage(repairs);
     if (makesSomePlain(retention)) this.#takeMakers(0);
+    const { rot = 'none' } = retention?.chains ?? {};
+    if (rot !== 'none') this.#rotChains();
     this.#next();
   }
 
@@ -200,6 +203,16 @@ export class Nemesis {
         care?.strike().catch((error: unknown) => world.fail(error));
       }
       this.#damage(repairs);
+    });
+  }
+
+  /** What was stored of the chains, on one node at a time. */
+  #rotChains(): void {
+    const { world, nodes } = this.#cluster;
+    world.after(undefined, world.chance.between(20_000, rotGapUsMax), 'rot', () => {
+      if (this.#healed) return;
+      world.chance.pick(nodes).blocks?.rot.strike();
+      this.#rotChains();
     });
   }
 

@@ -6,7 +6,6 @@ import { asAddress, type LogRetention } from '../src/model/index.ts';
 import { Housekeeping } from '../src/node/housekeeping.ts';
 import type { Makers } from '../src/node/makers.ts';
 import type { Member } from '../src/node/members.ts';
-import { blocksFrom } from '../src/node/node-blocks.ts';
 import { type NodeOrders, servePrivately } from '../src/node/private-service.ts';
 import { catchUpBySnapshot, SnapshotFiles } from '../src/node/snapshots.ts';
 import type { Replica } from '../src/replica/index.ts';
@@ -43,14 +42,23 @@ export interface TrimmedChains {
   readonly blackouts: boolean;
   /** Numbers of the nodes that make none. */
   readonly plain: readonly number[];
+  /** Which of one node's files rot at a time. */
+  readonly rot: 'none' | 'blocks' | 'indexes';
+  /** Share of what nodes hand out to others that does not hold, while things break. */
+  readonly lies: number;
 }
 
 const chainsShare = 0.5;
 /** Share of those worlds in which every node makes blocks. */
 const allMakeShare = 0.5;
 
-/** Draws how the log is kept. @param nodes - how many there are. */
-export function drawRetention(chance: Chance, nodes: number, load: boolean): Retention {
+/** Draws how the log is kept. @param nodes - how many there are. @param rot - stored blocks rot in any case. */
+export function drawRetention(
+  chance: Chance,
+  nodes: number,
+  load: boolean,
+  rot = false,
+): Retention {
   const holders = chance.between(1, Math.min(2, nodes));
   const entries = load ? chance.between(60, 200) : chance.between(4, 60);
   const followerEntries = chance.pick([entries, 10 * entries]);
@@ -63,7 +71,11 @@ export function drawRetention(chance: Chance, nodes: number, load: boolean): Ret
     endsInTheDark: chance.happens(0.5),
   };
   // Under full load they cost more than commits do.
-  const chains = chance.happens(chainsShare) && !load ? drawChains(chance, nodes) : undefined;
+  const isMade = chance.happens(chainsShare) || rot;
+  const chains = isMade && !load ? drawChains(chance, nodes) : undefined;
+  if (chains !== undefined && rot) {
+    return { ...drawn, chains: { ...chains, plain: [], rot: 'blocks', lies: 0.8 } };
+  }
   if (chains === undefined || chains.plain.length === 0) return { ...drawn, chains };
   // While some are away others are to be there, and the log to grow by more than what is kept of it.
   const log = { ...drawn.log, entries: chance.between(4, 12) };
@@ -76,6 +88,8 @@ function drawChains(chance: Chance, nodes: number): TrimmedChains {
     tickIntervalMs: chance.between(50, 200),
     blackouts: chance.happens(0.5),
     plain: nodes === 1 || chance.happens(allMakeShare) ? [] : drawPlain(chance, nodes),
+    rot: chance.pick(['none', 'blocks', 'blocks', 'blocks', 'indexes'] as const),
+    lies: chance.pick([0, 0.5]),
   };
 }
 
@@ -230,7 +244,9 @@ export async function keepHouse(
       world.happened('snapshot: written');
       return asAddress(head.nextAddress);
     },
-    ...(blocks === undefined ? {} : { saveBlocks: (wanted) => blocks.save(wanted) }),
+    ...(blocks === undefined
+      ? {}
+      : { saveBlocks: (wanted) => blocks.save(wanted), lacksBlocks: () => blocks.lacksBlocks }),
     info,
     tell: async (member) => members.tell(member),
     members: () => members.all,
@@ -251,7 +267,7 @@ export async function keepHouse(
     snapshotPiece: (at, offset) => snapshots.piece(at, offset),
     blocks: async (from) => {
       if (blocks === undefined) return await refuse();
-      return packBlocks(await blocksFrom(blocks.open, from));
+      return packBlocks(await blocks.blocksFrom(from));
     },
     held: async () => housekeeping.held,
   };

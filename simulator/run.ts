@@ -30,6 +30,8 @@ export interface RunOptions {
   readonly federation?: boolean;
   /** Whether the log is trimmed, instead of what the seed draws. */
   readonly retention?: boolean;
+  /** Where the log is trimmed, stored blocks rot, and nodes hand out what does not hold. */
+  readonly rot?: boolean;
   /** Whether etcd runs out of space where the log is trimmed, instead of what the seed draws. */
   readonly quota?: boolean;
   /** Whether nodes compare and mend their states, instead of what the seed draws. */
@@ -155,10 +157,11 @@ function drawCluster(world: World, options: RunOptions): Cluster {
   const units = chance.between(1, 3);
   const loaded = workload.kind === 'load';
   let nodes = loaded ? chance.between(1, 2) : chance.between(1, 3);
+  if (options.rot === true) nodes = Math.max(2, nodes);
   // Numbers of their own: worlds that keep the whole log stay what they are.
   const own = chanceOf(options.seed ^ 0x5eed);
   const trims = options.retention ?? (options.repair !== true && own.happens(retentionShare));
-  const retention = trims ? drawRetention(own, nodes, loaded) : undefined;
+  const retention = trims ? drawRetention(own, nodes, loaded, options.rot) : undefined;
   const repairs = drawRepair(options, workload, retention !== undefined);
   nodes = repairs?.nodes ?? nodes;
   const isOnEtcd = (options.log ?? log) === 'etcd';
@@ -173,7 +176,7 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     units: isOnEtcd ? units : 0,
     quota,
     nodes,
-    retention: retention && quota ? { ...retention, everyMs: quota.trimEveryMs } : retention,
+    retention: retention && quota ? underQuota(retention, quota) : retention,
     repairs: repairs?.repairs,
     // What a follower is told of a wrong row before it is found stays with it.
     followers:
@@ -188,6 +191,12 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     workload,
   };
   return buildCluster(world, size, mutant);
+}
+
+/** Trims come seldom there; and where nothing is trimmed while blocks are mended, all would stand still. */
+function underQuota(retention: Retention, { trimEveryMs }: EtcdQuota): Retention {
+  const chains = retention.chains && { ...retention.chains, rot: 'none' as const };
+  return { ...retention, everyMs: trimEveryMs, chains };
 }
 
 /** How many programs sign singly, and how many follow events. */

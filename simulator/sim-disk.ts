@@ -1,4 +1,4 @@
-import { dirname } from 'node:path/posix';
+import { basename, dirname } from 'node:path/posix';
 import { DaybookError } from '../src/base/index.ts';
 import type { Disk, DiskFile } from '../src/io/index.ts';
 import { PagedBytes, PagePool } from './paged-bytes.ts';
@@ -116,12 +116,26 @@ export class SimDisk {
     const path = chance.pick(paths);
     const inode = this.#inodes.get(path) as Inode;
     if (inode.durableSize === 0) return undefined;
-    const at = chance.below(inode.durableSize);
-    const bit = 1 << chance.below(8);
     this.#world.happened('disk: a bit rots');
-    inode.durable.flip(at, bit);
-    inode.content.flip(at, bit);
+    this.rotAt(path, chance.below(inode.durableSize));
     return path;
+  }
+
+  /** What the files of a directory hold, by their names. */
+  files(directory: string): Map<string, Buffer> {
+    const found = new Map<string, Buffer>();
+    for (const [path, { content, size }] of this.#inodes) {
+      if (dirname(path) === directory) found.set(basename(path), content.head(size));
+    }
+    return found;
+  }
+
+  /** One bit of a file changes, in the cache and on the medium. */
+  rotAt(path: string, offset: number): void {
+    const inode = this.#inodes.get(path) as Inode;
+    const bit = 1 << this.#world.chance.below(8);
+    inode.durable.flip(offset, bit);
+    inode.content.flip(offset, bit);
   }
 
   /** Copies the files of a directory, at once. @param disk - where they lie; default: here. */
@@ -318,7 +332,11 @@ export class SimDisk {
             inode.content.clear(size);
             inode.durable.clear(size);
             inode.durableSize = Math.min(inode.durableSize, size);
-            forgetUnsaved(inode);
+            // What was written before the cut still waits for the medium.
+            inode.dirty = inode.dirty
+              .filter(({ offset }) => offset < size)
+              .map((one) => ({ ...one, length: Math.min(one.length, size - one.offset) }));
+            if (inode.dirty.length === 0) forgetUnsaved(inode);
           }
           inode.size = size;
         }),

@@ -9,6 +9,7 @@ import { quotaMutants } from './quota-mutants.ts';
 import { registryMutants } from './registry-mutants.ts';
 import { repairMutants } from './repair-mutants.ts';
 import { retentionMutants } from './retention-mutants.ts';
+import { rotMutants } from './rot-mutants.ts';
 import { type RunOptions, type RunReport, runSeed } from './run.ts';
 import { singleMutants } from './single-mutants.ts';
 
@@ -69,12 +70,13 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     { seed: 3, ticks: 2000, federation: true },
     { seed: 4, ticks: 50, log: 'embedded', workload: 'load' },
     ...[11, 25, 44].map((seed) => ({ seed, ...embedded })),
-    { seed: 31, ...etcd },
-    ...[4, 6, 8, 13, 22].map((seed) => ({ seed, ...embedded, retention: true })),
+    ...[27, 31].map((seed) => ({ seed, ...etcd })),
+    ...[4, 8, 13, 18, 22].map((seed) => ({ seed, ...embedded, retention: true })),
+    { seed: 13, ...embedded, retention: true, rot: true },
     ...[8, 10, 22, 23].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
-    ...[12, 14, 29, 40, 58, 70].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
-    ...[7, 14, 32, 3005].map((seed) => ({ seed, ...edged, retention: false })),
-    ...[30, 42].map((seed) => ({ seed, ...edged, retention: true })),
+    ...[12, 14, 40, 58].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
+    ...[7, 14, 37, 3005].map((seed) => ({ seed, ...edged, retention: false })),
+    ...[24, 28, 30, 42].map((seed) => ({ seed, ...edged, retention: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
@@ -122,6 +124,7 @@ const allMutants: readonly Mutant[] = [
   ...registryMutants,
   ...repairMutants,
   ...retentionMutants,
+  ...rotMutants,
   ...singleMutants,
 ];
 

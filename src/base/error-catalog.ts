@@ -155,8 +155,8 @@ export const errorCatalog = {
   STATE_DAMAGED: entry(
     'never',
     500,
-    'The state on disk is not usable.',
-    'It is rebuilt from a snapshot or the log; see the message.',
+    'The state or a block on disk is not what was written.',
+    'It is rebuilt from a snapshot, the log or other nodes; see the message.',
   ),
   SNAPSHOT_INVALID: entry(
     'never',

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { DaybookError } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import { addressOf, asAddress, type MspConfig, type Signer } from '../model/index.ts';
 import { adoptChainInProcess } from './adopt-process.ts';
@@ -126,4 +127,79 @@ test('a generator goes on behind ticks that come after the last block, which nob
   expect(fifth.nextAddress).toBe(next);
   await sameChain(fifth);
   await fifth.close();
+});
+
+/** One that others have blocks for, saved and copied. */
+async function saved(name: string): Promise<string> {
+  const directory = join(root, name);
+  const other = await openBlockGenerator({ io, directory, signer: member.signer });
+  await other.push(log.entries);
+  await other.close();
+  return directory;
+}
+
+function rot(directory: string, where: number): void {
+  const blocks = join(directory, 'blocks');
+  const path = join(blocks, readdirSync(blocks).find((file) => file.endsWith('.pb')) as string);
+  const bytes = readFileSync(path);
+  const at = Math.floor(bytes.length * where);
+  bytes[at] = (bytes[at] as number) ^ 1;
+  writeFileSync(path, bytes);
+}
+
+test.each([
+  ['mended where they lie, and the chain goes on as it stood', true],
+  ['replaced, where the chain goes on behind others’ blocks', false],
+])('own blocks that rotted are %s', async (_, mends) => {
+  const directory = await saved(`rotted-${mends}`);
+  for (const where of [0.2, 0.5, 0.51, 0.99]) rot(directory, where);
+  const open = (): Promise<BlockGenerator> =>
+    openBlockGenerator({ io, directory, signer: member.signer });
+  await expect(open()).rejects.toMatchObject({ code: 'STATE_DAMAGED' });
+  const asked: number[] = [];
+  const fetch = (from: number): Promise<Buffer[]> => {
+    asked.push(from);
+    return fetchBlocks(from);
+  };
+  const options = { directory, msps: [member.msp], mends, ...end() };
+  expect(await adoptChain(io, options, fetch)).toBe(first.store.height);
+  const again = await open();
+  expect(again.store.damaged).toBeUndefined();
+  await sameChain(again);
+  // No more than what rotted.
+  expect(asked.length).toBeLessThan(8);
+  await again.close();
+});
+
+test('an own block that does not hold, though it is what was written, is replaced', async () => {
+  const directory = await saved('old');
+  const blocks = join(directory, 'blocks');
+  // As where nothing told how it was written: its state root was changed.
+  const path = join(blocks, readdirSync(blocks).find((file) => file.endsWith('.pb')) as string);
+  const bytes = readFileSync(path);
+  const { proof } = await first.describe(7);
+  const at = bytes.indexOf(proof.stateRoot as Buffer);
+  bytes[at] = (bytes[at] as number) ^ 1;
+  writeFileSync(path, bytes);
+  for (const file of readdirSync(blocks)) if (file.endsWith('.index')) rmSync(join(blocks, file));
+  const copy = join(root, 'old-copy');
+  cpSync(directory, copy, { recursive: true });
+  const options = { directory, msps: [member.msp], mends: true, ...end() };
+  await adoptChain(io, options, fetchBlocks);
+  const again = await openBlockGenerator({ io, directory, signer: member.signer });
+  await sameChain(again);
+  await again.close();
+  // Nobody has it: it is known from then on, and what is whole stays.
+  const nobody = { ...options, directory: copy };
+  const none = async (from: number): Promise<Buffer[]> => {
+    throw new DaybookError('TIMEOUT', `nobody has block ${from}`);
+  };
+  await expect(adoptChain(io, nobody, none)).rejects.toMatchObject({ code: 'TIMEOUT' });
+  await expect(
+    openBlockGenerator({ io, directory: copy, signer: member.signer }),
+  ).rejects.toMatchObject({ code: 'STATE_DAMAGED', details: { height: 7 } });
+  await adoptChain(io, nobody, fetchBlocks);
+  const late = await openBlockGenerator({ io, directory: copy, signer: member.signer });
+  await sameChain(late);
+  await late.close();
 });

@@ -1,4 +1,4 @@
-import { DaybookError } from '../base/index.ts';
+import { DaybookError, toDaybookError } from '../base/index.ts';
 import { type Io, whileLocked } from '../io/index.ts';
 import {
   type Address,
@@ -8,11 +8,13 @@ import {
   type Position,
 } from '../model/index.ts';
 import { lmdbStores, type Stores, writeUpdatedRows } from '../state/index.ts';
-import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { type BlockStore, openBlockStore } from './block-store.ts';
 import { encodeNote } from './chain-note.ts';
+import { unlessDamaged } from './damaged-blocks.ts';
 import { decodeBlock } from './fabric/block.ts';
 import { ownRowsIn } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
+import { indexedFields } from './segment-files.ts';
 import { ChainVerification } from './verify.ts';
 
 /** So few at a time come only where the others are now. */
@@ -28,6 +30,8 @@ export interface AdoptionOptions {
   readonly first: Address;
   /** Whom to believe for signatures of the first blocks. */
   readonly msps: readonly MspConfig[];
+  /** Only own blocks that do not hold are replaced; where the generator goes on stays as it is. */
+  readonly mends?: boolean;
 }
 
 /** Blocks from `height` on, in order, as many as come at a time; none when there are no more yet. */
@@ -36,13 +40,13 @@ export type FetchBlocks = (height: number) => Promise<readonly Buffer[]>;
 /**
  * Brings a chain so far that its generator can go on with a log that has lost its beginning: takes
  * the blocks that it lacks from others, checks the whole chain as `verifyChain` does, own blocks
- * included, and saves a checkpoint behind it. What was fetched stays when this is broken off. Needs
- * about 200 bytes of memory per key.
+ * included, and saves a checkpoint behind it. Own blocks that do not hold are replaced, too. What was
+ * fetched stays when this is broken off. Needs about 200 bytes of memory per key.
  *
  * @param stores - where the state tree is kept.
  * @returns number of blocks.
- * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED` with `details.height`: a block that does not
- *   hold; what `blocksFrom` throws.
+ * @throws {DaybookError} `PROOF_INVALID`, `MALFORMED` with `details.height`: a block that was fetched
+ *   does not hold; what `blocksFrom` throws.
  */
 export async function adoptChain(
   io: Pick<Io, 'disk'>,
@@ -54,30 +58,38 @@ export async function adoptChain(
   return await whileLocked(io.disk, directory, async () => {
     const store = await openBlockStore({ disk: io.disk, directory: `${directory}/blocks` });
     try {
-      return await adopt(io, options, store, blocksFrom, stores);
+      for (;;) {
+        const height = await adopt(io, options, store, blocksFrom, stores);
+        if (height !== undefined) return height;
+      }
     } finally {
       await store.close();
     }
   });
 }
 
+/** `undefined`: an own block turned out not to hold; begin again without it. */
 async function adopt(
   io: Pick<Io, 'disk'>,
-  { directory, target, first, msps }: AdoptionOptions,
+  { directory, target, first, msps, mends = false }: AdoptionOptions,
   store: BlockStore,
   blocksFrom: FetchBlocks,
   { openBuckets, bucketBits }: Pick<Stores, 'openBuckets' | 'bucketBits'>,
-): Promise<number> {
+): Promise<number | undefined> {
   const history = await HistoryFiles.open(io.disk, directory);
   const buckets = openBuckets(`${directory}/tree`);
   try {
-    await history.truncate(0);
+    if (!mends) await history.truncate(0);
     let completed: { level: number; hash: Buffer }[] = [];
     const verification = new ChainVerification({
       msps,
       ...(bucketBits === undefined ? {} : { bucketBits }),
       onHistory: (level, hash) => completed.push({ level, hash }),
     });
+    const keepHistory = async (): Promise<void> => {
+      if (!mends) await history.append(completed);
+      completed = [];
+    };
     const take = async (bytes: Buffer): Promise<void> => {
       const { height } = verification;
       try {
@@ -85,13 +97,39 @@ async function adopt(
       } catch (error) {
         throw asOfBlock(error, height);
       }
-      await history.append(completed);
-      completed = [];
-      if (height < store.height) return;
+      await keepHistory();
       const block = decodeBlock(bytes);
-      await store.append({ header: block.header, bytes, ...indexedFields(block) });
+      const fields = { bytes, ...indexedFields(block) };
+      if (height < store.height) await store.mend(height, fields);
+      else await store.append({ header: block.header, ...fields });
     };
-    while (verification.height < store.height) await take(await store.block(verification.height));
+    const ownBlock = async (): Promise<Buffer | undefined> =>
+      verification.height < store.height
+        ? await unlessDamaged(store.block(verification.height))
+        : undefined;
+    while (verification.height < store.height) {
+      const own = await ownBlock();
+      if (own === undefined) {
+        for (const bytes of await blocksFrom(verification.height)) {
+          await take(bytes);
+          // Nobody's are better than those that hold.
+          if (verification.height === store.height || (await ownBlock()) !== undefined) break;
+        }
+        continue;
+      }
+      const { height } = verification;
+      try {
+        verification.next(own);
+      } catch {
+        await store.distrust(height);
+        return undefined;
+      }
+      await keepHistory();
+    }
+    if (mends) {
+      await store.sync();
+      return verification.height;
+    }
     const reached = (): boolean => verification.point.position >= target;
     // As far as others are, for the log goes on losing its beginning meanwhile.
     for (let few = false; !few || !reached(); ) {
@@ -118,8 +156,9 @@ async function adopt(
   }
 }
 
-function asOfBlock(error: unknown, height: number): unknown {
-  if (!(error instanceof DaybookError)) return error;
+/** Bytes of somebody else may break any rule, so whatever is thrown is about them. */
+function asOfBlock(thrown: unknown, height: number): DaybookError {
+  const error = toDaybookError(thrown, 'MALFORMED');
   return new DaybookError(error.code, `block ${height}: ${error.message}`, {
     cause: error,
     details: { ...error.details, height },

@@ -38,6 +38,10 @@ export interface BlockStatus {
   readonly covered?: Position;
   /** Bulk updates that the state root covers as pending. */
   readonly pendingUpdates?: number;
+  /** The first stored block that is known to be damaged. */
+  readonly damaged?: number;
+  /** See `BlockGenerator.isRemaking`. */
+  readonly remakes?: true;
   /** How far the comparison of the state's rows with the state tree has come. */
   readonly scrub?: ScrubProgress;
 }
@@ -69,9 +73,10 @@ export interface BlockBackend {
    * Makes the blocks durable if they reach `wanted`.
    *
    * @returns see `BlockGenerator.savedTo`.
+   * @throws {DaybookError} `STATE_DAMAGED` when one of them was found damaged.
    */
   save(wanted: Address): Promise<Address>;
-  /** @throws {DaybookError} `NOT_FOUND` */
+  /** @throws {DaybookError} `NOT_FOUND`, `STATE_DAMAGED` */
   block(height: number): Promise<Buffer>;
   /**
    * What this node says about its state after `height` blocks, signed.
@@ -151,6 +156,7 @@ export function localBlocks(
 ): BlockBackend {
   const status = async (): Promise<BlockStatus> => {
     const { point, waitingFor } = generator;
+    const { damaged } = generator.store;
     return {
       height: point.height,
       position: point.position,
@@ -160,6 +166,8 @@ export function localBlocks(
       ...(waitingFor === undefined ? {} : { waitingFor }),
       covered: generator.covered,
       pendingUpdates: generator.pending.updates.length,
+      ...(damaged === undefined ? {} : { damaged }),
+      ...(generator.isRemaking ? { remakes: true } : {}),
       ...(scrub === undefined ? {} : { scrub: scrub.progress() }),
     };
   };

@@ -1,4 +1,10 @@
-import { type Bytestring, DaybookError, limits, toDaybookError } from '../base/index.ts';
+import {
+  type Bytestring,
+  DaybookError,
+  isDaybookError,
+  limits,
+  toDaybookError,
+} from '../base/index.ts';
 import { abortForMany, type Io, pause } from '../io/index.ts';
 import {
   type Address,
@@ -69,14 +75,14 @@ export class BlockService {
     return this.#status;
   }
 
-  /** Why no more blocks are made (`BLOCK_MISMATCH`, `LOG_TRIMMED`, …); else `undefined`. */
+  /** Why no more blocks are made (`BLOCK_MISMATCH`, `STATE_DAMAGED`, …); else `undefined`. */
   get alarm(): DaybookError | undefined {
     return this.#alarm;
   }
 
-  /** @throws {DaybookError} `NOT_FOUND` */
+  /** @throws {DaybookError} `NOT_FOUND`, `STATE_DAMAGED` */
   block(height: number): Promise<Buffer> {
-    return this.#backend.block(height);
+    return this.#read(this.#backend.block(height));
   }
 
   /** Where the chain stands, and how far the scrub is, at this moment. */
@@ -91,17 +97,17 @@ export class BlockService {
 
   /** @see BlockBackend.statement */
   statement(height: number): Promise<AttestationJson> {
-    return this.#backend.statement(height);
+    return this.#read(this.#backend.statement(height));
   }
 
   /** @see BlockBackend.digests */
   digests(from: number, count: number): Promise<Buffer> {
-    return this.#backend.digests(from, count);
+    return this.#read(this.#backend.digests(from, count));
   }
 
   /** @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet. */
   receipt(txId: TxId): Promise<Receipt> {
-    return this.#backend.receipt(txId);
+    return this.#read(this.#backend.receipt(txId));
   }
 
   /**
@@ -113,7 +119,7 @@ export class BlockService {
     if (this.#status.height === 0) {
       throw new DaybookError('PROOF_NOT_READY', 'there is no block yet');
     }
-    const answer = await this.#backend.keyPath(key);
+    const answer = await this.#read(this.#backend.keyPath(key));
     const { path, position, block } = answer;
     const { pending, pendingRoot } = answer;
     const proof = provenRow(key, path, Buffer.from(pendingRoot, 'hex'), [
@@ -284,12 +290,23 @@ export class BlockService {
   /** A stored block, waiting for a process that is being started again. */
   async #blockAfterRestart(height: number): Promise<Buffer | undefined> {
     try {
-      return await this.#backend.block(height);
+      return await this.block(height);
     } catch (error) {
       if (toDaybookError(error).code !== 'PEER_UNREACHABLE') throw error;
       if (this.#alarm !== undefined) throw this.#alarm;
       await this.#pause(50);
       return undefined;
+    }
+  }
+
+  /** A block that turns out to be damaged must be mended, unless it is about to be made again. */
+  async #read<T>(reading: Promise<T>): Promise<T> {
+    try {
+      return await reading;
+    } catch (error) {
+      const isDamaged = isDaybookError(error, 'STATE_DAMAGED');
+      if (isDamaged && Number(error.details.height) < this.#status.height) this.#fail(error);
+      throw error;
     }
   }
 

@@ -1,29 +1,25 @@
-import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
+import { assert, DaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
-import type { Position } from '../model/index.ts';
-import { type BlockVersion, readEnvelopeHead } from '../model/index.ts';
+import type { BlockVersion } from '../model/index.ts';
+import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
+import { DamagedBlocks, damagedBlock } from './damaged-blocks.ts';
+import type { BlockHeader } from './fabric/block.ts';
 import {
-  indexName,
-  lengthPrefix,
-  segmentFrames,
-  segmentHeights,
-  segmentName,
-} from './block-files.ts';
-import { decodeBlockProof } from './block-proof.ts';
-import {
-  type BlockHeader,
-  type BlockParts,
-  dataHash,
-  decodeBlock,
-  decodeOrdererMetadata,
-  decodeSignedMetadata,
-  headerHash,
-} from './fabric/block.ts';
+  isWhole,
+  type LastSegment,
+  type NewBlock,
+  openLastSegment,
+  placeAt,
+  placesOf,
+  rewriteSegment,
+  type SegmentDirectory,
+  sealedIndex,
+  sealedSummary,
+} from './segment-files.ts';
 import {
   type RecordPlace,
   SegmentIndex,
   type SegmentSummary,
-  summaryBytes,
   upperBound,
 } from './segment-index.ts';
 
@@ -37,141 +33,75 @@ export interface BlockStoreOptions {
 }
 
 /** What the store needs to know of a block that is appended. */
-export interface StoredBlock {
+export interface StoredBlock extends NewBlock {
   readonly header: BlockHeader;
-  readonly bytes: Buffer;
-  readonly positions: readonly Position[];
-  readonly txIds: readonly Uint8Array[];
 }
+
+/** Blocks that come in the place of damaged ones are held in memory up to so many bytes. */
+const mendedBytesMax = 4 * 1024 * 1024;
 
 /**
  * The blocks of a channel in files, found by height, transaction id and position. One writer.
  * Everything here can be rebuilt from the log, the indexes from the block files alone; so a torn
- * end is cut off at opening and the generator makes those blocks again.
+ * end is cut off at opening and the generator makes those blocks again. A block that rotted is found
+ * when it is read, or at opening if it is in the last file; see {@link BlockStore.mend}.
  */
 export async function openBlockStore(options: BlockStoreOptions): Promise<BlockStore> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
+  const segments = { disk, directory, damaged: await DamagedBlocks.open(disk, directory) };
   const heights = segmentHeights(await disk.list(directory));
+  if ((heights[0] ?? 0) > 0) heights.unshift(0);
   const sealed: SegmentSummary[] = [];
-  for (const [at, height] of heights.slice(0, -1).entries()) {
-    const summary = await sealedSummary(options, height);
-    if (summary.firstHeight + summary.blocks !== heights[at + 1]) {
-      throw new DaybookError('STATE_DAMAGED', `blocks are missing after ${segmentName(height)}`, {
-        details: { what: segmentName(height), height },
-      });
-    }
-    sealed.push(summary);
+  const recordsEnd = (): number => {
+    const last = sealed.at(-1);
+    return last === undefined ? 0 : last.firstRecord + last.records;
+  };
+  for (const [at, firstHeight] of heights.slice(0, -1).entries()) {
+    const end = heights[at + 1] as number;
+    sealed.push(await sealedSummary(segments, { firstHeight, firstRecord: recordsEnd(), end }));
   }
-  const last = heights.at(-1) ?? 0;
-  const before = sealed.at(-1);
-  const file = await disk.open(`${directory}/${segmentName(last)}`, { create: true });
-  const bytes = Buffer.alloc(await file.size());
-  await file.read(bytes, 0);
-  const firstRecord = before === undefined ? 0 : before.firstRecord + before.records;
-  const index = new SegmentIndex(last, firstRecord);
-  let header: BlockHeader | undefined;
-  try {
-    for (const frame of segmentFrames(bytes)) {
-      const block = decodeBlock(frame.bytes);
-      const fits =
-        block.header.number === last + index.blocks &&
-        (header === undefined || headerHash(header).equals(block.header.previousHash)) &&
-        dataHash(block.envelopes).equals(block.header.dataHash);
-      if (!fits) break;
-      const { positions, txIds } = indexedFields(block);
-      index.add({ offset: frame.offset, length: frame.bytes.length }, positions, txIds);
-      header = block.header;
-    }
-  } catch (error) {
-    if (!isDaybookError(error, 'MALFORMED')) throw error;
-  }
-  await file.truncate(index.bytes);
-  return new BlockStore(options, sealed, index, file);
-}
-
-/**
- * Positions and transaction ids of a block's records.
- *
- * @throws {DaybookError} `MALFORMED`
- */
-export function indexedFields(block: BlockParts): {
-  positions: readonly Position[];
-  txIds: Buffer[];
-} {
-  const signed = decodeSignedMetadata(block.metadata[0] as Buffer);
-  const { consenterMetadata } = decodeOrdererMetadata(signed.value);
-  const { positions } = decodeBlockProof(consenterMetadata);
-  const txIds = block.envelopes.map((envelope) => {
-    const { txId } = readEnvelopeHead(envelope);
-    return txId === '' ? Buffer.alloc(32) : Buffer.from(txId, 'hex');
-  });
-  if (positions.length !== txIds.length) {
-    throw new DaybookError('MALFORMED', 'a block whose positions do not fit its records');
-  }
-  return { positions, txIds };
-}
-
-async function sealedSummary(options: BlockStoreOptions, height: number): Promise<SegmentSummary> {
-  const { disk, directory } = options;
-  const front = Buffer.alloc(summaryBytes);
-  try {
-    const file = await disk.open(`${directory}/${indexName(height)}`);
-    try {
-      if ((await file.read(front, 0)) === front.length) return SegmentIndex.summary(front);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (!isDaybookError(error, 'NOT_FOUND', 'MALFORMED')) throw error;
-  }
-  return (await rebuildIndex(options, height)).summary;
-}
-
-/** Makes the index of a closed segment from its blocks, and writes it. */
-async function rebuildIndex(options: BlockStoreOptions, height: number): Promise<SegmentIndex> {
-  const { disk, directory } = options;
-  const bytes = await disk.readFile(`${directory}/${segmentName(height)}`);
-  let index: SegmentIndex | undefined;
-  for (const frame of segmentFrames(bytes ?? Buffer.alloc(0))) {
-    const block = decodeBlock(frame.bytes);
-    const { positions, txIds } = indexedFields(block);
-    if (index === undefined) {
-      const signed = decodeSignedMetadata(block.metadata[0] as Buffer);
-      const proof = decodeBlockProof(decodeOrdererMetadata(signed.value).consenterMetadata);
-      index = new SegmentIndex(height, proof.historySize - positions.length);
-    }
-    index.add({ offset: frame.offset, length: frame.bytes.length }, positions, txIds);
-  }
-  if (index === undefined) {
-    throw new DaybookError('STATE_DAMAGED', `${segmentName(height)} holds no blocks`, {
-      details: { what: segmentName(height), height },
-    });
-  }
-  await disk.writeFile(`${directory}/${indexName(height)}`, index.encode());
-  return index;
+  const last = await openLastSegment(segments, heights.at(-1) ?? 0, recordsEnd());
+  await segments.damaged.cut(last.index.firstHeight + last.index.blocks);
+  return new BlockStore(options, segments, sealed, last);
 }
 
 /** See {@link openBlockStore}. */
 export class BlockStore {
   readonly #options: BlockStoreOptions;
+  readonly #segments: SegmentDirectory;
   /** Closed segments, ascending. */
   readonly #sealed: SegmentSummary[];
   /** Indexes of closed segments, least recently used first. */
   readonly #cache = new Map<number, SegmentIndex>();
+  /** Blocks in the place of damaged ones that are not in the files yet, by height. */
+  readonly #mended = new Map<number, NewBlock>();
+  #mendedBytes = 0;
+  /** Counts how often files were written anew: what was read meanwhile may be of either. */
+  #rewrites = 0;
+  #rewriting: Promise<void> | undefined;
   #index: SegmentIndex;
   #file: DiskFile;
+  /** Blocks of the last segment that its stored index has. */
+  #indexed = 0;
+  /** See {@link BlockStore.isFound}. */
+  readonly #foundFrom: number;
+  readonly #foundTo: number;
 
+  /** Use {@link openBlockStore}. */
   constructor(
     options: BlockStoreOptions,
+    segments: SegmentDirectory,
     sealed: SegmentSummary[],
-    index: SegmentIndex,
-    file: DiskFile,
+    last: LastSegment,
   ) {
     this.#options = options;
+    this.#segments = segments;
     this.#sealed = sealed;
-    this.#index = index;
-    this.#file = file;
+    this.#index = last.index;
+    this.#file = last.file;
+    this.#foundFrom = last.indexed;
+    this.#foundTo = this.height;
   }
 
   /** Number of blocks; the next one has this number. */
@@ -184,6 +114,24 @@ export class BlockStore {
     return this.#index.firstRecord + this.#index.records;
   }
 
+  /** The first block that is known to be damaged, and was not mended. */
+  get damaged(): number | undefined {
+    return this.#segments.damaged.firstBut(this.#mended);
+  }
+
+  /** @throws {DaybookError} `STATE_DAMAGED` when one of the first `height` blocks is known to be damaged. */
+  assertWhole(height: number): void {
+    const { damaged } = this;
+    if (damaged !== undefined && damaged < height) throw this.#damagedAt(damaged);
+  }
+
+  /**
+   * The block was found at opening behind those that were made durable: it need not be what was written.
+   */
+  isFound(height: number): boolean {
+    return height >= this.#foundFrom && height < this.#foundTo;
+  }
+
   /** Appends the next block. Durable after {@link BlockStore.sync}. */
   async append(block: StoredBlock): Promise<void> {
     assert(block.header.number === this.height, 'blocks are appended in order');
@@ -191,38 +139,80 @@ export class BlockStore {
     if (this.#index.blocks > 0 && this.#index.bytes + block.bytes.length > max) await this.#seal();
     const start = this.#index.bytes;
     const prefix = lengthPrefix(block.bytes.length);
+    // Of the bytes as they are now: what is written may already be another block's.
+    const place = placeAt(start + prefix.length, block.bytes);
     await this.#file.write([prefix, block.bytes], start);
-    const place = { offset: start + prefix.length, length: block.bytes.length };
-    this.#index.add(place, block.positions, block.txIds);
+    this.#index.add(place, block);
+  }
+
+  /**
+   * Puts a block in the place of one that is damaged. In the files after `sync`.
+   *
+   * @param bytes - the caller's own again when this resolves.
+   */
+  async mend(height: number, { bytes, positions, txIds }: NewBlock): Promise<void> {
+    assert(this.#segments.damaged.has(height), 'only what is damaged is mended');
+    this.#mended.set(height, { bytes: Buffer.from(bytes), positions, txIds });
+    this.#mendedBytes += bytes.length;
+    if (this.#mendedBytes >= mendedBytesMax) await this.#rewrite();
+  }
+
+  /** The block does not hold, though it is what was written. */
+  async distrust(height: number): Promise<void> {
+    await this.#segments.damaged.add([height]);
   }
 
   async sync(): Promise<void> {
+    await this.#rewrite();
     await this.#file.sync();
+    if (this.#indexed === this.#index.blocks) return;
+    const blocks = this.#index.blocks;
+    await this.#writeIndex();
+    this.#indexed = blocks;
   }
 
   /**
    * The bytes of a block.
    *
-   * @throws {DaybookError} `NOT_FOUND`
+   * @throws {DaybookError} `NOT_FOUND`; `STATE_DAMAGED` with `details.height` when they are not those
+   *   that were written.
    */
   async block(height: number): Promise<Buffer> {
-    const index = height >= 0 && height < this.height ? await this.#segmentOf(height) : undefined;
-    const place = index?.place(height);
-    if (index === undefined || place === undefined) {
-      throw new DaybookError('NOT_FOUND', `there is no block ${height}`, { details: { height } });
-    }
-    const bytes = Buffer.alloc(place.length);
-    if (index === this.#index) await this.#file.read(bytes, place.offset);
-    else {
-      const path = `${this.#options.directory}/${segmentName(index.firstHeight)}`;
-      const file = await this.#options.disk.open(path);
-      try {
-        await file.read(bytes, place.offset);
-      } finally {
-        await file.close();
+    for (;;) {
+      await this.#rewriting;
+      const rewrites = this.#rewrites;
+      const mended = this.#mended.get(height);
+      if (mended !== undefined) return mended.bytes;
+      const index = height >= 0 && height < this.height ? await this.#segmentOf(height) : undefined;
+      const place = index?.place(height);
+      if (index === undefined || place === undefined) {
+        throw new DaybookError('NOT_FOUND', `there is no block ${height}`, { details: { height } });
       }
+      if (this.#segments.damaged.has(height)) throw this.#damagedAt(height);
+      const bytes = Buffer.alloc(place.length);
+      const read = await this.#read(index, bytes, place.offset).catch((error: unknown) => {
+        // The file was closed, since another took its place.
+        if (rewrites === this.#rewrites) throw error;
+        return 0;
+      });
+      if (read === bytes.length && isWhole(place, bytes)) return bytes;
+      if (rewrites !== this.#rewrites) continue;
+      await this.#segments.damaged.add([height]);
+      throw this.#damagedAt(height);
     }
-    return bytes;
+  }
+
+  async #read(index: SegmentIndex, target: Buffer, offset: number): Promise<number> {
+    if (index === this.#index) return await this.#file.read(target, offset);
+    const { disk, directory } = this.#segments;
+    const file = await disk.open(`${directory}/${segmentName(index.firstHeight)}`, {
+      create: true,
+    });
+    try {
+      return await file.read(target, offset);
+    } finally {
+      await file.close();
+    }
   }
 
   /** Where a transaction stands; `undefined` when it is in no block. Newest segments first. */
@@ -244,8 +234,44 @@ export class BlockStore {
     return (await this.#load(segment.firstHeight)).placeOfRecord(number);
   }
 
-  async close(): Promise<void> {
+  /** Removes block `height` and all behind it, and closes. */
+  async cut(height: number): Promise<void> {
+    const { disk, directory, damaged } = this.#segments;
+    await this.#rewrite();
     await this.#file.close();
+    const sealed = this.#sealed.map(({ firstHeight }) => firstHeight);
+    for (const first of [this.#index.firstHeight, ...sealed.toReversed()]) {
+      const path = `${directory}/${segmentName(first)}`;
+      const indexPath = `${directory}/${indexName(first)}`;
+      if (first >= height) {
+        await disk.remove(path);
+        await disk.remove(indexPath);
+        continue;
+      }
+      const index = await this.#load(first);
+      const places = placesOf(index).slice(0, height - first);
+      const kept = index.moved(places.map((place) => ({ place })));
+      await disk.remove(indexPath);
+      const file = await disk.open(path, { create: true });
+      await file.truncate(kept.bytes);
+      await file.sync();
+      await file.close();
+      await disk.writeFile(indexPath, kept.encode());
+      break;
+    }
+    await damaged.cut(height);
+  }
+
+  async close(): Promise<void> {
+    await this.#rewrite();
+    await this.#file.close();
+  }
+
+  #damagedAt(height: number): DaybookError {
+    const firsts = this.#sealed.map((one) => one.firstHeight);
+    const before = firsts.findLast((first) => first <= height);
+    const first = height >= this.#index.firstHeight ? this.#index.firstHeight : before;
+    return damagedBlock(segmentName(first ?? 0), height);
   }
 
   async #segmentOf(height: number): Promise<SegmentIndex> {
@@ -255,21 +281,20 @@ export class BlockStore {
   }
 
   async #load(firstHeight: number): Promise<SegmentIndex> {
+    if (firstHeight === this.#index.firstHeight) return this.#index;
     const known = this.#cache.get(firstHeight);
     if (known !== undefined) {
       this.#cache.delete(firstHeight);
       this.#cache.set(firstHeight, known);
       return known;
     }
-    const { disk, directory } = this.#options;
-    const bytes = await disk.readFile(`${directory}/${indexName(firstHeight)}`);
-    let index: SegmentIndex;
-    try {
-      index = SegmentIndex.decode(bytes ?? Buffer.alloc(0));
-    } catch (error) {
-      if (!isDaybookError(error, 'MALFORMED')) throw error;
-      index = await rebuildIndex(this.#options, firstHeight);
-    }
+    const summary = this.#sealed.find((one) => one.firstHeight === firstHeight) as SegmentSummary;
+    const { firstRecord, blocks } = summary;
+    const index = await sealedIndex(this.#segments, {
+      firstHeight,
+      firstRecord,
+      end: firstHeight + blocks,
+    });
     this.#cache.set(firstHeight, index);
     for (const oldest of this.#cache.keys()) {
       if (this.#cache.size <= limits.blockSegmentsCachedMax) break;
@@ -279,15 +304,58 @@ export class BlockStore {
   }
 
   async #seal(): Promise<void> {
-    const { disk, directory } = this.#options;
+    const { disk, directory } = this.#segments;
     const index = this.#index;
     await this.#file.sync();
-    await disk.writeFile(`${directory}/${indexName(index.firstHeight)}`, index.encode());
+    await this.#writeIndex();
     await this.#file.close();
     this.#sealed.push(index.summary);
     this.#cache.set(index.firstHeight, index);
     this.#index = new SegmentIndex(this.height, this.records);
+    this.#indexed = 0;
     const path = `${directory}/${segmentName(this.#index.firstHeight)}`;
     this.#file = await disk.open(path, { create: true });
+  }
+
+  async #writeIndex(): Promise<void> {
+    const { disk, directory } = this.#segments;
+    const path = `${directory}/${indexName(this.#index.firstHeight)}`;
+    await disk.writeFile(path, this.#index.encode());
+  }
+
+  /** Brings what was mended into the files. */
+  async #rewrite(): Promise<void> {
+    if (this.#mended.size === 0) return;
+    this.#rewrites++;
+    this.#rewriting = this.#writeMended();
+    try {
+      await this.#rewriting;
+    } finally {
+      this.#rewriting = undefined;
+    }
+  }
+
+  async #writeMended(): Promise<void> {
+    const { disk, directory, damaged } = this.#segments;
+    const heights = [...this.#mended.keys()];
+    const indexes = new Set<SegmentIndex>();
+    for (const height of heights) indexes.add(await this.#segmentOf(height));
+    for (const index of indexes) {
+      const made = await rewriteSegment(this.#segments, index, this.#mended);
+      if (index !== this.#index) {
+        this.#cache.set(made.firstHeight, made);
+        const at = this.#sealed.findIndex((one) => one.firstHeight === made.firstHeight);
+        this.#sealed[at] = made.summary;
+        continue;
+      }
+      const before = this.#file;
+      this.#file = await disk.open(`${directory}/${segmentName(made.firstHeight)}`);
+      this.#index = made;
+      this.#indexed = made.blocks;
+      await before.close();
+    }
+    await damaged.remove(heights);
+    this.#mended.clear();
+    this.#mendedBytes = 0;
   }
 }

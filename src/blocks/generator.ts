@@ -22,7 +22,7 @@ import {
   updatesWithRows,
 } from '../state/index.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
-import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { type BlockStore, openBlockStore } from './block-store.ts';
 import {
   BlockBuilder,
   type BuiltBlock,
@@ -33,6 +33,7 @@ import {
 } from './builder.ts';
 import { decodeNote, encodeNote, type NotedChain, newChain } from './chain-note.ts';
 import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
+import { unlessDamaged } from './damaged-blocks.ts';
 import {
   type BlockHeader,
   decodeBlock,
@@ -41,6 +42,7 @@ import {
   headerHash,
 } from './fabric/block.ts';
 import { HistoryFiles } from './history-files.ts';
+import { indexedFields } from './segment-files.ts';
 import { VersionMap } from './version-map.ts';
 
 /** Settings of {@link openBlockGenerator}. */
@@ -58,6 +60,11 @@ export interface BlockGeneratorOptions {
   readonly checkpointRecords?: number;
   readonly segmentBytesMax?: number;
   readonly bucketBits?: number;
+  /**
+   * The log is whole: where a block is damaged that lies before the checkpoint, everything is made
+   * again from the log's beginning, and what is damaged is mended on the way.
+   */
+  readonly remakes?: boolean;
 }
 
 /**
@@ -65,7 +72,8 @@ export interface BlockGeneratorOptions {
  * history tree and the map of versions. One caller at a time; nothing here is on the commit path.
  *
  * After a restart it goes on at {@link BlockGenerator.nextAddress}: where its last checkpoint
- * stands, or the beginning of the log. Blocks that it already has are made again and compared.
+ * stands, or the beginning of the log. Blocks that it already has are made again and compared; those
+ * that are damaged are replaced.
  */
 export class BlockGenerator {
   readonly store: BlockStore;
@@ -87,6 +95,8 @@ export class BlockGenerator {
   /** Bulk updates whose rows lie beside the blocks: the state may begin after them. */
   readonly #ownRows: Set<Position>;
   #savedTo: Address;
+  /** Blocks that there were when a chain with a damaged one began anew. */
+  readonly #remadeTo: number;
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -102,6 +112,7 @@ export class BlockGenerator {
     this.#cutter = new Cutter(parts.point.position, configAt(parts.point));
     this.#nextAddress = parts.next;
     this.#ownRows = parts.ownRows;
+    this.#remadeTo = parts.remadeTo;
     this.#unmade = [...parts.unmade];
     for (const entry of parts.unmade) this.#cuts.push(...this.#cutter.push(entry));
     this.#savedTo = this.rowsFrom;
@@ -119,6 +130,11 @@ export class BlockGenerator {
    */
   get savedTo(): Address {
     return this.#savedTo;
+  }
+
+  /** The chain has not come again to where it stood before one of its blocks was found damaged. */
+  get isRemaking(): boolean {
+    return this.point.height < this.#remadeTo;
   }
 
   /** Where a state must begin, at the latest, to have the rows that the next blocks need. */
@@ -281,8 +297,10 @@ export class BlockGenerator {
    * Saves everything if that brings {@link BlockGenerator.savedTo} to `wanted` or beyond.
    *
    * @returns what that is then.
+   * @throws {DaybookError} `STATE_DAMAGED` when one of the blocks was found damaged.
    */
   async save(wanted: Address): Promise<Address> {
+    this.store.assertWhole(this.point.height);
     if (this.#savedTo >= wanted) return this.#savedTo;
     if (this.rowsFrom < wanted) await this.#takeRows();
     if (this.rowsFrom >= wanted) await this.checkpoint();
@@ -333,19 +351,21 @@ export class BlockGenerator {
   }
 
   async #keep(built: BuiltBlock): Promise<void> {
-    const { number } = built.header;
-    const isNew = number >= this.store.height;
-    if (isNew) {
-      const { signer } = this.#options;
-      const signatures = signer === undefined ? [] : [signBuiltBlock(built, signer)];
-      const bytes = viewBuiltBlock(built, signatures, this.#writer);
-      const { header, positions, txIds } = built;
-      await this.store.append({ header, bytes, positions, txIds });
-    } else await this.#compare(built);
+    const { header, positions, txIds } = built;
+    const { number } = header;
+    if (number >= this.store.height) {
+      await this.store.append({ header, bytes: this.#signed(built), positions, txIds });
+    } else if (!(await this.#isStored(built))) {
+      await this.store.mend(number, { bytes: this.#signed(built), positions, txIds });
+      // The next checkpoint may be far.
+      if (this.store.damaged === undefined) await this.store.sync();
+    }
     await this.history.append(built.historyHashes);
     // The map was filled from the stored blocks as far as they reach.
-    if (this.#versions.size < built.historySize)
-      await this.#versions.append(number, built.positions);
+    if (this.#versions.size < built.historySize) {
+      const known = this.#versions.size - (built.historySize - positions.length);
+      await this.#versions.append(number, positions, known);
+    }
     this.#sinceBlocks++;
     this.#sinceRecords += built.positions.length;
     if (
@@ -356,15 +376,29 @@ export class BlockGenerator {
     }
   }
 
-  async #compare(built: BuiltBlock): Promise<void> {
+  /** A view that the next block overwrites. */
+  #signed(built: BuiltBlock): Buffer {
+    const { signer } = this.#options;
+    const signatures = signer === undefined ? [] : [signBuiltBlock(built, signer)];
+    return viewBuiltBlock(built, signatures, this.#writer);
+  }
+
+  /** False: what is stored is damaged. */
+  async #isStored(built: BuiltBlock): Promise<boolean> {
     const height = built.header.number;
-    const stored = await this.store.block(height);
+    const stored = await unlessDamaged(this.store.block(height));
+    if (stored === undefined) return false;
     const signed = decodeSignedMetadata(decodeBlock(stored).metadata[0] as Buffer);
     if (!viewBuiltBlock(built, signed.signatures, this.#writer).equals(stored)) {
+      if (this.store.isFound(height)) {
+        await this.store.distrust(height);
+        return false;
+      }
       throw new DaybookError('BLOCK_MISMATCH', `block ${height} is not what the log says`, {
         details: { height },
       });
     }
+    return true;
   }
 }
 
@@ -385,9 +419,15 @@ interface Parts extends NotedChain {
   readonly versions: VersionMap;
   readonly buckets: BucketStore;
   readonly ownRows: Set<Position>;
+  readonly remadeTo: number;
 }
 
-/** Opens a generator where it stood, or a new one. */
+/**
+ * Opens a generator where it stood, or a new one.
+ *
+ * @throws {DaybookError} `STATE_DAMAGED` when a block before its checkpoint is known to be damaged, and
+ *   the log's beginning is not said to be there.
+ */
 export async function openBlockGenerator(options: BlockGeneratorOptions): Promise<BlockGenerator> {
   const { disk } = options.io;
   const { directory } = options;
@@ -409,6 +449,12 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   }
   let note = saved === undefined ? newChain() : decodeNote(saved.note);
   let tree = saved?.tree;
+  const remakes =
+    options.remakes === true && (store.damaged ?? note.point.height) < note.point.height;
+  if (remakes) {
+    note = newChain();
+    tree = undefined;
+  }
   // What the file holds beyond the checkpoint need not have come to the disk as it was written.
   const versions = await VersionMap.open(
     disk,
@@ -416,6 +462,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     Math.min(store.records, note.point.historySize),
   );
   await fillVersions(versions, store);
+  store.assertWhole(note.point.height);
   // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
   const { height, historySize } = note.point;
   if (height > store.height || !(await history.truncate(historySize))) {
@@ -444,6 +491,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     versions,
     buckets,
     ownRows: await updatesWithRows(disk, ownRowsIn(directory)),
+    remadeTo: remakes ? store.height : 0,
   });
 }
 
@@ -452,11 +500,16 @@ async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketSt
   return openBucketStore(directory);
 }
 
-/** Adds the versions of stored blocks that the map lacks, durably: later checkpoints count on them. */
+/**
+ * Adds the versions of stored blocks that the map lacks, durably: later checkpoints count on them. Those
+ * behind a damaged block come with the blocks that are made again.
+ */
 async function fillVersions(versions: VersionMap, store: BlockStore): Promise<void> {
   while (versions.size < store.records) {
     const { block, transaction } = await store.placeOfRecord(versions.size);
-    const { positions } = indexedFields(decodeBlock(await store.block(block)));
+    const bytes = await unlessDamaged(store.block(block));
+    if (bytes === undefined) break;
+    const { positions } = indexedFields(decodeBlock(bytes));
     await versions.append(block, positions, transaction);
   }
   await versions.sync();

@@ -1,12 +1,12 @@
-import { DaybookError, isDaybookError } from '../base/index.ts';
+import { DaybookError } from '../base/index.ts';
 import { type Disk, whileLocked } from '../io/index.ts';
 import { type Address, readEnvelopeHead, sha256 } from '../model/index.ts';
 import { lmdbStores, type Row, restoreStateTree, type Stores } from '../state/index.ts';
-import { indexName, segmentFrames, segmentHeights, segmentName } from './block-files.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
-import { type BlockStore, indexedFields, openBlockStore } from './block-store.ts';
+import { type BlockStore, openBlockStore } from './block-store.ts';
 import { type ChainPoint, chainStart } from './builder.ts';
 import { encodeNote } from './chain-note.ts';
+import { unlessDamaged } from './damaged-blocks.ts';
 import {
   type BlockParts,
   dataHash,
@@ -21,6 +21,7 @@ import { readConfigJson } from './fabric/config-envelope.ts';
 import { ownRowsIn } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
 import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
+import { indexedFields } from './segment-files.ts';
 
 /** Settings of {@link seedChain}. */
 export interface SeedOptions {
@@ -77,8 +78,7 @@ async function seed(options: SeedOptions): Promise<ChainPoint> {
   await disk.makeDirectory(blocks);
   const bits = bucketBits === undefined ? {} : { bucketBits };
   const tree = restoreStateTree(options.rows, options.stateRoot, bits);
-  const same = await sameBlocks(options, blocks);
-  await cutBlocks(disk, blocks, same);
+  await keepSameBlocks(options, blocks);
   await disk.remove(`${directory}/versions`);
   // No bulk update is pending there, and those of the state before may be wrong.
   await disk.remove(ownRowsIn(directory));
@@ -106,64 +106,34 @@ async function seed(options: SeedOptions): Promise<ChainPoint> {
   return point;
 }
 
-/** How many of the own blocks, from the first on, are those of the other node. */
-async function sameBlocks(options: SeedOptions, directory: string): Promise<number> {
-  const { disk, height } = options;
-  let store: BlockStore;
+/** Removes the own blocks from the first on that is not the other node's. */
+async function keepSameBlocks(options: SeedOptions, directory: string): Promise<void> {
+  const store = await openBlockStore({ disk: options.disk, directory });
+  let same = 0;
   try {
-    store = await openBlockStore({ disk, directory });
+    same = await sameBlocks(options, store);
   } catch (error) {
-    if (!isDaybookError(error, 'STATE_DAMAGED', 'MALFORMED')) throw error;
-    return 0;
-  }
-  try {
-    const end = Math.min(store.height, height);
-    for (let at = 0; at < end; at += digestsPerCall) {
-      const theirs = await options.digests(at, Math.min(digestsPerCall, end - at));
-      for (const [index, digest] of theirs.entries()) {
-        if (!(await ownDigest(store, at + index)).equals(digest)) return at + index;
-      }
-      if (theirs.length < Math.min(digestsPerCall, end - at)) return at + theirs.length;
-    }
-    return end;
-  } finally {
     await store.close();
+    throw error;
   }
+  await store.cut(same);
+}
+
+async function sameBlocks({ height, digests }: SeedOptions, store: BlockStore): Promise<number> {
+  const end = Math.min(store.height, height);
+  for (let at = 0; at < end; at += digestsPerCall) {
+    const theirs = await digests(at, Math.min(digestsPerCall, end - at));
+    for (const [index, digest] of theirs.entries()) {
+      if (!(await ownDigest(store, at + index)).equals(digest)) return at + index;
+    }
+    if (theirs.length < Math.min(digestsPerCall, end - at)) return at + theirs.length;
+  }
+  return end;
 }
 
 async function ownDigest(store: BlockStore, height: number): Promise<Buffer> {
-  try {
-    return blockDigest(await store.block(height));
-  } catch (error) {
-    if (!isDaybookError(error, 'MALFORMED')) throw error;
-    return Buffer.alloc(0);
-  }
-}
-
-/** Removes block `height` and all behind it. */
-async function cutBlocks(disk: Disk, directory: string, height: number): Promise<void> {
-  for (const first of segmentHeights(await disk.list(directory))) {
-    const path = `${directory}/${segmentName(first)}`;
-    if (first >= height) {
-      await disk.remove(path);
-      await disk.remove(`${directory}/${indexName(first)}`);
-      continue;
-    }
-    const bytes = (await disk.readFile(path)) ?? Buffer.alloc(0);
-    let kept = 0;
-    let end = 0;
-    for (const frame of segmentFrames(bytes)) {
-      if (first + kept === height) break;
-      kept++;
-      end = frame.offset + frame.bytes.length;
-    }
-    if (end === bytes.length) continue;
-    const file = await disk.open(path);
-    await file.truncate(end);
-    await file.sync();
-    await file.close();
-    await disk.remove(`${directory}/${indexName(first)}`);
-  }
+  const bytes = await unlessDamaged(store.block(height));
+  return bytes === undefined ? Buffer.alloc(0) : blockDigest(bytes);
 }
 
 async function append(store: BlockStore, bytes: Buffer): Promise<void> {

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { asBuffer, ByteReader, ByteWriter, DaybookError } from '../base/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
@@ -6,11 +7,13 @@ import { asPosition, type Position } from '../model/index.ts';
 /** Bytes of a transaction id that the index keeps: enough to tell ids apart that nobody forged. */
 const idBytes = 16;
 const rowBytes = idBytes + 4;
-const indexVersion = 1;
+/** Until 2 it had no checksums of blocks. */
+const indexVersion = 2;
 const checksumBytes = 32;
+const frontBytes = 1 + 3 * 8 + 2 * 4;
 
 /** Bytes that {@link SegmentIndex.summary} needs. */
-export const summaryBytes = 1 + 3 * 8 + 2 * 4;
+export const summaryBytes: number = frontBytes + 4;
 
 /** What a segment is found by, without reading it. */
 export interface SegmentSummary {
@@ -24,10 +27,19 @@ export interface SegmentSummary {
   readonly bytes: number;
 }
 
-/** Where a block lies in its segment file, without the length in front of it. */
+/** Where a block lies in its segment file, without the length in front of it, and its checksum. */
 export interface BlockPlace {
   readonly offset: number;
+  /** 0: nothing is known of the block. */
   readonly length: number;
+  /** CRC-32 of the block as it was written. */
+  readonly sum: number;
+}
+
+/** What an index keeps of a block's records. */
+export interface IndexedRecords {
+  readonly positions: readonly Position[];
+  readonly txIds: readonly Uint8Array[];
 }
 
 /** A transaction in its segment: block, place in the block, and number in the history tree. */
@@ -39,22 +51,23 @@ export interface RecordPlace {
 }
 
 /**
- * The index of one segment file: where its blocks are, positions of all records, transaction ids.
- * All of it follows from the blocks. While the segment grows it is appended to; once closed it is
- * written beside the segment.
+ * The index of one segment file: where its blocks are, their checksums, positions of all records,
+ * transaction ids. But for the checksums all of it follows from the blocks. It is written beside the
+ * segment when that is closed, and whenever blocks that were appended are made durable.
  */
 export class SegmentIndex {
   readonly firstHeight: number;
   readonly firstRecord: number;
   readonly #offsets: number[] = [];
   readonly #lengths: number[] = [];
+  readonly #sums: number[] = [];
   /** Number, in the segment, of each block's first record. */
   readonly #starts: number[] = [];
   readonly #positions: number[] = [];
   /** While the segment grows: id → number of its first record. */
   readonly #byId = new Map<string, number>();
   #bytes = 0;
-  /** Of a closed segment: ids with record numbers, sorted. */
+  /** As it was read from its file, until it grows: ids with record numbers, sorted. */
   #sorted: Buffer | undefined;
 
   constructor(firstHeight: number, firstRecord: number) {
@@ -86,29 +99,85 @@ export class SegmentIndex {
   }
 
   /** Notes a block that was appended to the segment file. */
-  add(place: BlockPlace, positions: readonly Position[], txIds: readonly Uint8Array[]): void {
-    this.#offsets.push(place.offset);
-    this.#lengths.push(place.length);
-    this.#starts.push(this.#positions.length);
-    for (const [at, position] of positions.entries()) {
-      const id = idOf(txIds[at] as Uint8Array);
-      // A repeated id is invalid; the first one is what counts.
-      if (!this.#byId.has(id)) this.#byId.set(id, this.#positions.length);
-      this.#positions.push(position);
+  add(place: BlockPlace, { positions, txIds }: IndexedRecords): void {
+    if (this.#sorted !== undefined) {
+      for (const [id, record] of this.#ids()) this.#byId.set(id, record);
+      this.#sorted = undefined;
     }
-    this.#bytes = place.offset + place.length;
+    this.#push(place);
+    for (const [at, position] of positions.entries()) {
+      this.#pushRecord(position, idOf(txIds[at] as Uint8Array));
+    }
+  }
+
+  /** Notes a block that is damaged, so that nothing is known of its records. */
+  addDamaged(place: BlockPlace): void {
+    this.add(place, { positions: [], txIds: [] });
+  }
+
+  /** Records of damaged blocks that the next block counts. */
+  skipRecords(count: number): void {
+    for (let at = 0; at < count; at++) this.#pushRecord(0, undefined);
   }
 
   place(height: number): BlockPlace | undefined {
-    const offset = this.#offsets[height - this.firstHeight];
-    const length = this.#lengths[height - this.firstHeight];
-    return offset === undefined || length === undefined ? undefined : { offset, length };
+    const at = height - this.firstHeight;
+    if (at < 0 || at >= this.blocks) return undefined;
+    const [offset, length] = [this.#offsets[at] as number, this.#lengths[at] as number];
+    return { offset, length, sum: this.#sums[at] as number };
+  }
+
+  /** The index of as many blocks from the first on, at these places; some with other records. */
+  moved(
+    blocks: readonly { readonly place: BlockPlace; readonly records?: IndexedRecords }[],
+  ): SegmentIndex {
+    const made = new SegmentIndex(this.firstHeight, this.firstRecord);
+    const ids = new Map([...this.#ids()].map(([id, record]) => [record, id]));
+    for (const [at, { place, records }] of blocks.entries()) {
+      if (records !== undefined) {
+        made.add(place, records);
+        continue;
+      }
+      made.#push(place);
+      const end = this.#starts[at + 1] ?? this.records;
+      for (let record = this.#starts[at] as number; record < end; record++) {
+        made.#pushRecord(this.#positions[record] as number, ids.get(record));
+      }
+    }
+    return made;
+  }
+
+  #push({ offset, length, sum }: BlockPlace): void {
+    this.#offsets.push(offset);
+    this.#lengths.push(length);
+    this.#sums.push(sum);
+    this.#starts.push(this.#positions.length);
+    if (length > 0) this.#bytes = offset + length;
+  }
+
+  #pushRecord(position: number, id: string | undefined): void {
+    // A repeated id is invalid; the first one is what counts.
+    if (id !== undefined && !this.#byId.has(id)) this.#byId.set(id, this.#positions.length);
+    this.#positions.push(position);
+  }
+
+  *#ids(): Generator<[id: string, record: number]> {
+    const table = this.#sorted;
+    if (table === undefined) {
+      yield* this.#byId;
+      return;
+    }
+    for (let at = 0; at < table.length; at += rowBytes) {
+      yield [table.latin1Slice(at, at + idBytes), table.readUInt32BE(at + idBytes)];
+    }
   }
 
   /** Block and transaction number of a record, by its number in the history tree. */
   placeOfRecord(number: number): BlockVersion {
-    const { height, transaction } = this.#recordPlace(number - this.firstRecord);
-    return { block: height, transaction };
+    const record = number - this.firstRecord;
+    const block = upperBound(this.#starts, record) - 1;
+    const transaction = record - (this.#starts[block] as number);
+    return { block: this.firstHeight + block, transaction };
   }
 
   /** The first record of a transaction id that stands here, if any. */
@@ -137,13 +206,14 @@ export class SegmentIndex {
   /** Bytes to be kept in a file beside the segment. */
   encode(): Buffer {
     const table = this.#table();
-    const writer = new ByteWriter(64 + this.blocks * 12 + this.records * 8 + table.length);
+    const writer = new ByteWriter(96 + this.blocks * 16 + this.records * 8 + table.length);
     writer.u8(indexVersion).u64(this.firstHeight).u64(this.firstRecord).u64(this.#bytes);
     writer.u32(this.blocks).u32(this.records);
+    writer.u32(crc32(writer.view()));
     writer.u32(table.length / rowBytes);
     for (let at = 0; at < this.blocks; at++) {
       writer.u32(this.#offsets[at] as number).u32(this.#lengths[at] as number);
-      writer.u32(this.#starts[at] as number);
+      writer.u32(this.#starts[at] as number).u32(this.#sums[at] as number);
     }
     for (const position of this.#positions) writer.u64(position);
     writer.raw(table);
@@ -153,7 +223,7 @@ export class SegmentIndex {
   /**
    * Reads {@link SegmentIndex.encode}'s bytes.
    *
-   * @throws {DaybookError} `MALFORMED`: make it anew from the segment.
+   * @throws {DaybookError} `MALFORMED`, also of an older version: make it anew from the segment.
    */
   static decode(bytes: Buffer): SegmentIndex {
     const end = bytes.length - checksumBytes;
@@ -168,11 +238,13 @@ export class SegmentIndex {
     index.#bytes = reader.u64();
     const blocks = reader.u32();
     const records = reader.u32();
+    reader.u32();
     const ids = reader.u32();
     for (let at = 0; at < blocks; at++) {
       index.#offsets.push(reader.u32());
       index.#lengths.push(reader.u32());
       index.#starts.push(reader.u32());
+      index.#sums.push(reader.u32());
     }
     for (let at = 0; at < records; at++) index.#positions.push(reader.u64());
     index.#sorted = Buffer.from(reader.raw(ids * rowBytes));
@@ -180,21 +252,30 @@ export class SegmentIndex {
     return index;
   }
 
-  /** Reads only the front of {@link SegmentIndex.encode}'s bytes; they are not checked. */
+  /**
+   * Reads only the front of {@link SegmentIndex.encode}'s bytes. Of version 1 it is not checked.
+   *
+   * @throws {DaybookError} `MALFORMED`
+   */
   static summary(bytes: Buffer): SegmentSummary {
     const reader = new ByteReader(bytes, 'block index');
-    if (reader.u8() !== indexVersion) reader.fail('unknown version');
+    const version = reader.u8();
+    if (version < 1 || version > indexVersion) reader.fail('unknown version');
+    if (version > 1 && bytes.readUInt32BE(frontBytes) !== crc32(bytes.subarray(0, frontBytes))) {
+      reader.fail('its front is damaged');
+    }
     const [firstHeight, firstRecord, length] = [reader.u64(), reader.u64(), reader.u64()];
     const [blocks, records] = [reader.u32(), reader.u32()];
     return { firstHeight, blocks, records, firstRecord, bytes: length };
   }
 
   #recordPlace(record: number): RecordPlace {
-    const block = upperBound(this.#starts, record) - 1;
+    const historyIndex = this.firstRecord + record;
+    const { block, transaction } = this.placeOfRecord(historyIndex);
     return {
-      height: this.firstHeight + block,
-      transaction: record - (this.#starts[block] as number),
-      historyIndex: this.firstRecord + record,
+      height: block,
+      transaction,
+      historyIndex,
       position: asPosition(this.#positions[record] as number),
     };
   }

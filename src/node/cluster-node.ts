@@ -279,6 +279,10 @@ class ClusterNode implements RunningNode, NodeOrders {
     return this.#started.saveBlocks(wanted);
   }
 
+  lacksBlocks(): boolean {
+    return this.#started.lacksBlocks();
+  }
+
   config(): ChannelConfig | undefined {
     return this.#started.config();
   }
@@ -446,6 +450,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       nextAddress: () => this.#started.status().nextAddress,
       writeSnapshot: (path) => this.#started.writeSnapshot(path),
       ...(blocks === undefined ? {} : { saveBlocks: (wanted) => this.#started.saveBlocks(wanted) }),
+      lacksBlocks: () => this.#started.lacksBlocks(),
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,

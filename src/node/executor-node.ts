@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { type Bytestring, DaybookError, isDaybookError } from '../base/index.ts';
-import type { BlockService } from '../blocks/index.ts';
 import { createExecutor, type ExecutorMetrics } from '../executor/index.ts';
 import {
   type BlocksHealth,
@@ -29,7 +28,6 @@ import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, startSweepProcess, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import {
-  blocksFrom,
   chainDirectory,
   type NodeBlocks,
   type OtherChains,
@@ -143,7 +141,7 @@ export interface ExecutorNode {
   /**
    * Blocks of the node's chain from a height on, as many as come at a time.
    *
-   * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`.
+   * @throws {DaybookError} `NOT_FOUND` when it makes none, `STATE_DAMAGED`.
    */
   blocksFrom(height: number): Promise<readonly Buffer[]>;
   /**
@@ -153,6 +151,8 @@ export interface ExecutorNode {
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`, `PEER_UNREACHABLE`.
    */
   saveBlocks(wanted: Address): Promise<Address>;
+  /** See `NodeBlocks.lacksBlocks`. */
+  lacksBlocks(): boolean;
   /** For tests of repair only: a row of the state turns wrong in memory. */
   spoilForTests?(key: Bytestring, value: Bytestring): void;
   /** Refuses new work, finishes what is under way, closes everything. */
@@ -343,8 +343,9 @@ async function startServing(
         refusing.reason = reason;
         if (reason !== undefined && waiting) executor.refuseWaiting(reason);
       },
-      blocksFrom: async (height) => await blocksFrom(blocksMade(blocks), height),
-      saveBlocks: async (wanted) => await blocksMade(blocks).save(wanted),
+      blocksFrom: async (height) => await blocksMade(blocks).blocksFrom(height),
+      saveBlocks: async (wanted) => await blocksMade(blocks).service().save(wanted),
+      lacksBlocks: () => blocks?.lacksBlocks === true,
       close: async () => {
         await repair?.close();
         // Ends the long polls, which would hold the gateway.
@@ -374,9 +375,9 @@ async function serverTls(
 }
 
 /** @throws {DaybookError} `NOT_FOUND` */
-function blocksMade(blocks: NodeBlocks | undefined): BlockService {
+function blocksMade(blocks: NodeBlocks | undefined): NodeBlocks {
   if (blocks === undefined) throw new DaybookError('NOT_FOUND', 'this node makes no blocks');
-  return blocks.service();
+  return blocks;
 }
 
 /** Why new transactions are refused now; `undefined`: they are taken. */

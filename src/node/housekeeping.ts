@@ -35,6 +35,8 @@ export interface HousekeepingOptions {
    * @returns see `BlockGenerator.savedTo`.
    */
   readonly saveBlocks?: (wanted: Address) => Promise<Address>;
+  /** See `NodeBlocks.lacksBlocks`. */
+  readonly lacksBlocks?: () => boolean;
   /** What the node tells the others now. */
   readonly info: () => Member;
   readonly tell: (info: Member) => Promise<void>;
@@ -72,7 +74,11 @@ export class Housekeeping {
    * state goes on from here with both.
    */
   get held(): Address {
-    return this.#options.snapshots.held;
+    return this.#lacksBlocks ? asAddress(0) : this.#options.snapshots.held;
+  }
+
+  get #lacksBlocks(): boolean {
+    return this.#options.lacksBlocks?.() === true;
   }
 
   /** See `TrimPoint.waitsFor`; empty while another node trims. */
@@ -171,6 +177,10 @@ export class Housekeeping {
   async #saveBlocks(): Promise<void> {
     const { snapshots, saveBlocks } = this.#options;
     const { next } = snapshots;
+    if (this.#lacksBlocks) {
+      await snapshots.uncover();
+      return;
+    }
     if (next === undefined || saveBlocks === undefined) return;
     try {
       await snapshots.cover(await saveBlocks(next));

@@ -3,18 +3,22 @@ import { DaybookError, isDaybookError, toDaybookError } from '../base/index.ts';
 import {
   adoptChainInProcess,
   type BlockBackend,
+  type BlockProcess,
   type BlockService,
   type FetchBlocks,
   rowsBefore,
   startBlockProcess,
   startBlockService,
+  storedBlocks,
 } from '../blocks/index.ts';
 import type { Endorser } from '../executor/index.ts';
 import type { BlockSource, BlocksHealth } from '../gateway/index.ts';
 import { type Io, pause } from '../io/index.ts';
 import {
   type Address,
+  addressOf,
   asAddress,
+  asPosition,
   type Identity,
   type Position,
   type Signer,
@@ -36,8 +40,8 @@ export interface OtherChains {
   /** Behind the last record before an address, as far back as the log goes. */
   recordsEnd(before: Address): Promise<Position>;
   readonly fetch: FetchBlocks;
-  /** The last blocks that came do not hold. False: nobody else has any. */
-  distrustLast(): boolean;
+  /** The last blocks that came do not hold. @returns whose they were; `undefined`: none came. */
+  distrustLast(): string | undefined;
 }
 
 /** Settings of {@link startNodeBlocks}. */
@@ -60,6 +64,10 @@ export interface NodeBlocks extends BlockSource {
   readonly endorser: Endorser;
   /** @throws {DaybookError} while it is being opened. */
   service(): BlockService;
+  /** Blocks from a height on, as many as come at a time; none when there are no more. */
+  blocksFrom(height: number): Promise<readonly Buffer[]>;
+  /** Of the saved blocks some are known to be damaged, or lacking, so that nobody may count on them. */
+  readonly lacksBlocks: boolean;
   close(): Promise<void>;
 }
 
@@ -73,12 +81,15 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   let service: BlockService | undefined;
   let failure: DaybookError | undefined;
   const stop = new AbortController();
+  /** Rows of this bulk update, which others have in their blocks, are gone. */
+  let gone: Position | undefined;
   const start = async (): Promise<void> => {
     for (let attempt = 1; service === undefined && !stop.signal.aborted; attempt++) {
       try {
-        service = await open(options, stop.signal, (state) => {
+        service = await open(options, gone, stop.signal, (state) => {
           failure = state;
         });
+        gone = undefined;
       } catch (error) {
         failure = toDaybookError(error);
         // While the log cannot be asked, nothing else can be done either.
@@ -98,15 +109,20 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
     void pause(options.io, trimmedPollMs, { signal: stop.signal }).then(() => {
       const stopped = service;
       if (stop.signal.aborted) return;
-      if (isDaybookError(stopped?.alarm, 'LOG_TRIMMED', 'TIMEOUT')) {
+      const helped = options.others === undefined ? [] : othersHelp;
+      if (isDaybookError(stopped?.alarm, 'STATE_DAMAGED', ...helped)) {
+        if (stopped.alarm.code === 'BULK_ROWS_GONE') {
+          gone = asPosition(Number(stopped.alarm.details.position));
+        }
         onEvent(`blocks begin anew: ${stopped.alarm.message}`);
         service = undefined;
+        failure = isDaybookError(stopped.alarm, 'STATE_DAMAGED') ? stopped.alarm : undefined;
         opening = (stopped?.close() ?? Promise.resolve()).then(start);
         opening.then(restart, restart);
       } else restart();
     });
   };
-  if (options.others !== undefined) opening.then(restart, restart);
+  opening.then(restart, restart);
   const opened = (): BlockService => {
     if (service !== undefined) return service;
     throw failure ?? new DaybookError('PROOF_NOT_READY', 'the blocks are still being opened');
@@ -123,6 +139,15 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
       },
       placesOf: (positions, waitMs) => opened().placesOf(positions, waitMs),
     },
+    get lacksBlocks() {
+      const alarm = failure ?? service?.alarm;
+      // They are mended, or fetched; or made again, in a process that serves the others.
+      const lacks = isDaybookError(alarm, 'STATE_DAMAGED', 'PROOF_NOT_READY');
+      const { damaged, remakes = false } = service?.status ?? {};
+      return lacks || remakes || damaged !== undefined;
+    },
+    blocksFrom: (height) =>
+      service === undefined ? blocksInFiles(options, height) : blocksFrom(service, height),
     health: () => healthOf(service, failure),
     close: async () => {
       stop.abort();
@@ -132,6 +157,8 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   };
 }
 
+/** What keeps a chain from going on by itself, and not with others' blocks. */
+const othersHelp = ['LOG_TRIMMED', 'TIMEOUT', 'BULK_ROWS_GONE'] as const;
 /** The block process of a node that was killed may take a moment to end. */
 const openAttemptsMax = 20;
 const openPauseMs = 500;
@@ -155,10 +182,11 @@ async function readPeer({
 
 async function open(
   options: NodeBlocksOptions,
+  gone: Position | undefined,
   signal: AbortSignal,
   onState: (state: DaybookError | undefined) => void,
 ): Promise<BlockService> {
-  const { io, replica, directory, others } = options;
+  const { io, replica, directory, others, onEvent } = options;
   const signer = await readPeer(options);
   await io.disk.makeDirectory(directory);
   const { scrubRowsPerS = 0 } = options;
@@ -166,16 +194,34 @@ async function open(
     scrubRowsPerS === 0
       ? {}
       : { scrub: { stateDirectory: replica.state.directory, rowsPerS: scrubRowsPerS } };
+  let lost = gone;
   return startBlockService({
     io,
     replica,
     open: async () => {
-      for (;;) {
-        const backend = await startBlockProcess(io, { directory, signer, ...scrub });
-        const lacks = await lacking(options, backend);
-        if (lacks === undefined || others === undefined) return backend;
+      for (let remakes = false; ; ) {
+        let backend: BlockProcess;
+        try {
+          backend = await startBlockProcess(io, { directory, signer, remakes, ...scrub });
+        } catch (error) {
+          if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
+          onEvent(`blocks are mended: ${error.message}`);
+          onState(error);
+          remakes = await isLogWhole(options);
+          if (remakes) continue;
+          // Among three nodes or more it is restored then.
+          if (others === undefined) throw new DaybookError('BLOCK_MISMATCH', error.message);
+          await adopt(options, others, { mends: true }, signal, onState);
+          continue;
+        }
+        const first = await lacking(options, backend, lost);
+        lost = undefined;
+        if (first === undefined || others === undefined) {
+          onState(undefined);
+          return backend;
+        }
         await backend.close();
-        await adopt(options, others, lacks, signal, onState);
+        await adopt(options, others, { first }, signal, onState);
       }
     },
     rowBefore: rowsBefore(replica.state),
@@ -184,44 +230,57 @@ async function open(
 
 /**
  * The first entry that there is, when the chain ends before it, or waits for rows of bulk updates from
- * before the state begins.
+ * before the state begins; or the one behind a bulk update whose rows are gone.
  */
 async function lacking(
   { others, replica }: NodeBlocksOptions,
   { nextAddress, rowsFrom }: BlockBackend,
+  gone: Position | undefined,
 ): Promise<Address | undefined> {
   if (others === undefined) return undefined;
+  if (gone !== undefined) return asAddress(addressOf(gone) + 1);
   const logStart = await others.logStart();
   const { startAddress } = replica.state;
   const first = asAddress(Math.max(startAddress, logStart));
   return nextAddress < first || rowsFrom < startAddress ? first : undefined;
 }
 
-/** Takes blocks over from other nodes until the chain can go on with the entry `first`. */
+/** All entries can be handed to a generator once more, from the first one on. */
+async function isLogWhole({ others, replica }: NodeBlocksOptions): Promise<boolean> {
+  return replica.state.startAddress === 0 && ((await others?.logStart()) ?? 0) === 0;
+}
+
+/**
+ * Takes blocks over from other nodes until the chain can go on with the entry `first`, or until all of
+ * its own hold again. Where nobody has them it waits for others to come.
+ */
 async function adopt(
   { io, replica, directory, onEvent }: NodeBlocksOptions,
   others: OtherChains,
-  first: Address,
+  wanted: { readonly first: Address } | { readonly mends: true },
   signal: AbortSignal,
-  onState: (state: DaybookError | undefined) => void,
+  onState: (state: DaybookError) => void,
 ): Promise<void> {
-  onEvent(`blocks before address ${first} are fetched from other nodes`);
-  onState(
-    new DaybookError('PROOF_NOT_READY', `blocks before address ${first} are fetched and checked`),
-  );
   const msps = replica.config?.msps ?? [];
+  const mends = 'mends' in wanted;
+  const first = mends ? asAddress(0) : wanted.first;
+  if (!mends) {
+    onEvent(`blocks before address ${first} are fetched from other nodes`);
+    const what = `blocks before address ${first} are fetched and checked`;
+    onState(new DaybookError('PROOF_NOT_READY', what));
+  }
   for (;;) {
     try {
       const target = await others.recordsEnd(first);
-      const settings = { directory, target, first, msps };
+      const settings = { directory, target, first, msps, mends };
       const height = await adoptChainInProcess(io, settings, others.fetch, signal);
       onEvent(`${height} blocks are there and hold`);
-      onState(undefined);
       return;
     } catch (error) {
-      const bad = isDaybookError(error, 'PROOF_INVALID', 'MALFORMED');
-      if (!bad || !others.distrustLast()) throw error;
-      onEvent(`blocks of another node are refused: ${error.message}`);
+      if (!isDaybookError(error, 'PROOF_INVALID', 'MALFORMED')) throw error;
+      const name = others.distrustLast();
+      if (name === undefined) throw error;
+      onEvent(`blocks of ${name} are refused: ${error.message}`);
     }
   }
 }
@@ -239,17 +298,41 @@ function healthOf(
 
 const blocksBytesMark = 4 * 1024 * 1024;
 
-/** Blocks of a chain from a height on, as many as come at a time. @throws {DaybookError} */
-export async function blocksFrom(
+/** As many as come at a time. */
+async function blocksFrom(
   service: Pick<BlockService, 'status' | 'block'>,
   height: number,
 ): Promise<readonly Buffer[]> {
   const found: Buffer[] = [];
   let bytes = 0;
   for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
-    const block = await service.block(at);
+    try {
+      const block = await service.block(at);
+      bytes += block.length;
+      found.push(block);
+    } catch (error) {
+      // Those before it are whole.
+      if (found.length === 0 || !isDaybookError(error, 'STATE_DAMAGED')) throw error;
+      break;
+    }
+  }
+  return found;
+}
+
+/**
+ * The same while the chain is being opened, fetched or mended: two nodes that each lack what the other
+ * has must not wait for one another.
+ */
+async function blocksInFiles(
+  { io, directory }: NodeBlocksOptions,
+  height: number,
+): Promise<readonly Buffer[]> {
+  const found: Buffer[] = [];
+  let bytes = 0;
+  for await (const block of storedBlocks(io.disk, `${directory}/blocks`, height)) {
     bytes += block.length;
     found.push(block);
+    if (bytes >= blocksBytesMark) break;
   }
   return found;
 }

@@ -15,21 +15,24 @@ import type { OtherChains } from './node-blocks.ts';
 import { remoteOrders } from './private-service.ts';
 
 const retryMs = 500;
+/** Whose blocks did not hold is asked again after so long: it may have mended them. */
+const distrustMs = 5_000;
 
 /**
  * The chains of the other members of a cluster, over the private network. Asks those first that say
  * they hold most.
  */
 export function otherChains(
-  io: Pick<Io, 'network' | 'timers'>,
+  io: Pick<Io, 'clock' | 'network' | 'timers'>,
   log: Pick<SharedLog, 'start' | 'read'>,
   others: () => readonly Member[],
 ): OtherChains {
-  const distrusted = new Set<string>();
+  /** Until when. */
+  const distrusted = new Map<string, number>();
   let last: string | undefined;
   const trusted = (): Member[] =>
     others()
-      .filter(({ name }) => !distrusted.has(name))
+      .filter(({ name }) => (distrusted.get(name) ?? 0) <= io.clock.monotonicMs())
       .sort((a, b) => (b.held ?? 0) - (a.held ?? 0));
   return {
     logStart: () => log.start(),
@@ -50,9 +53,10 @@ export function otherChains(
       return [];
     },
     distrustLast: () => {
-      if (last !== undefined) distrusted.add(last);
+      if (last !== undefined) distrusted.set(last, io.clock.monotonicMs() + distrustMs);
+      const name = last;
       last = undefined;
-      return trusted().length > 0;
+      return name;
     },
   };
 }

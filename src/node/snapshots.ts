@@ -74,6 +74,13 @@ export class SnapshotFiles {
     this.#covered = address;
   }
 
+  /** Notes, durably, that saved blocks turned out not to be whole: none are counted on. */
+  async uncover(): Promise<void> {
+    if (this.#covered === 0) return;
+    this.#covered = 0;
+    await this.#disk.writeFile(join(this.#directory, coveredName), Buffer.from('0'));
+  }
+
   #newestUpTo(address: number): Address {
     return asAddress(this.#addresses.findLast((one) => one <= address) ?? 0);
   }

@@ -8,6 +8,7 @@ import type * as NodeRoom from '../../src/node/index.ts';
 import { etcdAvailable } from '../etcd/cluster.ts';
 import { etcdSuite } from '../etcd/suite.ts';
 import { built, root } from '../process/built.ts';
+import { rotBlocks } from '../process/rot-blocks.ts';
 import { startTellers } from '../process/transfers.ts';
 import { differentBlocks, until } from './chains.ts';
 import { etcdUrl } from './ledger.ts';
@@ -81,6 +82,16 @@ describe.skipIf(!etcdAvailable())('retention of the log on etcd', { timeout: 300
     const { position } = await one.submit('bench', 'move', ['late', 'common0', '1']);
     await client.waitFor(position);
     expect((await client.evaluate('bench', 'read', ['late'])).text()).toBe('-1');
+
+    // A block rots that the log has no entries for any more: others have it.
+    events.length = 0;
+    rotBlocks(join(suite.directory, 'late/late-1/chain'), 2);
+    const ask = async (): Promise<Response> =>
+      await fetch(`${late.gateways[0]}/v1/channels/main/blocks/2`);
+    expect((await ask()).status).toBe(500);
+    await until(async () => (await ask()).ok);
+    expect(events.join('\n')).toMatch(/blocks are mended: block 2 in blocks-0+\.pb is damaged/);
+    expect(await differentBlocks([...gateways, ...late.gateways])).toEqual([]);
     await one.close();
     await client.close();
     await late.close();

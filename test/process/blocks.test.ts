@@ -10,6 +10,7 @@ import { bundleContract } from '../../src/contract/index.ts';
 import { realIo } from '../../src/io/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { built, root } from './built.ts';
+import { rotBlocks } from './rot-blocks.ts';
 
 /*
  * What is posted from the log, on a real network of two executors: each makes the same chain, and
@@ -221,6 +222,32 @@ test('a node that is killed goes on with the same chain', async () => {
   ({ position } = await client.submit('bank', 'transfer', ['alice', 'bob', '1']));
   const [one, two] = await level();
   expect(one?.height).toBeGreaterThan(before);
+  expect(two).toEqual(one);
+  expect((await daybook('verify', 'chain', 'executor-1', ...trust)).code).toBe(0);
+}, 120_000);
+
+test('blocks that rotted on the disk are refused, and made again from the log', async () => {
+  await level();
+  const [url] = network.gateways as [string];
+  const ask = async (): Promise<Response> => await fetch(`${url}/v1/channels/main/blocks/1`);
+  const before = Buffer.from(await (await ask()).arrayBuffer());
+  rotBlocks(join(directory, 'executor-1/chain'), 1);
+  const refused = await ask();
+  expect(refused.status).toBe(500);
+  expect(await refused.json()).toMatchObject({
+    code: 'STATE_DAMAGED',
+    message: expect.stringContaining('block 1 in blocks-0'),
+  });
+  const until = performance.now() + 60_000;
+  let answer = refused;
+  while (!answer.ok && performance.now() < until) {
+    await sleep(100);
+    answer = await ask();
+  }
+  const after = decodeBlock(Buffer.from(await answer.arrayBuffer()));
+  expect(after.header).toEqual(decodeBlock(before).header);
+  ({ position } = await client.submit('bank', 'transfer', ['alice', 'bob', '1']));
+  const [one, two] = await level();
   expect(two).toEqual(one);
   expect((await daybook('verify', 'chain', 'executor-1', ...trust)).code).toBe(0);
 }, 120_000);
