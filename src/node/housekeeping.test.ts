@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { DaybookError } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
 import { type Address, asAddress } from '../model/index.ts';
-import { Housekeeping } from './housekeeping.ts';
+import { Housekeeping, type HousekeepingOptions } from './housekeeping.ts';
 import type { Makers } from './makers.ts';
 import type { Member } from './members.ts';
 import { SnapshotFiles } from './snapshots.ts';
@@ -36,46 +36,35 @@ function makersKept(...names: string[]): Makers & { readonly kept: Set<string> }
   };
 }
 
-it('holds, and trims, only what its blocks are saved for', async () => {
+const io = realIo();
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** A node in a directory of its own, alone unless `more` says otherwise; not started yet. */
+async function openNode(
+  makesBlocks: boolean,
+  more: Pick<HousekeepingOptions, 'log'> & Partial<HousekeepingOptions>,
+) {
   const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
-  const io = realIo();
-  const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), true);
-  const trimmed: number[] = [];
-  let told: Member | undefined;
+  const path = join(directory, 'snapshots');
+  const snapshots = await SnapshotFiles.open(io, path, makesBlocks);
   const events: string[] = [];
-  let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
-  let saves = 0;
-  let lacks = false;
-  const info = (): Member => ({
-    ...node,
-    snapshot: snapshots.newest,
-    held: housekeeping.held,
-  });
+  let told: Member | undefined;
   const housekeeping: Housekeeping = new Housekeeping({
     io,
-    log: {
-      start: async () => asAddress(0),
-      trim: async (before) => {
-        trimmed.push(before);
-      },
-    },
     name: 'node0',
     snapshots,
     everyMs: 1,
     joinReplayEntriesMax: 10,
     retention: () => ({ entries: 10, holders: 1 }),
     nextAddress: () => asAddress(100),
-    writeSnapshot: async (path) => {
-      await writeFile(path, '');
+    writeSnapshot: async (file) => {
+      await writeFile(file, '');
       return asAddress(100);
     },
-    saveBlocks: async () => {
-      saves++;
-      if (saved instanceof DaybookError) throw saved;
-      return saved;
-    },
-    lacksBlocks: () => lacks,
-    info,
+    info: () => ({ ...node, snapshot: snapshots.newest, held: housekeeping.held }),
     tell: async (member) => {
       told = member;
     },
@@ -83,10 +72,43 @@ it('holds, and trims, only what its blocks are saved for', async () => {
     makers: makersKept(),
     leavesTrimming: () => false,
     onEvent: (text) => events.push(text),
+    ...more,
+  });
+  return {
+    housekeeping,
+    snapshots,
+    path,
+    events,
+    told: () => told,
+    close: async () => {
+      await housekeeping.close();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+it('holds, and trims, only what its blocks are saved for', async () => {
+  const trimmed: number[] = [];
+  let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
+  let saves = 0;
+  let lacks = false;
+  const { housekeeping, snapshots, path, events, told, close } = await openNode(true, {
+    log: {
+      start: async () => asAddress(0),
+      trim: async (before) => {
+        trimmed.push(before);
+      },
+    },
+    saveBlocks: async () => {
+      saves++;
+      if (saved instanceof DaybookError) throw saved;
+      return saved;
+    },
+    lacksBlocks: () => lacks,
   });
   const rounds = async (count: number): Promise<void> => {
-    const until = saves + count;
-    while (saves < until) await new Promise((resolve) => setTimeout(resolve, 1));
+    const enough = saves + count;
+    await until(() => saves >= enough);
   };
   housekeeping.start();
   try {
@@ -106,31 +128,25 @@ it('holds, and trims, only what its blocks are saved for', async () => {
     await rounds(3);
     expect({ held: housekeeping.held, trimmed }).toEqual({ held: 0, trimmed: [] });
     saved = asAddress(100);
-    while (housekeeping.held < 100) await new Promise((resolve) => setTimeout(resolve, 1));
-    while (trimmed.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    await until(() => housekeeping.held === 100);
+    await until(() => trimmed.length > 0);
     expect(trimmed[0]).toBe(90);
     // A block of those turns out to be damaged: at once nobody counts on it, nor after a restart.
     lacks = true;
     expect(housekeeping.held).toBe(0);
-    while (told?.held !== 0) await new Promise((resolve) => setTimeout(resolve, 1));
-    expect((await SnapshotFiles.open(io, join(directory, 'snapshots'), true)).held).toBe(0);
+    await until(() => told()?.held === 0);
+    expect((await SnapshotFiles.open(io, path, true)).held).toBe(0);
     lacks = false;
-    while (housekeeping.held < 100) await new Promise((resolve) => setTimeout(resolve, 1));
+    await until(() => housekeeping.held === 100);
   } finally {
-    await housekeeping.close();
-    await rm(directory, { recursive: true });
+    await close();
   }
 });
 
 it('keeps a snapshot that saved blocks reach, and the log from there on, however far blocks lag', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
-  const io = realIo();
-  const path = join(directory, 'snapshots');
-  const snapshots = await SnapshotFiles.open(io, path, true);
   let applied = 0;
   let saved = 0;
   let start = 0;
-  let told: Member | undefined;
   const wrong: string[] = [];
   const look = (): void => {
     const files = readdirSync(path).flatMap((name) => /^snapshot-(\d+)$/.exec(name)?.[1] ?? []);
@@ -139,8 +155,7 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
       wrong.push(`log from ${start}, blocks to ${saved}, snapshots at ${files.join(' ')}`);
     }
   };
-  const housekeeping: Housekeeping = new Housekeeping({
-    io,
+  const { housekeeping, path, events, close } = await openNode(true, {
     log: {
       start: async () => asAddress(start),
       trim: async (before) => {
@@ -148,11 +163,6 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
         look();
       },
     },
-    name: 'node0',
-    snapshots,
-    everyMs: 1,
-    joinReplayEntriesMax: 10,
-    retention: () => ({ entries: 10, holders: 1 }),
     nextAddress: () => {
       applied += 3;
       return asAddress(applied);
@@ -167,70 +177,38 @@ it('keeps a snapshot that saved blocks reach, and the log from there on, however
       saved = Math.max(0, applied - 50);
       return asAddress(saved);
     },
-    info: () => ({ ...node, held: housekeeping.held }),
-    tell: async (member) => {
-      told = member;
-    },
-    members: () => (told === undefined ? [] : [told]),
-    makers: makersKept(),
-    leavesTrimming: () => false,
-    onEvent: (text) => expect.unreachable(text),
   });
   housekeeping.start();
   try {
-    while (applied < 1_000 && wrong.length === 0) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
+    await until(() => applied >= 1_000 || wrong.length > 0);
     expect(wrong).toEqual([]);
+    expect(events).toEqual([]);
     expect(start).toBeGreaterThan(700);
   } finally {
-    await housekeeping.close();
-    await rm(directory, { recursive: true });
+    await close();
   }
 });
 
 it('waits with trimming for who makes blocks and is away, says so, and knows them for good', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'daybook-housekeeping-'));
-  const io = realIo();
   const makers = makersKept('gone');
-  const events: string[] = [];
   const maker = { ...node, address: 'nowhere:1', chain: true, held: 100 };
   let members: readonly Member[] = [];
   let start = 0;
-  const snapshots = await SnapshotFiles.open(io, join(directory, 'snapshots'), false);
-  const housekeeping: Housekeeping = new Housekeeping({
-    io,
+  const { housekeeping, events, close } = await openNode(false, {
     log: {
       start: async () => asAddress(start),
       trim: async (before) => {
         start = before;
       },
     },
-    name: 'node0',
-    snapshots,
-    everyMs: 1,
-    joinReplayEntriesMax: 10,
     retention: () => ({ entries: 10, holders: 2 }),
-    nextAddress: () => asAddress(100),
-    writeSnapshot: async (file) => {
-      await writeFile(file, '');
-      return asAddress(100);
-    },
-    // It makes no blocks.
-    info: () => ({ ...node, held: housekeeping.held }),
-    tell: async () => undefined,
     members: () => [
       { ...node, held: housekeeping.held },
       { ...node, name: 'node1', address: 'nowhere:1', held: 100 },
       ...members,
     ],
     makers,
-    leavesTrimming: () => false,
-    onEvent: (text) => events.push(text),
   });
-  const until = async (holds: () => boolean): Promise<void> => {
-    while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1));
-  };
   housekeeping.start();
   try {
     await until(() => events.length > 0);
@@ -253,7 +231,6 @@ it('waits with trimming for who makes blocks and is away, says so, and knows the
     expect(housekeeping.waitsFor).toEqual([]);
     expect(events.at(-1)).toBe('the log waits for no node any more');
   } finally {
-    await housekeeping.close();
-    await rm(directory, { recursive: true });
+    await close();
   }
 });
