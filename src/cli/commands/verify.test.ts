@@ -52,7 +52,8 @@ describe('daybook verify', () => {
   });
 
   test('refuses what does not, with exit code 1 and the place', async () => {
-    const file = join(directory, 'blocks', (await readdir(join(directory, 'blocks')))[0] as string);
+    const names = await readdir(join(directory, 'blocks'));
+    const file = join(directory, 'blocks', names.find((name) => name.endsWith('.pb')) as string);
     const good = await readFile(file);
     const bad = Buffer.from(good);
     const at = bad.indexOf('result of');
