@@ -18,7 +18,6 @@ interface Lease {
 /** Leases of one cluster of etcd: they end when nobody renews them, as the leader sees it. */
 export class EtcdLeases {
   readonly #world: World;
-  readonly #name: string;
   readonly #members: EtcdMembers;
   readonly #store: EtcdStore;
   readonly #changed: () => void;
@@ -26,15 +25,8 @@ export class EtcdLeases {
   #next = 1;
 
   /** @param changed - told when keys went with a lease. */
-  constructor(
-    world: World,
-    name: string,
-    members: EtcdMembers,
-    store: EtcdStore,
-    changed: () => void,
-  ) {
+  constructor(world: World, members: EtcdMembers, store: EtcdStore, changed: () => void) {
     this.#world = world;
-    this.#name = name;
     this.#members = members;
     this.#store = store;
     this.#changed = changed;
@@ -51,7 +43,7 @@ export class EtcdLeases {
     if (ids.length === 0) return;
     const id = this.#world.chance.pick(ids);
     this.#world.happened('etcd: a lease ends early');
-    this.#world.note(`${this.#name}: lease ${id} ends early`);
+    this.#world.note(`${this.#members.name}: lease ${id} ends early`);
     this.#expire(id);
   }
 
@@ -74,7 +66,7 @@ export class EtcdLeases {
       if (lease.expiresAtUs > this.#world.nowUs) this.#watch(lease);
       else if (this.#members.isServed(this.#members.leader)) {
         this.#world.happened('etcd: a lease expires');
-        this.#world.note(`${this.#name}: lease ${lease.id} has expired`);
+        this.#world.note(`${this.#members.name}: lease ${lease.id} has expired`);
         this.#expire(lease.id);
       } else {
         lease.expiresAtUs = this.#world.nowUs + proposalRetryUs;

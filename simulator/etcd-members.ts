@@ -37,11 +37,12 @@ export interface MemberState extends StreamEnd {
  * proposal is accepted by a majority. What was proposed before an election may be lost with it.
  */
 export class EtcdMembers {
+  /** Of the cluster. */
+  readonly name: string;
   readonly all: readonly MemberState[];
   readonly faults: EtcdFaults = { lostAnswers: 0, slow: 0, defragmentFails: 0 };
   readonly #world: World;
   readonly #network: SimNetwork;
-  readonly #name: string;
   readonly #elected: (fromUs: number) => void;
   #leader = 0;
   /** Goes up with every election: what was proposed before one may be lost with it. */
@@ -61,10 +62,10 @@ export class EtcdMembers {
   ) {
     this.#world = world;
     this.#network = network;
-    this.#name = `etcd${number}`;
+    this.name = `etcd${number}`;
     this.#elected = elected;
     this.all = Array.from({ length: membersPerUnit }, (_, at) => ({
-      machine: `${this.#name}-${at}`,
+      machine: `${this.name}-${at}`,
       id: String(number * 10 + at + 1),
       at,
       alive: true,
@@ -145,7 +146,7 @@ export class EtcdMembers {
     this.#term++;
     this.#leaderFromUs = Math.max(this.#leaderFromUs, nowUs + leaderlessForUs);
     this.#world.happened('etcd: a new leader');
-    this.#world.note(`${this.#name} has a new leader in ${leaderlessForUs / 1000} ms`);
+    this.#world.note(`${this.name} has a new leader in ${leaderlessForUs / 1000} ms`);
     this.#elected(this.#leaderFromUs);
     if (leaderlessForUs < leaderlessUs) return;
     for (const member of this.all) {

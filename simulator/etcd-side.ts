@@ -173,7 +173,7 @@ export class EtcdSide {
     const { chance } = world;
     const wanted = this.clusters.filter(() => chance.happens(0.6));
     if (wanted.length === 0) wanted.push(chance.pick(this.clusters));
-    world.note(`layout: ${wanted.map(({ name }) => name).join(' ')}`);
+    world.note(`layout: ${wanted.map(({ members: { name } }) => name).join(' ')}`);
     try {
       const log = await this.#open('admin');
       const { generation } = await log.setUnits(this.#unitsOf(wanted));

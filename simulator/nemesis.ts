@@ -231,7 +231,9 @@ export class Nemesis {
         () => {
           unit.members.faults.lostAnswers = chance.pick([0, 0.02, 0.2]);
           unit.members.faults.slow = chance.pick([0, 0.05, 0.3]);
-          world.note(`${unit.name} loses ${unit.members.faults.lostAnswers} of its answers`);
+          world.note(
+            `${unit.members.name} loses ${unit.members.faults.lostAnswers} of its answers`,
+          );
         },
       );
     }

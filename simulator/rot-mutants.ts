@@ -1,5 +1,4 @@
 import { isDaybookError } from '../src/base/index.ts';
-import { unlessDamaged } from '../src/blocks/damaged-blocks.ts';
 import {
   type AdoptionOptions,
   adoptChain,
@@ -8,6 +7,7 @@ import {
   type FetchBlocks,
   indexedFields,
   openBlockStore,
+  unlessDamaged,
 } from '../src/blocks/index.ts';
 import type { IndexedRecords } from '../src/blocks/segment-index.ts';
 import type { Disk } from '../src/io/index.ts';

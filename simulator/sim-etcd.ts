@@ -25,7 +25,6 @@ const alarmNoSpace = 1;
  * was given up. Members can die, be cut off from their leader or from callers, and lose the leader.
  */
 export class SimEtcdCluster {
-  readonly name: string;
   readonly endpoints: readonly string[];
   readonly members: EtcdMembers;
   readonly leases: EtcdLeases;
@@ -38,12 +37,9 @@ export class SimEtcdCluster {
   constructor(world: World, network: SimNetwork, number: number) {
     this.#world = world;
     this.#network = network;
-    this.name = `etcd${number}`;
     this.#store = new EtcdStore(String(1000 + number));
     this.members = new EtcdMembers(world, network, number, (fromUs) => this.leases.elected(fromUs));
-    this.leases = new EtcdLeases(world, this.name, this.members, this.#store, () =>
-      this.#changed(),
-    );
+    this.leases = new EtcdLeases(world, this.members, this.#store, () => this.#changed());
     this.#watches = new EtcdWatches(world, this.members, this.#store);
     this.endpoints = this.members.all.map(({ machine }) => `${machine}:2379`);
     this.space = new EtcdSpace(membersPerUnit, chanceOf(number));
@@ -100,7 +96,7 @@ export class SimEtcdCluster {
     const { revision, compacted } = this.#store;
     if (revision <= compacted) return;
     this.#world.happened('etcd: a compaction');
-    this.#world.note(`${this.name} is compacted at ${revision}`);
+    this.#world.note(`${this.members.name} is compacted at ${revision}`);
     this.#compact(revision, 0);
   }
 

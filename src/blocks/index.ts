@@ -9,6 +9,7 @@ export * from './block-service.ts';
 export { type BlockStore, openBlockStore } from './block-store.ts';
 export * from './builder.ts';
 export * from './cutter.ts';
+export { unlessDamaged } from './damaged-blocks.ts';
 export * from './execution.ts';
 export * from './fabric/block.ts';
 export * from './generator.ts';

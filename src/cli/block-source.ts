@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { DaybookError, toDaybookError } from '../base/index.ts';
 import { type BlockStatus, blockFiles, decodeBlock } from '../blocks/index.ts';
-import { whyUnreachable } from '../io/index.ts';
+import { noAnswerFrom } from '../io/index.ts';
 import { isErrorJson, signReadToken } from '../model/index.ts';
 import { type CliContext, type NetworkOptions, openNetwork } from './context.ts';
 
@@ -110,13 +110,7 @@ async function fetchFrom(
       signal: AbortSignal.timeout(timeoutSeconds * 1000),
     });
   } catch (cause) {
-    throw new DaybookError(
-      'PEER_UNREACHABLE',
-      `no answer from ${gateway}: ${whyUnreachable(cause, gateway)}`,
-      {
-        cause,
-      },
-    );
+    throw noAnswerFrom(gateway, cause);
   }
   if (answer.ok) return answer;
   const json: unknown = await answer.json().catch(() => undefined);

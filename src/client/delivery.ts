@@ -1,5 +1,5 @@
 import { DaybookError, type ErrorJson, isDaybookError } from '../base/index.ts';
-import { type Io, pause, whyUnreachable } from '../io/index.ts';
+import { type Io, noAnswerFrom, pause } from '../io/index.ts';
 import { type Outcome, type Signer, type SigningMode, signBatch } from '../model/index.ts';
 import type { Balancer } from './balancer.ts';
 import type { PendingCall } from './call.ts';
@@ -178,14 +178,7 @@ export class Delivery {
   #note(lost: unknown, gateway: string): void {
     if (lost instanceof AttemptLost) {
       if (lost.delivered) this.#lose();
-      this.#lastError = new DaybookError(
-        'PEER_UNREACHABLE',
-        `no answer from ${gateway}: ${whyUnreachable(lost, gateway)}`,
-        {
-          cause: lost,
-          details: { gateway },
-        },
-      );
+      this.#lastError = noAnswerFrom(gateway, lost);
     } else if (isDaybookError(lost)) {
       this.#lastError = lost;
       if (lost.retry !== 'same') this.#rejectAll(() => lost);

@@ -1,6 +1,6 @@
 import { type Dispatcher, Pool } from 'undici';
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import { type Timers, whyUnreachable } from '../io/index.ts';
+import { noAnswerFrom, type Timers } from '../io/index.ts';
 import {
   afterHeader,
   batchMediaType,
@@ -258,15 +258,7 @@ function parse(text: string): unknown {
 }
 
 function unreachableGateway(gateway: string, cause: unknown): DaybookError {
-  if (isDaybookError(cause)) return cause;
-  return new DaybookError(
-    'PEER_UNREACHABLE',
-    `no answer from ${gateway}: ${whyUnreachable(cause, gateway)}`,
-    {
-      cause,
-      details: { gateway },
-    },
-  );
+  return isDaybookError(cause) ? cause : noAnswerFrom(gateway, cause);
 }
 
 function notDaybook(gateway: string, statusCode: number): DaybookError {

@@ -7,4 +7,4 @@ export { type NetworkTls, tlsNetwork } from './real-network.ts';
 export { parentConnection } from './real-processes.ts';
 export * from './rpc.ts';
 export { whileLocked } from './while-locked.ts';
-export { whyUnreachable } from './why-unreachable.ts';
+export { noAnswerFrom, whyUnreachable } from './why-unreachable.ts';

@@ -1,3 +1,5 @@
+import { DaybookError } from '../base/index.ts';
+
 const untrusted =
   'its certificate leads to no root that is trusted here (NODE_EXTRA_CA_CERTS names a file with more)';
 
@@ -33,6 +35,12 @@ export function whyUnreachable(error: unknown, url = ''): string {
     return 'the connection was closed without an answer (as a port for https:// does)';
   }
   return cause.message.replace(/\s+/g, ' ').trim() || code || cause.name;
+}
+
+/** That a gateway gave no answer, and why: `PEER_UNREACHABLE`. @param gateway - its URL. */
+export function noAnswerFrom(gateway: string, cause: unknown): DaybookError {
+  const message = `no answer from ${gateway}: ${whyUnreachable(cause, gateway)}`;
+  return new DaybookError('PEER_UNREACHABLE', message, { cause, details: { gateway } });
 }
 
 function innermost(error: unknown): unknown {

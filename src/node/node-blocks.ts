@@ -10,6 +10,7 @@ import {
   startBlockProcess,
   startBlockService,
   storedBlocks,
+  unlessDamaged,
 } from '../blocks/index.ts';
 import type { Endorser } from '../executor/index.ts';
 import type { BlockSource, BlocksHealth } from '../gateway/index.ts';
@@ -147,7 +148,13 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
       return lacks || remakes || damaged !== undefined;
     },
     blocksFrom: (height) =>
-      service === undefined ? blocksInFiles(options, height) : blocksFrom(service, height),
+      // While it is being opened, fetched or mended, too: two nodes that each lack what the other has must
+      // not wait for one another.
+      someOf(
+        service === undefined
+          ? storedBlocks(options.io.disk, `${options.directory}/blocks`, height)
+          : blocksOf(service, height),
+      ),
     health: () => healthOf(service, failure),
     close: async () => {
       stop.abort();
@@ -299,42 +306,28 @@ function healthOf(
 const blocksBytesMark = 4 * 1024 * 1024;
 
 /** As many as come at a time. */
-async function blocksFrom(
-  service: Pick<BlockService, 'status' | 'block'>,
-  height: number,
-): Promise<readonly Buffer[]> {
+async function someOf(blocks: AsyncIterable<Buffer>): Promise<readonly Buffer[]> {
   const found: Buffer[] = [];
   let bytes = 0;
-  for (let at = height; at < service.status.height && bytes < blocksBytesMark; at++) {
-    try {
-      const block = await service.block(at);
-      bytes += block.length;
-      found.push(block);
-    } catch (error) {
-      // Those before it are whole.
-      if (found.length === 0 || !isDaybookError(error, 'STATE_DAMAGED')) throw error;
-      break;
-    }
-  }
-  return found;
-}
-
-/**
- * The same while the chain is being opened, fetched or mended: two nodes that each lack what the other
- * has must not wait for one another.
- */
-async function blocksInFiles(
-  { io, directory }: NodeBlocksOptions,
-  height: number,
-): Promise<readonly Buffer[]> {
-  const found: Buffer[] = [];
-  let bytes = 0;
-  for await (const block of storedBlocks(io.disk, `${directory}/blocks`, height)) {
+  for await (const block of blocks) {
     bytes += block.length;
     found.push(block);
     if (bytes >= blocksBytesMark) break;
   }
   return found;
+}
+
+/** From a height on, up to where one is damaged. @throws {DaybookError} when the first one is. */
+async function* blocksOf(
+  service: Pick<BlockService, 'status' | 'block'>,
+  height: number,
+): AsyncGenerator<Buffer> {
+  for (let at = height; at < service.status.height; at++) {
+    const reading = service.block(at);
+    const block = await (at === height ? reading : unlessDamaged(reading));
+    if (block === undefined) return;
+    yield block;
+  }
 }
 
 /** Where a node keeps its chain, below its own directory. */

@@ -1,3 +1,4 @@
+import { limits } from '../../base/index.ts';
 import type { Address } from '../../model/index.ts';
 
 /**
@@ -56,6 +57,16 @@ export function keysOf(prefix: string): Keys {
       ),
     layout: (generation) => key(`layout/${String(generation).padStart(8, '0')}`),
   };
+}
+
+/** The key of a node below `prefix`, which is {@link Keys.nodes} or {@link Keys.remembered}. */
+export function nodeKey(prefix: Buffer, name: string): Buffer {
+  return Buffer.concat([prefix, Buffer.from(name, 'utf8')]);
+}
+
+/** The request for all nodes below such a prefix. */
+export function nodesRange(prefix: Buffer): { key: Buffer; range_end: Buffer; limit: number } {
+  return { key: prefix, range_end: prefixEnd(prefix), limit: limits.nodesMax };
 }
 
 /** The end of the range of all keys that begin with `prefix`. */

@@ -1,7 +1,7 @@
-import { checkLimit, DaybookError, isDaybookError, limits } from '../../base/index.ts';
+import { checkLimit, DaybookError, isDaybookError } from '../../base/index.ts';
 import { type Compare, compareResult, compareTarget, type KeyValue } from './etcd-api.ts';
 import type { EtcdLog } from './etcd-log.ts';
-import { prefixEnd } from './keys.ts';
+import { nodeKey, nodesRange, prefixEnd } from './keys.ts';
 import { Session } from './session.ts';
 import { absent } from './txn.ts';
 import { watchUnit } from './unit-watch.ts';
@@ -178,11 +178,7 @@ export async function* watchNodes(
 
 async function readNodes(log: EtcdLog): Promise<{ nodes: NodeInfo[]; revision: number }> {
   const { keys, home } = log.units;
-  const answer = await home.client.call('range', {
-    key: keys.nodes,
-    range_end: prefixEnd(keys.nodes),
-    limit: limits.nodesMax,
-  });
+  const answer = await home.client.call('range', nodesRange(keys.nodes));
   const nodes = answer.kvs.map(decodeNode);
   log.units.nodes = nodes.length;
   return { nodes, revision: Number(answer.header.revision) };
@@ -203,7 +199,7 @@ function nameTaken(name: string): DaybookError {
 }
 
 function keyOf(log: EtcdLog, name: string): Buffer {
-  return Buffer.concat([log.units.keys.nodes, Buffer.from(name, 'utf8')]);
+  return nodeKey(log.units.keys.nodes, name);
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import { DaybookError, limits } from '../../base/index.ts';
 import type { EtcdLog } from './etcd-log.ts';
-import { type Keys, prefixEnd } from './keys.ts';
+import { type Keys, nodeKey, nodesRange } from './keys.ts';
 import type { NodeInfo } from './registry.ts';
 import type { Unit } from './unit.ts';
 
@@ -41,11 +41,7 @@ export async function rememberNode(log: EtcdLog, { name, id }: RememberedNode): 
 export async function rememberedNodes(log: EtcdLog): Promise<RememberedNode[]> {
   await log.units.refresh();
   const { keys, home } = log.units;
-  const answer = await home.client.call('range', {
-    key: keys.remembered,
-    range_end: prefixEnd(keys.remembered),
-    limit: limits.nodesMax,
-  });
+  const answer = await home.client.call('range', nodesRange(keys.remembered));
   return answer.kvs.map(({ value }) => JSON.parse(value.toString('utf8')) as RememberedNode);
 }
 
@@ -57,12 +53,12 @@ export async function forgetNode(log: EtcdLog, name: string): Promise<void> {
 
 /** Copies what is remembered to the unit that is to be the next home. */
 export async function carryRemembered(from: Unit, to: Unit, { remembered }: Keys): Promise<void> {
-  const range = { key: remembered, range_end: prefixEnd(remembered), limit: limits.nodesMax };
-  for (const { key, value } of (await from.client.call('range', range)).kvs) {
+  const { kvs } = await from.client.call('range', nodesRange(remembered));
+  for (const { key, value } of kvs) {
     await to.client.call('put', { key, value });
   }
 }
 
 function keyOf(log: EtcdLog, name: string): Buffer {
-  return Buffer.concat([log.units.keys.remembered, Buffer.from(name, 'utf8')]);
+  return nodeKey(log.units.keys.remembered, name);
 }
