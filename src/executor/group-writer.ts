@@ -27,7 +27,6 @@ const backoffMsMax = 200;
 export class GroupWriter {
   readonly #options: GroupWriterOptions;
   #sequencerBackoffMs = backoffMsMin;
-  #lastEntryMs = 0;
   #full: DaybookError | undefined;
   #stopped = false;
 
@@ -74,9 +73,7 @@ export class GroupWriter {
     const { log, io, name, groups, onTold } = this.#options;
     const { token } = group;
     assert(token !== undefined, 'a group is written at its token');
-    // Log time must not go back within a node, whatever the clock does.
-    this.#lastEntryMs = Math.max(this.#lastEntryMs, io.clock.nowMs());
-    const bytes = buildEntry(name, this.#lastEntryMs, records);
+    const bytes = buildEntry(name, io.clock.nowMs(), records);
     let delayMs = backoffMsMin;
     for (let attempt = 1; !group.done && !this.#stopped; attempt++) {
       try {

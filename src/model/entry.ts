@@ -13,7 +13,7 @@ interface EntryHeader {
   readonly writer: string;
   /**
    * The writer's time, milliseconds since 1970. *Log time* at an address is the largest time of
-   * any entry up to it: replay's only clock.
+   * any entry up to it, as far as the entries' transactions bear it out: replay's only clock.
    */
   readonly timestampMs: number;
 }

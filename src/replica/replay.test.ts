@@ -216,6 +216,41 @@ describe('replay', () => {
     expect(ledger.verdicts(entry(1000, 3999, 4000))).toEqual([expired, 0]);
   });
 
+  it('believes no clock alone', () => {
+    const dayMs = 86_400_000;
+    const at = (timestampMs: number): TestRecord => set({}, timestampMs);
+    const tickAt = (timestampMs: number): Buffer =>
+      encodeEntry({ kind: 'tick', writer: 'test', timestampMs });
+    const timeBehind = (bytes: Buffer): number => ledger.put(bytes).applied.logTimeMs;
+    const { expired } = verdicts;
+    // A writer's clock is a day ahead: what others sign at the right time goes on being valid.
+    expect(timeBehind(entryOfRecords(org.signer, [at(5000)], 5000 + dayMs))).toBe(6000);
+    expect(timeBehind(tickAt(5100 + dayMs))).toBe(6000);
+    const config = testConfig([org.msp], { sequence: 1, transactionLifetimeMs: 1000 });
+    expect(timeBehind(configEntry(config, 5200 + dayMs, org.signer))).toBe(6000);
+    // Many ticks of a clock that runs fast move log time, but nothing expires by them.
+    for (let tick = 1; tick < 10; tick++) timeBehind(tickAt(6000 + tick * 900));
+    expect(ledger.state.logTimeMs).toBe(14_100);
+    expect(ledger.verdicts(entryOfRecords(org.signer, [at(5000), at(4000)], 5001))).toEqual([0, 0]);
+    // So is a client's: nobody executes it, and if somebody did, the writer's clock counts.
+    const ahead = entryOfRecords(org.signer, [at(5002), at(5002 + 10 * dayMs)], 5002);
+    expect(ledger.verdicts(ahead)).toEqual([0, expired]);
+    expect(ledger.verdicts(entryOfRecords(org.signer, [at(5000)], 5001))).toEqual([0]);
+    // What nobody signed bears no clock out.
+    const forged = entryOfRecords(stranger.signer, [at(5000 + dayMs)], 5000 + dayMs);
+    expect(ledger.verdicts(forged)).toEqual([verdicts.badCreatorSignature]);
+    expect(ledger.verdicts(entryOfRecords(org.signer, [at(5003)], 5003))).toEqual([0]);
+  });
+
+  it('goes on after a long time without transactions', () => {
+    const dayMs = 86_400_000;
+    const late = entryOfRecords(org.signer, [set({}, dayMs - 5)], dayMs);
+    expect(ledger.verdicts(late)).toEqual([0]);
+    expect(ledger.state.logTimeMs).toBe(dayMs);
+    const old = entryOfRecords(org.signer, [set({}, dayMs - 1006), set({}, dayMs - 1005)], dayMs);
+    expect(ledger.verdicts(old)).toEqual([verdicts.expired, 0]);
+  });
+
   it('does not let expired transactions back in when the lifetime grows', () => {
     ledger.put(entryOfRecords(org.signer, [set({}, 5000)], 5000));
     const config = testConfig([org.msp], { sequence: 1, transactionLifetimeMs: 100_000 });

@@ -56,6 +56,7 @@ import {
   type StateWrite,
 } from '../state/index.ts';
 import { BatchChecker, type ReadRecord } from './batch-check.ts';
+import { type LogTime, timesBehindOthers, timesBehindRecords } from './log-time.ts';
 import { allWith, entryOf, recordOf, transactionOf } from './read-entry.ts';
 import { knownKey, type ReadContext, readsVerdict } from './reads-verdict.ts';
 import { isWellFormed } from './record-shape.ts';
@@ -126,17 +127,18 @@ export class Replay {
   /** Replays the next entry of the log. */
   next({ address, kind, bytes }: LogEntry): Replayed {
     const entry = kind === 'fill' ? undefined : entryOf(bytes);
-    const logTimeMs = Math.max(this.#state.logTimeMs, entry?.timestampMs ?? 0);
     if (entry?.kind === 'records' && this.#config !== undefined && this.#verifier !== undefined) {
-      return this.#records(address, entry, logTimeMs, this.#config, this.#verifier);
+      return this.#records(address, entry, this.#config, this.#verifier);
     }
-    if (entry?.kind === 'config') return this.#configEntry(address, entry, logTimeMs);
+    const lifetimeMs = this.#config?.transactionLifetimeMs;
+    const times = timesBehindOthers(this.#state, entry?.timestampMs ?? 0, lifetimeMs);
+    if (entry?.kind === 'config') return this.#configEntry(address, entry, times);
     // Records before the channel is founded belong to no channel.
     const records = entry?.kind === 'records' ? allWith(address, entry, verdicts.wrongChannel) : [];
     return {
-      applied: { address, entry, records, logTimeMs },
+      applied: { address, entry, records, logTimeMs: times.logTimeMs },
       change: {
-        ...this.#change(address, logTimeMs, [], records),
+        ...changeOf(address, times, [], records),
         ...(entry?.kind === 'tick' ? { endsBlock: true } : {}),
       },
     };
@@ -145,13 +147,17 @@ export class Replay {
   #records(
     address: Address,
     entry: RecordsEntry,
-    logTimeMs: number,
     config: ChannelConfig,
     verifier: IdentityVerifier,
   ): Replayed {
-    const horizonMs = Math.max(this.#state.horizonMs, logTimeMs - config.transactionLifetimeMs);
     const reads = this.#read(entry);
     const signers = this.#signers(entry, reads, config.channel, verifier);
+    const { logTimeMs, horizonMs } = timesBehindRecords(
+      this.#state,
+      entry.timestampMs,
+      newestSigned(reads, signers),
+      config.transactionLifetimeMs,
+    );
     const local = new Overlay(this.#state);
     const pending = new PendingUpdates();
     const view = pending.view(local);
@@ -359,7 +365,7 @@ export class Replay {
     }
   }
 
-  #configEntry(address: Address, entry: ConfigEntry, logTimeMs: number): Replayed {
+  #configEntry(address: Address, entry: ConfigEntry, times: LogTime): Replayed {
     const config = this.#acceptedConfig(entry);
     const writes: StateWrite[] = [];
     if (config !== undefined) {
@@ -368,7 +374,8 @@ export class Replay {
       writes.push({ key, value, version: positionOf(address, 0) });
     }
     const configVerdict = config === undefined ? verdicts.badCreatorSignature : verdicts.valid;
-    const change = { ...this.#change(address, logTimeMs, writes, []), configVerdict };
+    const change = { ...changeOf(address, times, writes, []), configVerdict };
+    const { logTimeMs } = times;
     return { applied: { address, entry, records: [], configVerdict, logTimeMs }, change };
   }
 
@@ -405,21 +412,30 @@ export class Replay {
     const contract = contractOfDefinitionKey(splitStateKey(key).key);
     if (contract !== undefined) this.#contracts.set(contract, decodeDefinition(value));
   }
+}
 
-  #change(
-    address: Address,
-    logTimeMs: number,
-    writes: readonly StateWrite[],
-    records: readonly AppliedRecord[],
-  ): StateChange {
-    const lifetimeMs = this.#config?.transactionLifetimeMs;
-    const horizonMs =
-      lifetimeMs === undefined
-        ? this.#state.horizonMs
-        : Math.max(this.#state.horizonMs, logTimeMs - lifetimeMs);
-    const timestampsMs = records.map(() => 0);
-    return { address, writes, records, timestampsMs, logTimeMs, horizonMs };
+/** What an entry changes that has no records which count. */
+function changeOf(
+  address: Address,
+  times: LogTime,
+  writes: readonly StateWrite[],
+  records: readonly AppliedRecord[],
+): StateChange {
+  return { address, writes, records, timestampsMs: records.map(() => 0), ...times };
+}
+
+/** The greatest timestamp of the transactions that their creators signed. */
+function newestSigned(
+  reads: readonly ReadRecord[],
+  signers: readonly (BatchSigner | undefined)[],
+): number | undefined {
+  let newestMs: number | undefined;
+  for (let at = 0; at < reads.length; at++) {
+    const timestampMs = reads[at]?.transaction?.timestampMs;
+    if (timestampMs === undefined || signers[at] === undefined) continue;
+    if (newestMs === undefined || timestampMs > newestMs) newestMs = timestampMs;
   }
+  return newestMs;
 }
 
 interface BatchSigner {

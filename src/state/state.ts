@@ -66,8 +66,8 @@ export interface StateChange {
   /** Log time after this entry. */
   readonly logTimeMs: number;
   /**
-   * Transactions with an older timestamp are expired for ever: the largest value that `logTimeMs`
-   * less the channel's transaction lifetime ever had. The transaction index is exact from here on.
+   * Transactions with an older timestamp are expired for ever. The transaction index is exact from
+   * here on.
    */
   readonly horizonMs: number;
 }
