@@ -269,6 +269,12 @@ export const errorCatalog = {
     'The timestamp lies outside the channel’s transaction lifetime.',
     'Make a new transaction; check the clock.',
   ),
+  CLOCKS_APART: entry(
+    'same',
+    503,
+    'The timestamp lies outside the channel’s transaction lifetime by this node’s clock, which the log does not bear out either.',
+    'Set the clock of the sender or of the node; until then another node may take it.',
+  ),
   TRANSACTION_UNKNOWN: entry(
     'same',
     404,

@@ -16,13 +16,14 @@ import {
   isLowS,
   type Outcome,
   type Position,
+  untimely,
   verdictName,
   verdicts,
 } from '../model/index.ts';
 import type { AppliedEntry, AppliedRecord } from '../replica/index.ts';
 import { ContractLink } from './contract-link.ts';
 import type { EvaluateRequest } from './executor.ts';
-import { conflictError, expiredError, staleError } from './executor-errors.ts';
+import { conflictError, staleError } from './executor-errors.ts';
 import {
   type ExecutorMetrics,
   type ExecutorOptions,
@@ -151,9 +152,9 @@ class NodeExecutor implements RunningExecutor {
         this.#originals.ask(txId, status.position, (outcome) => onOutcome(leaf, outcome));
         continue;
       }
-      const expired = this.#expired(item, nowMs);
-      if (expired !== undefined) {
-        onOutcome(leaf, { status: 'rejected', error: expired.toJSON() });
+      const refusal = this.#untimely(item, nowMs);
+      if (refusal !== undefined) {
+        onOutcome(leaf, { status: 'rejected', error: refusal.toJSON() });
         continue;
       }
       const { orderingKey } = item;
@@ -200,8 +201,8 @@ class NodeExecutor implements RunningExecutor {
       const message = `it cannot be signed singly: ${reason}`;
       throw new DaybookError('NOT_ENDORSABLE', message, { details: { reason } });
     }
-    const expired = this.#expired(item, io.clock.nowMs());
-    if (expired !== undefined) throw expired;
+    const refusal = this.#untimely(item, io.clock.nowMs());
+    if (refusal !== undefined) throw refusal;
     const made = await this.#contracts.ask(
       {
         kind: 'prepare',
@@ -300,11 +301,10 @@ class NodeExecutor implements RunningExecutor {
     if (this.#writer.full !== undefined) throw this.#writer.full;
   }
 
-  #expired({ transaction }: BatchItem, nowMs: number): DaybookError | undefined {
-    const { replica } = this.#options;
-    const lifetimeMs = replica.config?.transactionLifetimeMs ?? 0;
-    if (Math.abs(nowMs - transaction.timestampMs) <= lifetimeMs) return undefined;
-    return expiredError(transaction.timestampMs, nowMs, lifetimeMs);
+  #untimely({ transaction }: BatchItem, nowMs: number): DaybookError | undefined {
+    const { config, logTimeMs } = this.#options.replica;
+    const lifetimeMs = config?.transactionLifetimeMs ?? 0;
+    return untimely(transaction.timestampMs, nowMs, logTimeMs, lifetimeMs);
   }
 
   /* What becomes of records */

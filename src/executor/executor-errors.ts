@@ -27,12 +27,3 @@ export function conflictError(job: Job): DaybookError {
     { details: { attempts: job.attempts } },
   );
 }
-
-/** Its timestamp and the node's clock are too far apart; both in milliseconds since 1970. */
-export function expiredError(timestampMs: number, nowMs: number, lifetimeMs: number): DaybookError {
-  return new DaybookError(
-    'TRANSACTION_EXPIRED',
-    `the timestamp is more than ${lifetimeMs} ms away from the node's clock`,
-    { details: { timestampMs, nowMs } },
-  );
-}

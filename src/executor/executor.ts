@@ -34,7 +34,7 @@ export interface Executor {
    * @param waitMs - how long it may wait for the chain to know the versions that were read.
    * @returns the payload that the client is to sign.
    * @throws {DaybookError} `CONTRACT_…` as the contract or a limit refused it; `NOT_ENDORSABLE`,
-   *   `OVERLOADED`, `TIMEOUT`, `TRANSACTION_EXPIRED`, `CLOSED`.
+   *   `OVERLOADED`, `TIMEOUT`, `TRANSACTION_EXPIRED`, `CLOCKS_APART`, `CLOSED`.
    */
   prepare(batch: Batch, waitMs: number): Promise<Buffer>;
 

@@ -3,6 +3,7 @@ import {
   type Batch,
   type BatchPurpose,
   lifecycleNamespace,
+  untimely,
   verifyBatch,
   verifyReadToken,
 } from '../model/index.ts';
@@ -48,18 +49,15 @@ function admit(backend: GatewayBackend, batch: Batch, purpose: BatchPurpose): vo
  * long ago does not count.
  *
  * @throws {DaybookError} `INVALID_ARGUMENT`, `IDENTITY_UNKNOWN`, `SIGNATURE_INVALID`,
- *   `TRANSACTION_EXPIRED`
+ *   `TRANSACTION_EXPIRED`, `CLOCKS_APART`
  */
 export function admitEvaluation(backend: GatewayBackend, batch: Batch, nowMs: number): void {
   checkChannel(backend, batch);
   verifyBatch(batch, backend.verifier(), 'evaluate');
   const lifetimeMs = backend.config().transactionLifetimeMs;
   for (const { transaction } of batch.items) {
-    if (Math.abs(nowMs - transaction.timestampMs) > lifetimeMs) {
-      throw new DaybookError('TRANSACTION_EXPIRED', 'the timestamp is not of this time', {
-        details: { timestampMs: transaction.timestampMs, nowMs, transactionLifetimeMs: lifetimeMs },
-      });
-    }
+    const refusal = untimely(transaction.timestampMs, nowMs, backend.logTimeMs(), lifetimeMs);
+    if (refusal !== undefined) throw refusal;
   }
 }
 

@@ -15,6 +15,8 @@ export interface GatewayBackend {
   verifier(): IdentityVerifier;
   /** The first address that is not applied yet. */
   nextAddress(): Address;
+  /** The time at the end of what is applied; milliseconds since 1970. */
+  logTimeMs(): number;
   /** Resolves to true once `position` is applied, to false after `waitMs` without that. */
   waitFor(position: Position, waitMs: number): Promise<boolean>;
   /** Where a transaction stands, as far as this node knows. */

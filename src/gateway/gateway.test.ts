@@ -191,6 +191,15 @@ test('an evaluation signed long ago is expired', async () => {
   const old = { transaction: { ...transaction, timestampMs: Date.now() - 120_000 } };
   const query = signed([old], { purpose: 'evaluate' });
   expect((await refusal(await post('pay/evaluate', query))).code).toBe('TRANSACTION_EXPIRED');
+  // The log knows no better than the node's clock: another node may.
+  const { logTimeMs } = backend;
+  backend.logTimeMs = () => old.transaction.timestampMs;
+  expect(await refusal(await post('pay/evaluate', query))).toMatchObject({
+    code: 'CLOCKS_APART',
+    retry: 'same',
+    details: { timestampMs: old.transaction.timestampMs, transactionLifetimeMs: 60_000 },
+  });
+  backend.logTimeMs = logTimeMs;
 });
 
 test('every wrong batch has its typed refusal, and nothing is done', async () => {

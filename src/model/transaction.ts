@@ -164,6 +164,32 @@ export function transactionIdOf(transaction: Transaction, creator: Identity): Tx
 }
 
 /**
+ * Why a transaction's timestamp does not do at a node now; `undefined`: it does. When the clock is
+ * that of the log, the transaction is too old or its maker's clock is wrong. Else it may as well be
+ * the node's, and others may take it. All times in milliseconds since 1970.
+ */
+export function untimely(
+  timestampMs: number,
+  nowMs: number,
+  logTimeMs: number,
+  transactionLifetimeMs: number,
+): DaybookError | undefined {
+  if (Math.abs(nowMs - timestampMs) <= transactionLifetimeMs) return undefined;
+  const details = { timestampMs, nowMs, logTimeMs, transactionLifetimeMs };
+  const [made, here] = [timestampMs, nowMs].map(timeText);
+  const message = `made at ${made}, and here it is ${here}: more than ${transactionLifetimeMs} ms apart`;
+  return Math.abs(nowMs - logTimeMs) <= transactionLifetimeMs
+    ? new DaybookError('TRANSACTION_EXPIRED', message, { details })
+    : new DaybookError('CLOCKS_APART', message, { details });
+}
+
+/** Any bytes can say any time; dates end in the year 275760. */
+function timeText(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? `${ms} ms` : date.toISOString();
+}
+
+/**
  * The leaf under which a transaction is signed: it binds the transaction's bytes to its id, and so
  * to its creator.
  */

@@ -265,7 +265,6 @@ async function startServing(
           ...base,
           read: (from, limit) => window.read(from, limit),
           rows: (start, end, limit) => replica.state.range(start, end, limit),
-          logTimeMs: () => replica.logTimeMs,
         },
         directory: join(directory, 'followers'),
         cursorKey: await openCursorKey(
@@ -418,6 +417,7 @@ function gatewayBackend(
     config: () => founded(replica.config),
     verifier: () => founded(replica.verifier),
     nextAddress: () => replica.nextAddress,
+    logTimeMs: () => replica.logTimeMs,
     waitFor: async (position, waitMs) => {
       try {
         await replica.waitFor(asPosition(position + 1), io.clock.monotonicMs() + waitMs);

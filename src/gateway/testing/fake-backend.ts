@@ -173,6 +173,8 @@ export class FakeBackend implements GatewayBackend {
     return this.#verifier;
   }
 
+  logTimeMs = (): number => Date.now();
+
   nextAddress(): Address {
     return this.ledger.next;
   }
