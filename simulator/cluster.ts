@@ -52,6 +52,8 @@ export interface Cluster {
   readonly quota: EtcdQuota | undefined;
   /** How nodes compare and mend their states; `undefined`: they do not. */
   readonly repairs: Repairs | undefined;
+  /** How far a machine's clock goes wrong, either way. */
+  readonly clockStepMsMax: number;
   /** The nodes as they know one another. */
   readonly members: SimMembers;
   /** Of entries before this address some node cannot tell any more. */
@@ -81,6 +83,7 @@ export interface ClusterSize {
   readonly retention: Retention | undefined;
   readonly quota: EtcdQuota | undefined;
   readonly repairs: Repairs | undefined;
+  readonly clockStepMsMax: number;
 }
 
 /** Builds a cluster; nothing runs yet. */
@@ -140,6 +143,7 @@ export function buildCluster(world: World, size: ClusterSize, mutant: Mutant): C
     retention: size.retention,
     quota: size.quota,
     repairs: size.repairs,
+    clockStepMsMax: size.clockStepMsMax,
     members: new SimMembers(world, size.retention),
     healedUs: Number.POSITIVE_INFINITY,
     money: 0,

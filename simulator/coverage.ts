@@ -31,6 +31,7 @@ export const happenings = [
   'process: contracts killed',
   'clock: a step forward',
   'clock: a step back',
+  'clock: ahead by more than a transaction lives',
   // The model of etcd.
   'etcd: an answer is lost',
   'etcd: a proposal dies with its leader',

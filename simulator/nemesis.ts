@@ -362,12 +362,15 @@ export class Nemesis {
   }
 
   #stepClock(): void {
-    const { world, logMachine, nodes } = this.#cluster;
+    const { world, logMachine, nodes, config, clockStepMsMax } = this.#cluster;
     const { process } = world.chance.pick([logMachine, ...nodes]);
     if (process === undefined) return;
     const before = process.clockOffsetMs;
-    process.clockOffsetMs = world.chance.between(-5_000, 5_000);
+    process.clockOffsetMs = world.chance.between(-clockStepMsMax, clockStepMsMax);
     world.happened(process.clockOffsetMs > before ? 'clock: a step forward' : 'clock: a step back');
+    if (process.clockOffsetMs > config.transactionLifetimeMs) {
+      world.happened('clock: ahead by more than a transaction lives');
+    }
     world.note(`the clock of ${process.name} is off by ${process.clockOffsetMs} ms`);
   }
 }

@@ -81,6 +81,10 @@ const repairShare = 0.2;
 const singlesShare = 0.35;
 /** Share of seeds with programs that follow contract events. */
 const readersShare = 0.35;
+/** Share of seeds whose clocks, where they step at all, go wrong by much more than a transaction lives. */
+const farClockShare = 0.5;
+const nearMs = 5_000;
+const farMs = 10 ** 11;
 /** A state is restored from a snapshot that others have to be asked for. */
 const mendBoundMs = 20_000;
 const setupBoundMs = 60_000;
@@ -175,6 +179,7 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     readers,
     units: isOnEtcd ? units : 0,
     quota,
+    clockStepMsMax: chanceOf(options.seed ^ 0xc10c).happens(farClockShare) ? farMs : nearMs,
     nodes,
     retention: retention && quota ? underQuota(retention, quota) : retention,
     repairs: repairs?.repairs,
