@@ -315,6 +315,23 @@ describe('trouble', () => {
     });
   });
 
+  it('calls that nobody grants in time are told why', async () => {
+    let reason: DaybookError | undefined;
+    const wrapSequencer = (inner: Sequencer): Sequencer => ({
+      request: async (group) => {
+        if (reason !== undefined) throw reason;
+        return inner.request(group);
+      },
+    });
+    await withChannel({ wrapSequencer }, async (channel) => {
+      reason = new DaybookError('PEER_UNREACHABLE', 'nobody leads');
+      expect(statuses(await channel.submit(0, [add('k')], 200))).toEqual(['PEER_UNREACHABLE']);
+      reason = undefined;
+      expect(statuses(await channel.submit(0, [add('k')]))).toEqual(['committed']);
+      expect(await channel.evaluate(0, 'money', 'read', 'k')).toBe('1');
+    });
+  });
+
   it('says so while the log has no room, and goes on when it has', async () => {
     let full = false;
     const wrapLog = (log: SharedLog): SharedLog => ({

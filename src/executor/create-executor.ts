@@ -436,7 +436,7 @@ class NodeExecutor implements RunningExecutor {
     const { io } = this.#options;
     io.timers.after(sweepIntervalMs, () => {
       if (this.#closed && this.#jobs.size === 0) return;
-      const overdue = this.#jobs.answerOverdue(io.clock.monotonicMs(), this.#writer.full);
+      const overdue = this.#jobs.answerOverdue(io.clock.monotonicMs(), this.#writer.stuck);
       for (const job of overdue) this.#finish(job);
       this.#sweep();
     });

@@ -11,7 +11,8 @@ export interface Executor {
    * original outcome.
    *
    * @param deadlineMs - monotonic time at which unfinished calls are answered `OUTCOME_UNKNOWN`
-   *   (already on their way to the log) or `TRANSACTION_CONFLICT`.
+   *   (already on their way to the log), or what keeps all of them from getting there
+   *   (`OVERLOADED`, `PEER_UNREACHABLE`, `TIMEOUT`), or `TRANSACTION_CONFLICT`.
    * @throws {DaybookError} `OVERLOADED` naming the limit; `CLOSED`.
    */
   submit(

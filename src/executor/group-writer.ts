@@ -28,6 +28,7 @@ export class GroupWriter {
   readonly #options: GroupWriterOptions;
   #sequencerBackoffMs = backoffMsMin;
   #full: DaybookError | undefined;
+  #ungranted: DaybookError | undefined;
   #stopped = false;
 
   constructor(options: GroupWriterOptions) {
@@ -37,6 +38,11 @@ export class GroupWriter {
   /** The log has no room at present. */
   get full(): DaybookError | undefined {
     return this.#full;
+  }
+
+  /** Why nothing leaves at present: the log has no room, or the sequencer cannot be asked. */
+  get stuck(): DaybookError | undefined {
+    return this.#full ?? this.#ungranted;
   }
 
   /** Nothing is tried again from now on. */
@@ -51,13 +57,16 @@ export class GroupWriter {
     try {
       const grant = await sequencer.request(groupSummary(name, records));
       this.#sequencerBackoffMs = backoffMsMin;
+      this.#ungranted = undefined;
       if (grant.next !== undefined) replica.expect(grant.next);
       groups.granted(group, grant);
     } catch (error) {
-      const { retry } = toDaybookError(error);
-      if (retry === 'refresh') {
+      const reason = toDaybookError(error);
+      if (reason.retry === 'refresh') {
+        this.#ungranted = undefined;
         groups.notGranted(group);
       } else {
+        this.#ungranted = reason;
         const delayMs = this.#sequencerBackoffMs;
         this.#sequencerBackoffMs = Math.min(delayMs * 2, backoffMsMax);
         await pause(io, delayMs);

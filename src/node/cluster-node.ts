@@ -31,6 +31,7 @@ import { otherChains } from './other-chains.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
 import { keepReclaiming } from './reclaim.ts';
 import { answerNodes, type NodeAnswers, type OtherNode } from './repair/other-nodes.ts';
+import { type Repeated, repeat } from './repeat.ts';
 import { SequencerHost } from './sequencer-host.ts';
 import { catchUpBySnapshot, SnapshotFiles } from './snapshots.ts';
 import type { TlsFilePaths } from './tls-files.ts';
@@ -62,7 +63,7 @@ export interface ClusterSettings {
 export interface ClusterNodeOptions
   extends Omit<
     ExecutorNodeOptions,
-    'log' | 'sequencer' | 'nodes' | 'others' | 'otherChains' | 'logWaitsFor'
+    'log' | 'sequencer' | 'nodes' | 'others' | 'otherChains' | 'logWaitsFor' | 'logUnitsAway'
   > {
   readonly cluster: ClusterSettings;
   /** False: the network has no sequencer, executors append at the log's tail. */
@@ -70,6 +71,7 @@ export interface ClusterNodeOptions
 }
 
 const retryMs = 200;
+const logCheckMs = 500;
 const housekeepingMsDefault = 10_000;
 
 /**
@@ -111,6 +113,9 @@ class ClusterNode implements RunningNode, NodeOrders {
   #nameTaken = false;
   /** Epoch of a leader that there is no way to. */
   #cutOff: number | undefined;
+  /** Units of the log that do not answer. */
+  #unitsAway: readonly string[] = [];
+  #logCheck: Repeated | undefined;
   #listener: { readonly address: string; close(): Promise<void> } | undefined;
   #host: SequencerHost | undefined;
   #leader: LeaderSequencer | undefined;
@@ -192,6 +197,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       ),
       others: () => this.#others(),
       logWaitsFor: () => this.#housekeeping?.waitsFor ?? [],
+      logUnitsAway: () => this.#unitsAway,
       nodes: () =>
         this.#members.map(({ name, gateway, draining, cutOff }) => ({
           name,
@@ -200,6 +206,7 @@ class ClusterNode implements RunningNode, NodeOrders {
         })),
     });
     this.#tellRefusal();
+    this.#logCheck = repeat(io, logCheckMs, async () => this.#checkLog());
     this.#housekeeping = this.#housekeeper(this.#snapshots);
     await this.#registration.update(this.#info());
     this.#watch('nodes', async (signal) => {
@@ -297,6 +304,7 @@ class ClusterNode implements RunningNode, NodeOrders {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    await this.#logCheck?.close();
     await this.#housekeeping?.close();
     // Leads until its own work is done: another one may not be there.
     await this.#registration?.close();
@@ -393,6 +401,17 @@ class ClusterNode implements RunningNode, NodeOrders {
     });
   }
 
+  /** Without one of its units the log does not grow, and nobody can be answered. */
+  #checkLog(): void {
+    const away = this.#log.unitsAway();
+    if (away.join(';') === this.#unitsAway.join(';')) return;
+    this.#unitsAway = away;
+    const { onEvent } = this.#options;
+    if (away.length === 0) onEvent('the log answers again');
+    else onEvent(`ALARM ${silence(away)}: takes no transactions`);
+    this.#tellRefusal();
+  }
+
   #onNameTaken(taken: boolean): void {
     if (taken === this.#nameTaken) return;
     this.#nameTaken = taken;
@@ -407,6 +426,9 @@ class ClusterNode implements RunningNode, NodeOrders {
     const { name } = this.#options;
     if (this.#nameTaken) {
       return new DaybookError('NODE_NAME_TAKEN', `another node runs under the name ${name}`);
+    }
+    if (this.#unitsAway.length > 0) {
+      return new DaybookError('PEER_UNREACHABLE', silence(this.#unitsAway));
     }
     if (this.#cutOff !== undefined) {
       return new DaybookError('PEER_UNREACHABLE', `${name} has no way to the sequencer`);
@@ -494,4 +516,8 @@ class ClusterNode implements RunningNode, NodeOrders {
     };
     this.#watching.push(run());
   }
+}
+
+function silence(units: readonly string[]): string {
+  return `no answer from etcd at ${units.join(' and ')}: most of its members must run, and be reachable`;
 }

@@ -77,8 +77,9 @@ export interface ExecutorNodeOptions {
   readonly nodes?: () => readonly ListedNode[];
   /** The other nodes, to compare states with. Without it, and without blocks, nothing is compared. */
   readonly others?: OtherNodes;
-  /** On many machines: see {@link BackendHealth.logWaitsFor}. */
+  /** On many machines: see {@link BackendHealth}. */
   readonly logWaitsFor?: () => readonly string[];
+  readonly logUnitsAway?: () => readonly string[];
   /** How the node looks after its state. */
   readonly repair?: RepairSettings;
   /** Called when the state is wrong, or too old for the log: started again, the node restores it. */
@@ -250,8 +251,7 @@ async function startServing(
       throw error;
     });
     const refusing: Refusing = { reason: undefined };
-    const { logWaitsFor } = options;
-    const base = gatewayBackend(io, channel, replica, executor, { refusing, logWaitsFor });
+    const base = gatewayBackend(io, channel, replica, executor, { refusing, ...options });
     let gateway: Gateway;
     let followers: FollowerService;
     const window = new EntryWindow(io, {
@@ -392,7 +392,8 @@ function gatewayBackend(
   {
     refusing,
     logWaitsFor = () => [],
-  }: { refusing: Readonly<Refusing>; logWaitsFor: ExecutorNodeOptions['logWaitsFor'] },
+    logUnitsAway = () => [],
+  }: { refusing: Readonly<Refusing> } & Pick<ExecutorNodeOptions, 'logWaitsFor' | 'logUnitsAway'>,
 ): GatewayBackend {
   const founded = <T>(value: T | undefined): T => {
     if (value === undefined) throw new DaybookError('CLOSED', 'the channel is not founded');
@@ -444,9 +445,11 @@ function gatewayBackend(
     health: () => {
       const { bulkProgress } = replica.state;
       const waitsFor = logWaitsFor();
+      const unitsAway = logUnitsAway();
       const told = {
         ...(bulkProgress.length === 0 ? {} : { bulk: bulkProgress }),
         ...(waitsFor.length === 0 ? {} : { logWaitsFor: waitsFor }),
+        ...(unitsAway.length === 0 ? {} : { logUnitsAway: unitsAway }),
       };
       const reason = replica.alarm ?? refusing.reason;
       if (reason !== undefined) return { ready: false, reason: reason.message, ...told };
@@ -455,6 +458,7 @@ function gatewayBackend(
     metrics: () => ({
       nextAddress: replica.nextAddress,
       logWaitsForNodes: logWaitsFor().length,
+      logUnitsAway: logUnitsAway().length,
       ...executor.metrics(),
     }),
   };

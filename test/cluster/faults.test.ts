@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connect } from '../../src/client/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
 import { type Cluster, etcdAvailable, startCluster } from '../etcd/cluster.ts';
 import { built } from '../process/built.ts';
+import { until } from './chains.ts';
 import { Ledger } from './ledger.ts';
 
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
@@ -87,6 +89,42 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 300_000 }, (
     expect(await tellers.settle()).toEqual([]);
   });
 
+  test('while most members of a log unit are away, every node says so and sends clients away', async () => {
+    const { gateways } = ledger.network;
+    const healths = () => Promise.all(gateways.map(healthOf));
+    const since = ledger.events.length;
+    await Promise.all([etcd.kill(0), etcd.kill(1)]);
+    const { signer } = ledger.network;
+    const hurried = await connect({ gateways, channel: 'main', signer, deadlineMs: 2_000 });
+    const opened = (): Promise<unknown> =>
+      hurried.submit('bench', 'move', ['away-x', 'away-y', '1']).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+    // While it may still be a failover, too.
+    expect(await opened()).toMatchObject({
+      code: expect.stringMatching(/^(PEER_UNREACHABLE|OUTCOME_UNKNOWN)$/),
+      retry: 'same',
+    });
+    await until(async () => (await healths()).every(({ status }) => status === 503), 20_000);
+    const unit = etcd.endpoints.join();
+    for (const { channels } of await healths()) {
+      expect(channels[0]).toMatchObject({ ready: false, logUnitsAway: [unit] });
+      expect(channels[0]?.reason).toContain(`no answer from etcd at ${unit}`);
+    }
+    expect(await opened()).toMatchObject({ code: 'PEER_UNREACHABLE', retry: 'same' });
+    await hurried.close();
+    etcd.start(0);
+    etcd.start(1);
+    await until(async () => (await healths()).every(({ status }) => status === 200), 30_000);
+    const told = ledger.events.slice(since);
+    for (const node of ['executor-1', 'executor-2', 'executor-3']) {
+      const own = told.filter((text) => text.includes(`${node}: `)).join('\n');
+      expect(own).toMatch(/ALARM no answer from etcd at .*\n(.*\n)*.*the log answers again/);
+    }
+    expect(await ledger.tellers(3).settle()).toEqual([]);
+  });
+
   test('a second node of a name that is in use is refused', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-same-'));
     const { log, privateHost } = { log: { url: ledger.url }, privateHost: '127.0.0.1' };
@@ -148,6 +186,16 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 300_000 }, (
     await other.close();
   });
 });
+
+interface Health {
+  readonly status: number;
+  readonly channels: readonly { readonly reason?: string }[];
+}
+
+async function healthOf(gateway: string): Promise<Health> {
+  const answer = await fetch(new URL('/health', gateway));
+  return { status: answer.status, ...((await answer.json()) as Omit<Health, 'status'>) };
+}
 
 /** A process that is just being started again has no id: nothing is killed then. */
 function kill(pid: number, signal: NodeJS.Signals): void {

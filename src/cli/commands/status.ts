@@ -24,6 +24,7 @@ interface Health {
     readonly guard?: Guard;
     readonly bulk?: readonly BulkUpdate[];
     readonly logWaitsFor?: readonly string[];
+    readonly logUnitsAway?: readonly string[];
   }[];
 }
 
@@ -66,6 +67,8 @@ interface GatewayStatus {
   readonly bulk?: readonly BulkUpdate[];
   /** Nodes that are away, and without which the log is not trimmed; absent when there are none. */
   readonly logWaitsFor?: readonly string[];
+  /** Log units that do not answer this node, each as its endpoints; absent when there are none. */
+  readonly logUnitsAway?: readonly string[];
 }
 
 /** The gateway's answer to `contracts`. */
@@ -96,13 +99,14 @@ export function statusCommand(context: CliContext): Command {
             ...gateways.map((one) => [
               one.gateway,
               one.node ?? '–',
-              one.ready ? 'yes' : `no: ${one.reason ?? 'not ready'}`,
+              one.ready ? 'yes' : 'no',
               one.nextAddress?.toString() ?? '–',
               one.blocks?.height.toString() ?? '–',
               one.blocks?.alarm ?? one.blocks?.stateRoot?.slice(0, 16) ?? '–',
               comparedText(one.guard),
             ]),
           ]),
+          ...gateways.flatMap(notReadyLine),
           ...gateways.flatMap(bulkLines),
           ...gateways.flatMap(waitingLine),
           ...disagree.map(
@@ -137,7 +141,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);
   if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
-  const { ready, nextAddress, reason, blocks, guard, bulk, logWaitsFor } = own;
+  const { ready, nextAddress, reason, blocks, guard, bulk, logWaitsFor, logUnitsAway } = own;
   return {
     gateway,
     node,
@@ -148,6 +152,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
     ...(guard === undefined ? {} : { guard }),
     ...(bulk === undefined ? {} : { bulk }),
     ...(logWaitsFor === undefined ? {} : { logWaitsFor }),
+    ...(logUnitsAway === undefined ? {} : { logUnitsAway }),
   };
 }
 
@@ -157,6 +162,10 @@ function comparedText(guard: Guard | undefined): string {
   const { state, agreedHeight, scrubPasses = 0, evidence } = guard;
   if (state !== 'serving') return evidence === undefined ? state : `${state}, see ${evidence}`;
   return `block ${agreedHeight ?? '–'}, rows ${scrubPasses}×`;
+}
+
+function notReadyLine({ gateway, ready, reason = 'it does not say why' }: GatewayStatus): string[] {
+  return ready ? [] : [`${gateway} is NOT READY: ${reason}`];
 }
 
 function bulkLines({ gateway, bulk = [] }: GatewayStatus): string[] {

@@ -4,7 +4,7 @@ import type { LogEntry, SharedLog, Token } from '../shared-log.ts';
 import { Follower } from './follower.ts';
 import { Gate } from './gate.ts';
 import { spaceExhausted } from './grpc-errors.ts';
-import type { Layout } from './layout.ts';
+import { type Layout, lastSegment } from './layout.ts';
 import { type EtcdLogOptions, type UnitOptions, withDefaults } from './options.ts';
 import { logEntry, readStored, trimmed } from './reader.ts';
 import { Recovery } from './reconfigure.ts';
@@ -15,6 +15,9 @@ import { Trimmer } from './trimmer.ts';
 import type { EtcdIo } from './unit-client.ts';
 import { Units } from './units.ts';
 import { Writer } from './writer.ts';
+
+/** In less time a unit whose member died, or does not answer, goes on with another. */
+const awayMs = 5_000;
 
 /** The shared log over one or more etcd clusters; see this folder's README. */
 export class EtcdLog implements SharedLog {
@@ -143,6 +146,17 @@ export class EtcdLog implements SharedLog {
   async space(): Promise<readonly (SpaceUse | undefined)[]> {
     this.#checkOpen();
     return Promise.all(this.units.all.map((unit) => spaceUse(unit.client)));
+  }
+
+  /**
+   * The units for new entries that have not answered this process for longer than another member of
+   * etcd takes to lead: most of their members are down, or out of reach. Each as its endpoints.
+   */
+  unitsAway(): readonly string[] {
+    return lastSegment(this.units.layout)
+      .units.map((id) => this.units.unit(id).client)
+      .filter((client) => client.silentMs >= awayMs)
+      .map((client) => client.endpoints.join());
   }
 
   async close(): Promise<void> {

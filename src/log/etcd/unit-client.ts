@@ -37,6 +37,8 @@ export class UnitClient {
   #preferred = 0;
   #leaderSearch = false;
   #token: Promise<string> | undefined;
+  /** When the first of the calls failed since which none was answered. */
+  #silentSinceMs: number | undefined;
   #closed = false;
 
   constructor(io: EtcdIo, settings: Settings, endpoints: readonly string[]) {
@@ -65,6 +67,15 @@ export class UnitClient {
     }
   }
 
+  /**
+   * How long calls have been made and none was answered, milliseconds; 0: the last one was. A lone
+   * member answers for itself only, so {@link UnitClient.status} does not count.
+   */
+  get silentMs(): number {
+    if (this.#silentSinceMs === undefined) return 0;
+    return this.#io.clock.monotonicMs() - this.#silentSinceMs;
+  }
+
   /** How many members are known. */
   get memberCount(): number {
     return this.#members.length;
@@ -90,7 +101,10 @@ export class UnitClient {
       let verdict: CallVerdict;
       let cause: unknown;
       try {
-        return await this.#attempt(member, name, request, Math.min(attemptMs, Math.max(leftMs, 1)));
+        const timeoutMs = Math.min(attemptMs, Math.max(leftMs, 1));
+        const answer = await this.#attempt(member, name, request, timeoutMs);
+        if (options.member === undefined) this.#silentSinceMs = undefined;
+        return answer;
       } catch (error) {
         cause = error;
         verdict = isDaybookError(error) ? 'fail' : verdictOf(error as ServiceError);
@@ -104,11 +118,14 @@ export class UnitClient {
         });
       }
       if (verdict === 'authenticate') this.#token = undefined;
-      if (verdict === 'elsewhere' && options.member === undefined) this.#leave(member);
+      if (verdict === 'elsewhere' && options.member === undefined) {
+        this.#silentSinceMs ??= clock.monotonicMs();
+        this.#leave(member);
+      }
       const pauseMs = Math.min(10 * 2 ** attempt, 200) * (0.5 + this.#io.random.number());
       if (options.once || clock.monotonicMs() + pauseMs >= deadlineMs) {
         const endpoints = this.endpoints.join(',');
-        const message = `no answer from etcd at ${endpoints} to ${name}: ${textOf(cause)}`;
+        const message = `no answer from etcd at ${endpoints}, of which most must run, to ${name}: ${textOf(cause)}`;
         throw new DaybookError('TIMEOUT', message, {
           details: { endpoints },
           cause,
