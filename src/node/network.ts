@@ -122,14 +122,25 @@ export async function startNetwork(options: NetworkOptions): Promise<Network> {
   const { directory, io = realIo(), onEvent = () => undefined } = options;
   assert(options.executors >= 1, 'a network has an executor');
   await io.disk.makeDirectory(directory);
-  const log =
-    options.cluster === undefined
-      ? await openEmbeddedLog({ io, directory: join(directory, 'log') })
-      : await openClusterLog(io, options.cluster.log);
+  // Two processes on one state would spoil it, and the names of nodes are their directory's.
+  const lock = await io.disk.lock(directory);
+  let log: SharedLog | EtcdLog | undefined;
   try {
-    return await startOnLog(options, io, log, onEvent);
+    log =
+      options.cluster === undefined
+        ? await openEmbeddedLog({ io, directory: join(directory, 'log') })
+        : await openClusterLog(io, options.cluster.log);
+    const network = await startOnLog(options, io, log, onEvent);
+    return {
+      ...network,
+      close: async () => {
+        await network.close();
+        await lock.release();
+      },
+    };
   } catch (error) {
-    await log.close();
+    await log?.close();
+    await lock.release();
     throw error;
   }
 }

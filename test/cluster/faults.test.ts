@@ -140,6 +140,15 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 300_000 }, (
     rmSync(directory, { recursive: true, force: true });
   });
 
+  test('a directory is one network at a time', async () => {
+    const { log, privateHost } = { log: { url: ledger.url }, privateHost: '127.0.0.1' };
+    const { directory } = ledger;
+    const cluster = { log, privateHost, privatePort: 0 };
+    await expect(
+      startNetwork({ directory, executors: 1, httpPort: 0, blocks: false, cluster }),
+    ).rejects.toMatchObject({ code: 'LOG_LOCKED' });
+  });
+
   test('a log unit is added and removed while the network is in use', async () => {
     const more = await startCluster({ members: 1 });
     await more.leader();

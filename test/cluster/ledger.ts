@@ -23,7 +23,8 @@ export class Ledger {
   readonly admin: NodeRoom.ClusterAdmin;
   /** Of the log. */
   readonly url: string;
-  readonly #directory: string;
+  /** Of the network. */
+  readonly directory: string;
   #tellers = 0;
 
   private constructor(
@@ -36,7 +37,7 @@ export class Ledger {
   ) {
     this.admin = admin;
     this.url = url;
-    this.#directory = directory;
+    this.directory = directory;
     this.network = network;
     this.client = client;
     this.events = events;
@@ -145,7 +146,7 @@ export class Ledger {
     await this.client.close();
     await this.admin.close();
     await this.network.close();
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 }
 
