@@ -11,6 +11,7 @@ import {
   connect as connectTls,
   createServer as createTlsServer,
   type SecureContextOptions,
+  type TLSSocket,
   type TLSSocketOptions,
 } from 'node:tls';
 import { DaybookError, limits } from '../base/index.ts';
@@ -35,13 +36,25 @@ export function realNetwork(): Network {
 /**
  * The same under TLS: both sides show a certificate of the authority. Names in certificates are not
  * compared with addresses: a certificate says that its holder belongs to the network.
+ *
+ * @param onRefused - hears which address was refused here, and why: the other side only sees that its
+ *   connection closes.
  */
-export function tlsNetwork(tls: NetworkTls): Network {
+export function tlsNetwork(
+  tls: NetworkTls,
+  onRefused: (from: string, why: string) => void = () => undefined,
+): Network {
   return {
     connect: (address) => connect(address, tls),
-    listen: (address, onConnection) => listen(address, onConnection, tls),
+    listen: (address, onConnection) => listen(address, onConnection, { ...tls, onRefused }),
   };
 }
+
+interface ListeningTls extends NetworkTls {
+  readonly onRefused: (from: string, why: string) => void;
+}
+
+const ownRoots = '--private-ca names the file with the roots';
 
 function secureOptions(tls: NetworkTls): SecureContextOptions & TLSSocketOptions {
   return {
@@ -72,7 +85,7 @@ function connect(address: string, tls?: NetworkTls): Promise<Connection> {
       reject(
         new DaybookError(
           'PEER_UNREACHABLE',
-          `cannot connect to ${address}: ${whyUnreachable(cause)}`,
+          `cannot connect to ${address}: ${whyUnreachable(cause, '', ownRoots)}`,
           {
             details: { address },
             cause,
@@ -92,7 +105,7 @@ function connect(address: string, tls?: NetworkTls): Promise<Connection> {
 async function listen(
   address: string,
   onConnection: (connection: Connection) => void,
-  tls?: NetworkTls,
+  tls?: ListeningTls,
 ): Promise<Listener> {
   const target = parseAddress(address);
   try {
@@ -110,7 +123,7 @@ type Target = { host: string; port: number } | { path: string };
 function listenOnce(
   target: Target,
   onConnection: (connection: Connection) => void,
-  tls: NetworkTls | undefined,
+  tls: ListeningTls | undefined,
 ): Promise<Listener> {
   const open = new Set<Connection>();
   const accept = (socket: Socket): void => {
@@ -122,7 +135,14 @@ function listenOnce(
   const server: Server =
     tls === undefined
       ? createServer(accept)
-      : createTlsServer({ ...secureOptions(tls), requestCert: true }, accept);
+      : createTlsServer(
+          // Refused below instead: a socket that is refused before does not tell whose it was.
+          { ...secureOptions(tls), requestCert: true, rejectUnauthorized: false },
+          (socket) => {
+            if (socket.authorized) accept(socket);
+            else refuse(tls, socket, whyUnauthorized(socket));
+          },
+        ).on('tlsClientError', (cause, socket) => refuse(tls, socket, cause));
   server.maxConnections = limits.peerConnectionsMax;
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => reject(listenFailed(format(target), cause)));
@@ -140,6 +160,22 @@ function listenOnce(
       });
     });
   });
+}
+
+/** Node gives the bare code of what is wrong with a certificate. */
+function whyUnauthorized(socket: TLSSocket): Error {
+  if (Object.keys(socket.getPeerCertificate()).length === 0) {
+    return new Error('it shows no certificate');
+  }
+  const code = String(socket.authorizationError);
+  return Object.assign(new Error(code), { code });
+}
+
+function refuse({ onRefused }: ListeningTls, socket: TLSSocket, cause: Error): void {
+  const from = socket.remoteAddress;
+  socket.destroy();
+  // Who is gone before anything was said had nothing to say.
+  if (from !== undefined) onRefused(from, whyUnreachable(cause, '', ownRoots));
 }
 
 function isStale(target: { path: string }): Promise<boolean> {

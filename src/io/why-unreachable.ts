@@ -1,7 +1,7 @@
 import { DaybookError } from '../base/index.ts';
 
-const untrusted =
-  'its certificate leads to no root that is trusted here (NODE_EXTRA_CA_CERTS names a file with more)';
+const untrusted = 'its certificate leads to no root that is trusted here';
+const notTls = 'it does not speak TLS there';
 
 /** What Node's and OpenSSL's codes mean to whoever reads them. */
 const meanings: Readonly<Record<string, string>> = {
@@ -12,7 +12,7 @@ const meanings: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
   CERT_HAS_EXPIRED: 'its certificate has expired',
   CERT_NOT_YET_VALID: 'its certificate is not valid yet: compare the clocks',
-  ERR_SSL_WRONG_VERSION_NUMBER: 'it does not speak TLS there: is it http:// ?',
+  ERR_SSL_WRONG_VERSION_NUMBER: notTls,
 };
 
 /**
@@ -20,12 +20,15 @@ const meanings: Readonly<Record<string, string>> = {
  * little.
  *
  * @param url - what was asked, where it is HTTP.
+ * @param roots - where the trusted roots come from.
  */
-export function whyUnreachable(error: unknown, url = ''): string {
+export function whyUnreachable(error: unknown, url = '', roots = moreRoots): string {
   const cause = innermost(error);
   if (!(cause instanceof Error)) return String(cause);
   const code = (cause as NodeJS.ErrnoException).code ?? '';
   const meaning = meanings[code];
+  if (meaning === untrusted) return `${meaning} (${roots})`;
+  if (meaning === notTls && url.startsWith('https:')) return `${meaning}: is it http:// ?`;
   if (meaning !== undefined) return meaning;
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     const { cert } = cause as { readonly cert?: { readonly subjectaltname?: string } };
@@ -54,4 +57,5 @@ function innermost(error: unknown): unknown {
   return at;
 }
 
+const moreRoots = 'NODE_EXTRA_CA_CERTS names a file with more';
 const depthMax = 8;

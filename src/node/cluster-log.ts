@@ -58,8 +58,21 @@ export async function privateNetwork(
   if (ca === undefined || certificate === undefined || key === undefined) {
     throw new DaybookError('CONFIG_INVALID', 'TLS between nodes needs root, certificate and key');
   }
-  return tlsNetwork({ ca, certificate, key });
+  const toldMs = new Map<string, number>();
+  return tlsNetwork({ ca, certificate, key }, (from, why) => {
+    // It will knock again twenty times a second.
+    const text = `refused a connection of ${from} to the private network: ${why}`;
+    const nowMs = io.clock.monotonicMs();
+    if (nowMs - (toldMs.get(text) ?? Number.NEGATIVE_INFINITY) < refusalMs) return;
+    if (toldMs.size >= refusalsMax) toldMs.clear();
+    toldMs.set(text, nowMs);
+    onEvent?.(text);
+  });
 }
+
+/** The same refusal is told once in this time; so many different ones are remembered. */
+const refusalMs = 600_000;
+const refusalsMax = 100;
 
 async function read({ disk }: Pick<Io, 'disk'>, path: string): Promise<Buffer> {
   const bytes = await disk.readFile(path);

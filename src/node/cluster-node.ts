@@ -113,6 +113,7 @@ class ClusterNode implements RunningNode, NodeOrders {
   #nameTaken = false;
   /** Epoch of a leader that there is no way to. */
   #cutOff: number | undefined;
+  #whyCutOff = '';
   /** Units of the log that do not answer. */
   #unitsAway: readonly string[] = [];
   #logCheck: Repeated | undefined;
@@ -366,7 +367,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       node: name,
       own: this.#host,
       onGone: (gone) => this.#depose(gone),
-      onCutOff: (epoch) => this.#onCutOff(epoch),
+      onCutOff: (epoch, why) => this.#onCutOff(epoch, why),
     });
     this.#leader = leader;
     this.#watch('leader', async (signal) => {
@@ -386,13 +387,14 @@ class ClusterNode implements RunningNode, NodeOrders {
   }
 
   /** Nothing can be done here without the sequencer; at another node it can. */
-  #onCutOff(epoch: number | undefined): void {
+  #onCutOff(epoch: number | undefined, why: string): void {
     this.#cutOff = epoch;
+    this.#whyCutOff = why;
     const { onEvent } = this.#options;
     onEvent(
       epoch === undefined
         ? 'there is a way to the sequencer again'
-        : `no way to the sequencer of epoch ${epoch}, which leads: takes no transactions`,
+        : `ALARM takes no transactions: no way to the sequencer of epoch ${epoch}, which leads, at ${why}`,
     );
     this.#tellRefusal();
     if (this.#node === undefined) return;
@@ -408,7 +410,7 @@ class ClusterNode implements RunningNode, NodeOrders {
     this.#unitsAway = away;
     const { onEvent } = this.#options;
     if (away.length === 0) onEvent('the log answers again');
-    else onEvent(`ALARM ${silence(away)}: takes no transactions`);
+    else onEvent(`ALARM takes no transactions: ${silence(away)}`);
     this.#tellRefusal();
   }
 
@@ -431,7 +433,10 @@ class ClusterNode implements RunningNode, NodeOrders {
       return new DaybookError('PEER_UNREACHABLE', silence(this.#unitsAway));
     }
     if (this.#cutOff !== undefined) {
-      return new DaybookError('PEER_UNREACHABLE', `${name} has no way to the sequencer`);
+      return new DaybookError(
+        'PEER_UNREACHABLE',
+        `${name} has no way to the sequencer at ${this.#whyCutOff}`,
+      );
     }
     if (this.#draining) return new DaybookError('CLOSED', `${name} takes no new transactions`);
     return undefined;

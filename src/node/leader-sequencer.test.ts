@@ -31,18 +31,23 @@ function follower(own?: Sequencer): {
   sequencer: LeaderSequencer;
   gone: Leader[];
   cutOff: (number | undefined)[];
+  why: string[];
 } {
   const gone: Leader[] = [];
   const cutOff: (number | undefined)[] = [];
+  const why: string[] = [];
   const sequencer = new LeaderSequencer({
     io,
     node: 'me',
     own,
     onGone: (leader) => gone.push(leader),
-    onCutOff: (epoch) => cutOff.push(epoch),
+    onCutOff: (epoch, reason) => {
+      cutOff.push(epoch);
+      why.push(reason);
+    },
   });
   open.push(sequencer);
-  return { sequencer, gone, cutOff };
+  return { sequencer, gone, cutOff, why };
 }
 
 const group = groupSummary('me', [Buffer.alloc(25)]);
@@ -92,7 +97,7 @@ test('one that was never reached is not: the way to it may be at fault', async (
 });
 
 test('a leader that there is no way to is told, and that there is one again', async () => {
-  const { sequencer, cutOff } = follower();
+  const { sequencer, cutOff, why } = follower();
   const { leader, listener } = await reign(3);
   await listener.close();
   sequencer.setLeader(leader);
@@ -103,6 +108,7 @@ test('a leader that there is no way to is told, and that there is one again', as
   };
   await until(1);
   expect(cutOff).toEqual([3]);
+  expect(why[0]).toBe(`${leader.address}: connect ECONNREFUSED ${leader.address}`);
   sequencer.setLeader((await reign(4)).leader);
   await until(2);
   expect(cutOff).toEqual([3, undefined]);

@@ -1,5 +1,5 @@
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import { type Io, pause, type RpcPeer, rpcPeer } from '../io/index.ts';
+import { type Io, pause, type RpcPeer, rpcPeer, whyUnreachable } from '../io/index.ts';
 import type { Leader } from '../log/index.ts';
 import {
   type Grant,
@@ -18,10 +18,10 @@ export interface LeaderSequencerOptions {
   /** The leader's process is gone: it was connected, and now nothing listens there. */
   readonly onGone: (leader: Leader) => void;
   /**
-   * There has been no way to the leader for a while, though it leads: its epoch; `undefined` as soon
-   * as there is one again.
+   * There has been no way to the leader for a while, though it leads: its epoch, and what keeps it;
+   * `undefined` as soon as there is one again.
    */
-  readonly onCutOff: (epoch: number | undefined) => void;
+  readonly onCutOff: (epoch: number | undefined, why: string) => void;
 }
 
 const leaderWaitMs = 1_000;
@@ -152,7 +152,7 @@ export class LeaderSequencer implements Sequencer {
     if (this.#followed !== followed) return;
     this.#drop();
     const { leader } = followed;
-    if (!followed.reached) this.#notReached(followed);
+    if (!followed.reached) this.#notReached(followed, error);
     if (isRefused(error) && this.#connectedEpoch === leader.epoch) this.#options.onGone(leader);
     this.#options.io.timers.after(reconnectMs, () => {
       if (this.#leader === leader && this.#followed === undefined) this.#follow(leader);
@@ -165,15 +165,19 @@ export class LeaderSequencer implements Sequencer {
     this.#failingSinceMs = undefined;
     if (this.#cutOff === undefined) return;
     this.#cutOff = undefined;
-    this.#options.onCutOff(undefined);
+    this.#options.onCutOff(undefined, '');
   }
 
-  #notReached({ leader, sinceMs }: Followed): void {
+  #notReached({ leader, sinceMs, peer }: Followed, error: unknown): void {
     this.#failingSinceMs ??= sinceMs;
     const forMs = this.#options.io.clock.monotonicMs() - this.#failingSinceMs;
     if (forMs < cutOffMs || this.#cutOff === leader.epoch) return;
     this.#cutOff = leader.epoch;
-    this.#options.onCutOff(leader.epoch);
+    // Who does not trust this node's certificate closes without a word, but says so at home.
+    const ending =
+      peer === undefined ? '' : `, as soon as it is made; the log of ${leader.node} may say why`;
+    const why = `${leader.address}: ${whyUnreachable(error)}${ending}`;
+    this.#options.onCutOff(leader.epoch, why);
   }
 
   #drop(): void {

@@ -1,3 +1,4 @@
+import { connect } from 'node:tls';
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import { DaybookError } from '../base/index.ts';
 import { type Listener, type NetworkTls, realIo, rpcPeer, tlsNetwork } from '../io/index.ts';
@@ -72,7 +73,8 @@ test('orders arrive, and their errors come back', async () => {
 });
 
 test('under TLS only those with a certificate of the same authority are heard', async () => {
-  const address = await serve(tlsNetwork(own));
+  const refused: string[] = [];
+  const address = await serve(tlsNetwork(own, (from, why) => refused.push(`${from}: ${why}`)));
   await remoteOrders({ ...io, network: tlsNetwork(own) }, address).drain(true);
   expect(given).toEqual([['drain', true]]);
   const strangers = [tlsNetwork(foreign), tlsNetwork({ ...foreign, ca: own.ca }), plain];
@@ -81,5 +83,35 @@ test('under TLS only those with a certificate of the same authority are heard', 
       code: 'PEER_UNREACHABLE',
     });
   }
+  // One that shows no certificate at all.
+  const [host, port] = address.split(':');
+  await new Promise((resolve) => {
+    connect({
+      host,
+      port: Number(port),
+      ca: Buffer.from(own.ca),
+      checkServerIdentity: () => undefined,
+    })
+      .on('error', () => undefined)
+      .on('close', resolve);
+  });
   expect(given).toHaveLength(1);
+  // Of the first stranger, who does not trust the server either, it may hear less.
+  await expect
+    .poll(() => refused)
+    .toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/127.0.0.1: its certificate leads to no root .*--private-ca/),
+        '127.0.0.1: it does not speak TLS there',
+        '127.0.0.1: it shows no certificate',
+      ]),
+    );
+});
+
+test('a server that is not trusted here is told with the option that names the roots', async () => {
+  const address = await serve(tlsNetwork(foreign));
+  await expect(tlsNetwork(own).connect(address)).rejects.toMatchObject({
+    code: 'PEER_UNREACHABLE',
+    message: expect.stringMatching(/leads to no root that is trusted here \(--private-ca/),
+  });
 });

@@ -32,7 +32,7 @@ export async function readTlsFiles(
   if (certificate !== undefined && chain !== undefined) {
     const own = parsed(certificate, 'certificate', () => x509(chain));
     if (Date.parse(own.validTo) < io.clock.nowMs()) {
-      onEvent(`the certificate ${certificate} expired on ${own.validTo}: others refuse it`);
+      onEvent(`ALARM the certificate ${certificate} expired on ${own.validTo}: others refuse it`);
     }
     if (key !== undefined && privateKey !== undefined) {
       const found = parsed(key, 'private key', () => createPrivateKey(privateKey));

@@ -120,7 +120,9 @@ describe.skipIf(!etcdAvailable())('faults of a cluster', { timeout: 300_000 }, (
     const told = ledger.events.slice(since);
     for (const node of ['executor-1', 'executor-2', 'executor-3']) {
       const own = told.filter((text) => text.includes(`${node}: `)).join('\n');
-      expect(own).toMatch(/ALARM no answer from etcd at .*\n(.*\n)*.*the log answers again/);
+      expect(own).toMatch(
+        /ALARM takes no transactions: no answer from etcd at .*\n(.*\n)*.*the log answers again/,
+      );
     }
     expect(await ledger.tellers(3).settle()).toEqual([]);
   });
