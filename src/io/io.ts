@@ -139,7 +139,7 @@ export interface SpawnOptions {
   /** Node flags, e.g. `--max-old-space-size=256`. */
   readonly nodeOptions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Stands on stderr for the pages that V8 writes when the heap is full. */
+  /** Stands on stderr for the pages that V8 writes when the heap is full. Default: that it is. */
   readonly heapFull?: string;
   /** 0 to 19: how far it gives way to other processes for the CPU (nice value). Default 0. */
   readonly niceness?: number;

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
 import { setPriority } from 'node:os';
+import { basename } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -12,6 +13,7 @@ import type { Child, Connection, Processes, SpawnOptions } from './io.ts';
 
 const connectionFd = 3;
 const lineCharactersMax = 64 * 1024;
+const lastWordsMs = 1_000;
 /** `USER_HZ` of Linux: the unit of CPU times in /proc, the same on every architecture we run on. */
 const clockTickMs = 10;
 
@@ -61,10 +63,13 @@ function spawn(module: URL, options: SpawnOptions): Child {
     [...loader, ...(options.nodeOptions ?? []), path, ...(options.args ?? [])],
     {
       // What a child prints must not mix with the parent's output, which may be JSON.
-      stdio: ['ignore', 2, options.heapFull === undefined ? 2 : 'pipe', 'pipe'],
+      stdio: ['ignore', 2, 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
     },
   );
+  const heapFull =
+    options.heapFull ?? `${basename(path)}: out of memory: its JavaScript heap is full`;
+  const said = passOn(child.stderr as Readable, heapFull);
   let exited: string | undefined;
   const listeners: ((reason: string) => void)[] = [];
   const onExit = (reason: string): void => {
@@ -72,15 +77,23 @@ function spawn(module: URL, options: SpawnOptions): Child {
     exited = reason;
     for (const listener of listeners.splice(0)) listener(reason);
   };
-  child.once('exit', (code, signal) =>
-    onExit(signal === null ? `exit code ${code}` : `signal ${signal}`),
-  );
+  child.once('exit', (code, signal) => {
+    if (signal === null) onExit(`exit code ${code}`);
+    else if (signal !== 'SIGABRT') onExit(`signal ${signal}`);
+    else {
+      // What it said last may still be on its way.
+      const late = setTimeout(onExit, lastWordsMs, `signal ${signal}`);
+      void said.then((isFull) => {
+        clearTimeout(late);
+        onExit(isFull ? `its heap is full (${signal})` : `signal ${signal}`);
+      });
+    }
+  });
   child.once('error', (error) => onExit(error.message));
   const { pid } = child;
   if (pid === undefined) {
     throw new DaybookError('IO_FAILED', `cannot start ${path}`, { details: { path } });
   }
-  if (child.stderr !== null) passOn(child.stderr, options.heapFull ?? '');
   if (options.niceness !== undefined) giveWay(pid, options.niceness);
   return {
     pid,
@@ -97,8 +110,13 @@ function spawn(module: URL, options: SpawnOptions): Child {
   };
 }
 
-/** Passes on what a child prints, up to where V8 says at length that the heap is full. */
-function passOn(from: Readable, heapFull: string): void {
+/**
+ * Passes on what a child prints, up to where V8 says at length that the heap is full. Its own children
+ * have pipes of their own, so it is this child's heap.
+ *
+ * @returns when it says no more: whether its heap is full.
+ */
+function passOn(from: Readable, heapFull: string): Promise<boolean> {
   let rest = '';
   let isFull = false;
   const print = (line: string): void => {
@@ -116,7 +134,12 @@ function passOn(from: Readable, heapFull: string): void {
       rest = '';
     }
   });
-  from.on('end', () => print(rest));
+  return new Promise((resolve) => {
+    from.on('end', () => {
+      print(rest);
+      resolve(isFull);
+    });
+  });
 }
 
 function giveWay(pid: number, niceness: number): void {

@@ -51,10 +51,17 @@ export interface SupervisedExecutor extends ReachableExecutor {
 const nodeOptions = ['--max-semi-space-size=64'];
 const restartDelayMinMs = 100;
 const restartDelayMaxMs = 5_000;
-/** A process that lived so long starts over with the shortest delay. */
+/** A process that lived so long starts over with the shortest delay, and without suspicion. */
 const stableMs = 30_000;
+/** Crashes in native code in a row, each so soon after it served, that the store is held to blame for. */
+const crashesMax = 3;
 const stopTimeoutMs = 15_000;
 const statusTimeoutMs = 1_000;
+
+/** A full heap ends a process by SIGABRT, too, but is told by its name. */
+function isNativeCrash(reason: string): boolean {
+  return /^signal (SIGSEGV|SIGBUS|SIGABRT)$/.test(reason);
+}
 
 /** What LMDB says when it meets a page that cannot be right. */
 function unreadableStore(started: Started): string | undefined {
@@ -81,6 +88,10 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
   let ended: () => void = () => undefined;
   /** Why the process crashed in native code before it served; `undefined`: it did not. */
   let crash: string | undefined;
+  /** Since when it serves, and how often in a row it crashed soon after it did. */
+  let servesSinceMs = 0;
+  let crashes = 0;
+  let wasSetAside = false;
 
   const launch = async (): Promise<Started> => {
     const startedMs = io.clock.monotonicMs();
@@ -88,6 +99,7 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     const process = io.processes.spawn(new URL(`./executor-main.${suffix}`, import.meta.url), {
       args: [JSON.stringify(executor)],
       nodeOptions,
+      heapFull: `${name}: out of memory: its JavaScript heap is full; NODE_OPTIONS=--max-old-space-size=MIB gives it more`,
     });
     const connection = rpcPeer(process.connection);
     if (log !== undefined) serveLog(log, connection);
@@ -101,11 +113,16 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     return new Promise((resolve) => {
       connection.handle(controlMethods.started, (payload) => {
         serves = true;
+        servesSinceMs = io.clock.monotonicMs();
         resolve(fromPayload<Started>(payload));
         return [];
       });
       process.onExit((reason) => {
-        if (!serves && /SIGSEGV|SIGBUS|SIGABRT/.test(reason)) crash = reason;
+        if (isNativeCrash(reason)) {
+          if (!serves) crash = reason;
+          else if (io.clock.monotonicMs() - servesSinceMs < stableMs) crashes++;
+          else crashes = 1;
+        } else crashes = 0;
         child = undefined;
         peer = undefined;
         serves = false;
@@ -143,6 +160,11 @@ export async function superviseExecutor(options: SupervisorOptions): Promise<Sup
     return true;
   };
   const start = async (): Promise<Started> => {
+    if (crashes >= crashesMax && !wasSetAside) {
+      // It may be something else; then it goes on, and the store is left alone.
+      wasSetAside = true;
+      await setStateAside(`it crashed ${crashes} times in a row soon after it served`);
+    }
     crash = undefined;
     const started = await launch();
     // What the closure above assigns, the compiler does not see.

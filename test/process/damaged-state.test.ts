@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { bundleContract } from '../../src/contract/index.ts';
 import type * as NodeRoom from '../../src/node/index.ts';
@@ -55,3 +55,56 @@ test.each([
   },
   60_000,
 );
+
+test('a heap that is full is no damage', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'daybook-heap-'));
+  const events: string[] = [];
+  const start = (): Promise<NodeRoom.Network> =>
+    startNetwork({
+      directory,
+      executors: 1,
+      httpPort: 0,
+      blocks: false,
+      onEvent: (text) => events.push(text),
+    });
+  await (await start()).close();
+  vi.stubEnv('NODE_OPTIONS', '--max-old-space-size=10');
+  await expect(start()).rejects.toMatchObject({
+    code: 'IO_FAILED',
+    message: expect.stringMatching(/its heap is full \(SIGABRT\)/),
+  });
+  vi.unstubAllEnvs();
+  expect(events.filter((text) => text.includes('ALARM'))).toEqual([]);
+  expect(existsSync(join(directory, 'executor-1/state-damaged'))).toBe(false);
+  await (await start()).close();
+  rmSync(directory, { recursive: true, force: true });
+}, 60_000);
+
+test('a node that crashes again and again soon after it serves gets its state made anew, once', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'daybook-crashing-'));
+  const events: string[] = [];
+  const network = await startNetwork({
+    directory,
+    executors: 1,
+    httpPort: 0,
+    blocks: false,
+    onEvent: (text) => events.push(text),
+  });
+  for (let crash = 1; crash <= 4; crash++) {
+    const { pid = 0 } = (await network.status()).executors[0] ?? {};
+    process.kill(pid, 'SIGSEGV');
+    await vi.waitFor(
+      async () => {
+        const [executor] = (await network.status()).executors;
+        expect(executor?.restarts).toBe(crash);
+        expect(executor?.status).toBeDefined();
+      },
+      { timeout: 40_000 },
+    );
+    const aside = events.filter((text) => text.includes('ALARM'));
+    expect(aside).toHaveLength(crash < 3 ? 0 : 1);
+    expect(existsSync(join(directory, 'executor-1/state-damaged'))).toBe(crash >= 3);
+  }
+  await network.close();
+  rmSync(directory, { recursive: true, force: true });
+}, 180_000);
