@@ -3,6 +3,8 @@ import { appendFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { DaybookError } from '../src/base/index.ts';
+import { exitCodeOf } from '../src/cli/exit-codes.ts';
+import { printError } from '../src/cli/terminal.ts';
 import { blocksBench, blocksBenchDefaults } from './blocks.bench.ts';
 import { bulkBench, bulkBenchDefaults } from './bulk.ts';
 import { capacityBench, capacityBenchDefaults } from './capacity.bench.ts';
@@ -49,7 +51,8 @@ export async function runBench(args: readonly string[]): Promise<void> {
   const [name, ...rest] = args;
   const bench = benches[name ?? ''];
   const usage = `benches: ${Object.keys(benches).join(', ')}`;
-  if (bench === undefined) throw new DaybookError('USAGE', usage);
+  if (bench === undefined)
+    throw new DaybookError('USAGE', name === undefined ? usage : `no bench ${name}; ${usage}`);
   const settings: Record<string, unknown> = { ...bench.defaults };
   let json = false;
   for (let at = 0; at < rest.length; at++) {
@@ -91,7 +94,8 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     await runBench(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof DaybookError && error.code === 'USAGE')) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = 2;
+    const err = (text: string): void => void process.stderr.write(text);
+    printError({ err }, process.argv.includes('--json'), error);
+    process.exitCode = exitCodeOf(error);
   }
 }

@@ -142,8 +142,8 @@ export const errorCatalog = {
   LOG_DAMAGED: entry(
     'never',
     500,
-    'A stored entry fails its checksum.',
-    'Restore the segment from a copy; nothing is skipped or cut.',
+    'A stored entry fails its checksum, or a part of the log is gone.',
+    'Stop the network and put the file that is named back from a copy of `log/`; for a log on etcd begin anew from a copy, with `daybook log copy --log etcd://…` (docs/backup.md). Nothing is skipped or cut.',
   ),
   LOG_LOCKED: entry(
     'same',

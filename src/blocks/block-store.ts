@@ -1,4 +1,4 @@
-import { assert, DaybookError, limits } from '../base/index.ts';
+import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
@@ -205,9 +205,13 @@ export class BlockStore {
   async #read(index: SegmentIndex, target: Buffer, offset: number): Promise<number> {
     if (index === this.#index) return await this.#file.read(target, offset);
     const { disk, directory } = this.#segments;
-    const file = await disk.open(`${directory}/${segmentName(index.firstHeight)}`, {
-      create: true,
-    });
+    let file: DiskFile;
+    try {
+      file = await disk.open(`${directory}/${segmentName(index.firstHeight)}`);
+    } catch (error) {
+      if (isDaybookError(error, 'NOT_FOUND')) return 0;
+      throw error;
+    }
     try {
       return await file.read(target, offset);
     } finally {

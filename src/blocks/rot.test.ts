@@ -129,6 +129,19 @@ test('a block that rotted is refused, by file and number, and mended from the lo
   await mended.close();
 });
 
+test('a file that is gone is as damaged as what stood in it, and is not made by reading', async () => {
+  const { generator, ...chain } = await made();
+  const [first] = files(chain.blocks, '.pb') as [string];
+  rmSync(first);
+  expect((await blocksOf(generator)).indexOf('damaged')).toBe(0);
+  expect(files(chain.blocks, '.pb')).not.toContain(first);
+  await generator.close();
+  const again = await open(chain, true);
+  await again.push(log.entries);
+  expect(await blocksOf(again)).toEqual(whole);
+  await again.close();
+});
+
 test('blocks that rotted anywhere are never handed out, and made again', {
   timeout: 60_000,
 }, async () => {

@@ -29,7 +29,11 @@ export function print(
 }
 
 /** Prints an error: code, message, remedy; with `--json` as `{"error": …}`. Both to stderr. */
-export function printError(terminal: Terminal, json: boolean, error: DaybookError): void {
+export function printError(
+  terminal: Pick<Terminal, 'err'>,
+  json: boolean,
+  error: DaybookError,
+): void {
   const { remedy } = errorCatalog[error.code];
   if (json) {
     terminal.err(`${JSON.stringify({ error: { ...error.toJSON(), remedy } })}\n`);

@@ -177,6 +177,8 @@ async function startOnLog(
     'network',
     io.clock.nowMs(),
   );
+  // As it was founded. Replay takes later configurations that an administrator signed, but nothing writes
+  // one: whoever lets roots be changed must compare with the newest.
   const trusted = msps.find((msp) => msp.mspId === mspId)?.rootCertificates ?? [];
   if (!trusted.includes(identities.ca.root.certificate)) {
     onEvent(
