@@ -69,7 +69,7 @@ export const errorCatalog = {
     'never',
     500,
     'An address to listen on is in use, is not one of this machine, or needs more rights.',
-    'Stop what uses it, or choose another with `--port` or `--host`.',
+    'Stop what uses it, or choose another with `--port` or `--host`; between nodes, with `--private-port` or `--private-host`.',
   ),
   DISK_FULL: entry(
     'same',

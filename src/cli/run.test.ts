@@ -60,14 +60,20 @@ test.each([
   expect(JSON.parse(json.err)).toMatchObject({ error: { code: 'USAGE', remedy: 'See `--help`.' } });
 });
 
-test('wrong options are refused before an etcd is started for them', async () => {
-  const { code, err } = await daybook('up', '--log', 'etcd-local', '--private-ca', 'ca.pem');
-  expect({ code, err }).toMatchObject({
-    code: exitCodes.usage,
-    err: expect.stringContaining('go together'),
-  });
-  expect(await realIo().disk.list(join(directory, '.daybook', 'etcd'))).toEqual([]);
-});
+test.each([
+  ['--private-ca', 'ca.pem', 'go together'],
+  ['--private-host', '0.0.0.0', 'other nodes are told 0.0.0.0 as it is'],
+])(
+  'wrong options are refused before an etcd is started for them: %s %s',
+  async (name, value, why) => {
+    const { code, err } = await daybook('up', '--log', 'etcd-local', name, value);
+    expect({ code, err }).toMatchObject({
+      code: exitCodes.usage,
+      err: expect.stringContaining(why),
+    });
+    expect(await realIo().disk.list(join(directory, '.daybook', 'etcd'))).toEqual([]);
+  },
+);
 
 test('a file that is not there, or cannot be written, is said by its name', async () => {
   const config = await daybook('source', 'remove', '--config', 'nothing.ts');

@@ -122,6 +122,12 @@ function settingsOf(
   options: ClusterOptions,
 ): Omit<NonNullable<NetworkOptions['cluster']>, 'log'> {
   const { privateHost = '127.0.0.1', privatePort = 0, lease, rotateSequencer } = options;
+  if (/^(0\.0\.0\.0|::|\[::\])$/.test(privateHost)) {
+    throw new DaybookError(
+      'USAGE',
+      `--private-host: other nodes are told ${privateHost} as it is; name an address of this machine`,
+    );
+  }
   const privateTls = privateTlsOf(context, options);
   return {
     privateHost,

@@ -65,6 +65,8 @@ export interface BackendHealth {
   readonly bulk?: readonly object[];
   /** Nodes that make blocks and are away, for which this one, which trims the log, waits. */
   readonly logWaitsFor?: readonly string[];
+  /** Why what is applied cannot be saved at present: applying ends when no more of it fits in memory. */
+  readonly unsaved?: string;
   /** Log units that do not answer this node, each as the endpoints of its members. */
   readonly logUnitsAway?: readonly string[];
 }

@@ -62,7 +62,7 @@ export async function openClusterAdmin(
   privateTls?: TlsFilePaths,
 ): Promise<ClusterAdmin> {
   const network = await privateNetwork(io, privateTls);
-  return clusterAdmin(await openClusterLog(io, options), { ...io, network });
+  return clusterAdmin(await openClusterLog(io, options, { mustExist: true }), { ...io, network });
 }
 
 function clusterAdmin(log: EtcdLog, io: Pick<Io, 'network' | 'timers'>): ClusterAdmin {

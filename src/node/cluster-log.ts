@@ -20,11 +20,12 @@ export interface ClusterLogOptions {
  * Opens the log on etcd that the options describe.
  *
  * @throws {DaybookError} `CONFIG_INVALID` when the URL or a file is wrong;
- *   `ACCESS_DENIED`; `TIMEOUT` when etcd cannot be reached.
+ *   `ACCESS_DENIED`; `TIMEOUT` when etcd cannot be reached; `NOT_FOUND` when it must exist and does not.
  */
 export async function openClusterLog(
   io: Pick<Io, 'clock' | 'timers' | 'random' | 'disk'>,
   options: ClusterLogOptions,
+  { mustExist = false }: { readonly mustExist?: boolean } = {},
 ): Promise<EtcdLog> {
   const { user, passwordFile, quotaBytes } = options;
   const parsed = parseEtcdUrl(options.url);
@@ -37,6 +38,7 @@ export async function openClusterLog(
     passwordFile === undefined ? undefined : (await read(io, passwordFile)).toString().trim();
   return openEtcdLog(io, {
     ...parsed,
+    mustExist,
     ...(parsed.tls === undefined ? {} : { tls: await readTlsFiles(io, options.tls ?? {}) }),
     ...(user === undefined ? {} : { credentials: { user, password: password ?? '' } }),
     ...(quotaBytes === undefined ? {} : { quotaBytes }),

@@ -34,7 +34,7 @@ export async function copyLog(
   to: LogPlace,
   onProgress: (entries: number, tail: number) => void = () => undefined,
 ): Promise<CopiedLog> {
-  const source = await open(io, from);
+  const source = await open(io, from, true);
   try {
     const target = await open(io, to);
     try {
@@ -47,10 +47,10 @@ export async function copyLog(
   }
 }
 
-function open(io: Io, place: LogPlace): Promise<SharedLog> {
+function open(io: Io, place: LogPlace, mustExist = false): Promise<SharedLog> {
   return 'directory' in place
     ? openEmbeddedLog({ io, directory: place.directory })
-    : openClusterLog(io, place);
+    : openClusterLog(io, place, { mustExist });
 }
 
 async function copy(

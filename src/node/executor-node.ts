@@ -44,6 +44,7 @@ import {
   repairDefaults,
 } from './repair/node-repair.ts';
 import type { NodeAnswers, OtherNodes } from './repair/other-nodes.ts';
+import { repeat } from './repeat.ts';
 import { readTlsFiles } from './tls-files.ts';
 
 /** Settings of {@link startExecutorNode}. */
@@ -161,6 +162,7 @@ export interface ExecutorNode {
 }
 
 const foundingWaitMs = 30_000;
+const savingCheckMs = 1_000;
 
 /**
  * Starts an executor node on a founded log. A node whose state was found wrong has it restored first:
@@ -215,6 +217,16 @@ async function startServing(
     keepsUpdatedRows: options.blocks !== undefined,
   });
   const replica = openReplica({ io, log, state });
+  let unsaved: string | undefined;
+  const savingCheck = repeat(io, savingCheckMs, async () => {
+    const now = state.failure?.message;
+    const isNews = (now === undefined) !== (unsaved === undefined);
+    unsaved = now;
+    if (!isNews) return;
+    if (now === undefined) onEvent('the state is saved again');
+    else
+      onEvent(`ALARM the state cannot be saved, and is kept in memory as long as it fits: ${now}`);
+  });
   replica.onAlarm((alarm) => {
     onEvent(`replica stopped: ${alarm.message}`);
     // It was away for longer than the log is kept: a start anew begins with a snapshot.
@@ -251,7 +263,11 @@ async function startServing(
       throw error;
     });
     const refusing: Refusing = { reason: undefined };
-    const base = gatewayBackend(io, channel, replica, executor, { refusing, ...options });
+    const base = gatewayBackend(io, channel, replica, executor, {
+      refusing,
+      unsaved: () => unsaved,
+      ...options,
+    });
     let gateway: Gateway;
     let followers: FollowerService;
     const window = new EntryWindow(io, {
@@ -346,6 +362,7 @@ async function startServing(
       saveBlocks: async (wanted) => await blocksMade(blocks).service().save(wanted),
       lacksBlocks: () => blocks?.lacksBlocks === true,
       close: async () => {
+        await savingCheck.close();
         await repair?.close();
         // Ends the long polls, which would hold the gateway.
         await followers.close();
@@ -358,6 +375,7 @@ async function startServing(
       },
     };
   } catch (error) {
+    await savingCheck.close();
     await replica.close();
     await state.close();
     throw error;
@@ -392,8 +410,12 @@ function gatewayBackend(
   {
     refusing,
     logWaitsFor = () => [],
+    unsaved,
     logUnitsAway = () => [],
-  }: { refusing: Readonly<Refusing> } & Pick<ExecutorNodeOptions, 'logWaitsFor' | 'logUnitsAway'>,
+  }: { refusing: Readonly<Refusing>; unsaved: () => string | undefined } & Pick<
+    ExecutorNodeOptions,
+    'logWaitsFor' | 'logUnitsAway'
+  >,
 ): GatewayBackend {
   const founded = <T>(value: T | undefined): T => {
     if (value === undefined) throw new DaybookError('CLOSED', 'the channel is not founded');
@@ -446,19 +468,29 @@ function gatewayBackend(
       const { bulkProgress } = replica.state;
       const waitsFor = logWaitsFor();
       const unitsAway = logUnitsAway();
+      const unsavedFor = unsaved();
       const told = {
         ...(bulkProgress.length === 0 ? {} : { bulk: bulkProgress }),
         ...(waitsFor.length === 0 ? {} : { logWaitsFor: waitsFor }),
         ...(unitsAway.length === 0 ? {} : { logUnitsAway: unitsAway }),
+        ...(unsavedFor === undefined ? {} : { unsaved: unsavedFor }),
       };
       const reason = replica.alarm ?? refusing.reason;
       if (reason !== undefined) return { ready: false, reason: reason.message, ...told };
+      if (unsavedFor !== undefined && replica.state.overloaded) {
+        return {
+          ready: false,
+          reason: 'applies nothing more until it can save its state',
+          ...told,
+        };
+      }
       return { ready: replica.config !== undefined, ...told };
     },
     metrics: () => ({
       nextAddress: replica.nextAddress,
       logWaitsForNodes: logWaitsFor().length,
       logUnitsAway: logUnitsAway().length,
+      stateUnsaved: unsaved() === undefined ? 0 : 1,
       ...executor.metrics(),
     }),
   };

@@ -177,9 +177,12 @@ export class LmdbStore implements StateStore {
     const needed = spareBytes + bytesPerWriteMax * (writes.length + batch.entries.length);
     const available = await this.#availableBytes?.();
     if (available !== undefined && available < needed) {
-      throw new DaybookError('DISK_FULL', `the state needs up to ${needed} bytes of free space`, {
-        details: { available, needed },
-      });
+      const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
+      throw new DaybookError(
+        'DISK_FULL',
+        `the state needs ${mebibytes(needed)} of free space, and has ${mebibytes(available)}`,
+        { details: { available, needed } },
+      );
     }
     // One block of memory for all values: LMDB's own thread reads from it until the commit.
     let bytes = 0;

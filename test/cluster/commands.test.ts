@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -90,6 +90,14 @@ describe.skipIf(!etcdAvailable())('commands for many machines', { timeout: 300_0
     );
 
     await expect(daybook('node', 'forget', there)).rejects.toThrow(/NOT_FOUND/);
+    // A name with a mistake in it founds no other log.
+    const file = readFileSync(join(directory, '.daybook/network.json'), 'utf8');
+    const { log } = JSON.parse(file) as { log: { url: string } };
+    for (let again = 0; again < 2; again++) {
+      await expect(daybook('node', 'list', '--log', `${log.url}x`)).rejects.toThrow(
+        /NOT_FOUND.*no log named mainx/,
+      );
+    }
 
     expect(etcdMembers()).toHaveLength(3);
     const ended = new Promise((resolve) => up?.once('exit', resolve));

@@ -25,6 +25,7 @@ interface Health {
     readonly bulk?: readonly BulkUpdate[];
     readonly logWaitsFor?: readonly string[];
     readonly logUnitsAway?: readonly string[];
+    readonly unsaved?: string;
   }[];
 }
 
@@ -69,6 +70,8 @@ interface GatewayStatus {
   readonly logWaitsFor?: readonly string[];
   /** Log units that do not answer this node, each as its endpoints; absent when there are none. */
   readonly logUnitsAway?: readonly string[];
+  /** Why what the node applied cannot be saved; absent when it can. */
+  readonly unsaved?: string;
 }
 
 /** The gateway's answer to `contracts`. */
@@ -107,6 +110,7 @@ export function statusCommand(context: CliContext): Command {
             ]),
           ]),
           ...gateways.flatMap(notReadyLine),
+          ...gateways.flatMap(unsavedLine),
           ...gateways.flatMap(bulkLines),
           ...gateways.flatMap(waitingLine),
           ...disagree.map(
@@ -141,7 +145,8 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
   const { node } = health;
   const own = health.channels.find((one) => one.channel === channel);
   if (own === undefined) return { gateway, node, ready: false, reason: `no channel ${channel}` };
-  const { ready, nextAddress, reason, blocks, guard, bulk, logWaitsFor, logUnitsAway } = own;
+  const { ready, nextAddress, reason, blocks, guard, bulk, logWaitsFor, logUnitsAway, unsaved } =
+    own;
   return {
     gateway,
     node,
@@ -153,6 +158,7 @@ async function gatewayStatus(gateway: string, channel: string): Promise<GatewayS
     ...(bulk === undefined ? {} : { bulk }),
     ...(logWaitsFor === undefined ? {} : { logWaitsFor }),
     ...(logUnitsAway === undefined ? {} : { logUnitsAway }),
+    ...(unsaved === undefined ? {} : { unsaved }),
   };
 }
 
@@ -166,6 +172,10 @@ function comparedText(guard: Guard | undefined): string {
 
 function notReadyLine({ gateway, ready, reason = 'it does not say why' }: GatewayStatus): string[] {
   return ready ? [] : [`${gateway} is NOT READY: ${reason}`];
+}
+
+function unsavedLine({ gateway, unsaved }: GatewayStatus): string[] {
+  return unsaved === undefined ? [] : [`${gateway} CANNOT SAVE its state: ${unsaved}`];
 }
 
 function bulkLines({ gateway, bulk = [] }: GatewayStatus): string[] {

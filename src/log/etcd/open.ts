@@ -3,7 +3,7 @@ import type { EtcdLogOptions } from './options.ts';
 import type { EtcdIo } from './unit-client.ts';
 
 /**
- * Opens the log that the units hold, or founds one. Loads gRPC only then: processes on the
+ * Opens the log that the units hold, or founds one unless it must exist. Loads gRPC only then: processes on the
  * embedded log do without it.
  *
  * @throws {DaybookError} `CONFIG_INVALID`, `ACCESS_DENIED`; `TIMEOUT` when a unit has no majority

@@ -34,6 +34,8 @@ export interface EtcdLogOptions {
   readonly attemptTimeoutMs?: number;
   /** After this time a call fails with `TIMEOUT`, milliseconds. Default 30,000. */
   readonly callTimeoutMs?: number;
+  /** True: a log that is not there is an error, not founded. Default false. */
+  readonly mustExist?: boolean;
   /** A follower that saw nothing for so long checks that it missed nothing. Default 1000. */
   readonly followCheckMs?: number;
   /** A reconfiguration left half done is finished by others after this time. Default 3000. */
@@ -63,6 +65,7 @@ export function withDefaults(options: EtcdLogOptions): Settings {
     spaceHighRatio: options.spaceHighRatio ?? 0.8,
     attemptTimeoutMs: options.attemptTimeoutMs ?? 1500,
     callTimeoutMs: options.callTimeoutMs ?? 30_000,
+    mustExist: options.mustExist ?? false,
     followCheckMs: options.followCheckMs ?? 1000,
     reconfigureTimeoutMs: options.reconfigureTimeoutMs ?? 3000,
   };
@@ -79,7 +82,13 @@ export function parseEtcdUrl(url: string): Pick<EtcdLogOptions, 'units' | 'prefi
   const units = (match?.[2] ?? '').split(';').map((unit) => ({ endpoints: unit.split(',') }));
   const endpoints = units.flatMap((unit) => unit.endpoints);
   if (!match || !endpoints.every((endpoint) => /^(\[[0-9a-f:]+\]|[^:[\]]+):\d+$/i.test(endpoint))) {
-    throw new DaybookError('CONFIG_INVALID', `not an etcd address: ${url}`, { details: { url } });
+    throw new DaybookError(
+      'CONFIG_INVALID',
+      `not of the form etcd://HOST:PORT,HOST:PORT/NAME: ${url}`,
+      {
+        details: { url },
+      },
+    );
   }
   const prefix = match[3];
   return {

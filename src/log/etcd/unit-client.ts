@@ -256,6 +256,11 @@ function closedError(): DaybookError {
   return new DaybookError('CLOSED', 'the log is closed');
 }
 
+/** Without what gRPC says around the cause. */
 function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  const { details = error.message } = error as Partial<ServiceError>;
+  return details
+    .replace(/^No connection established\. Last error: (Error: )?/, '')
+    .replace(/\.? *Resolution note: *$/, '');
 }

@@ -165,7 +165,7 @@ export class Unit {
       compare: [absent(key)],
       success: [{ request_put: { key, value: encodeFence(fence) } }, putGate],
     });
-    return (await this.readFence()) ?? unfounded(this.id);
+    return (await this.readFence()) ?? unfounded(this);
   }
 
   /**
@@ -176,7 +176,7 @@ export class Unit {
     by: string,
     change: (fence: KnownFence) => Omit<Fence, 'by'> | undefined,
   ): Promise<KnownFence> {
-    let fence = (await this.readFence()) ?? unfounded(this.id);
+    let fence = (await this.readFence()) ?? unfounded(this);
     for (;;) {
       if (fence.by === by) return fence;
       const next = change(fence);
@@ -244,7 +244,7 @@ export class Unit {
    */
   fenceIn(answer: RangeResponse): KnownFence {
     const kv = answer.kvs[0];
-    return kv === undefined ? unfounded(this.id) : this.learnFence(kv);
+    return kv === undefined ? unfounded(this) : this.learnFence(kv);
   }
 
   #fenceOp(): RequestOp {
@@ -256,6 +256,10 @@ export class Unit {
   }
 }
 
-function unfounded(id: string): never {
-  throw new DaybookError('LOG_DAMAGED', `log unit ${id} has lost its fence: its data is gone`);
+function unfounded({ id, client }: Unit): never {
+  const where = client.endpoints.join();
+  throw new DaybookError(
+    'LOG_DAMAGED',
+    `log unit ${id} has no fence: its data is gone, or ${where} are members of several clusters`,
+  );
 }

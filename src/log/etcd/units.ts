@@ -91,10 +91,13 @@ export class Units {
   /**
    * Finds the log, or founds it when none of the given units has one.
    *
-   * @throws {DaybookError} `TIMEOUT` when a unit cannot be reached, `CONFIG_INVALID`
+   * @throws {DaybookError} `TIMEOUT` when a unit cannot be reached, `CONFIG_INVALID`; `NOT_FOUND` when it
+   *   would have to be founded, and must not be.
    */
   async open(): Promise<void> {
-    const newest = (await this.#newestKnown()) ?? (await this.#found());
+    const known = await this.#newestKnown();
+    if (known === undefined && this.settings.mustExist) throw noLog(this.settings);
+    const newest = known ?? (await this.#found());
     await this.#enter(newest);
     await this.refresh();
     for (const unit of this.#units.values()) void unit.client.preferLeader();
@@ -263,6 +266,14 @@ export class Units {
     this.#units.set(id, unit);
     return unit;
   }
+}
+
+function noLog({ units, prefix }: Settings): DaybookError {
+  const where = units.map(({ endpoints }) => endpoints.join()).join(';');
+  const name = prefix.replace(/\/$/, '');
+  return new DaybookError('NOT_FOUND', `no log named ${name} on etcd at ${where}`, {
+    details: { prefix },
+  });
 }
 
 function foreign({ endpoints }: UnitOptions): DaybookError {
