@@ -5,8 +5,15 @@ import {
   type KeyObject,
   X509Certificate,
 } from 'node:crypto';
-import { ByteReader, checkLimit, DaybookError, limits } from '../base/index.ts';
-import { sha256Hex } from './hash.ts';
+import {
+  ByteReader,
+  type Bytestring,
+  bytestringOf,
+  checkLimit,
+  DaybookError,
+  limits,
+} from '../base/index.ts';
+import { sha256, sha256Hex } from './hash.ts';
 
 /** Who signs: a membership service provider's id and an X.509 certificate it issued, in PEM. */
 export interface Identity {
@@ -128,12 +135,16 @@ export class IdentityVerifier {
    * @throws {DaybookError} `SIGNATURE_INVALID`, or `IDENTITY_UNKNOWN` for a foreign certificate.
    */
   checkSignature(identity: Identity, message: Uint8Array, signature: Uint8Array): void {
-    const { publicKey } = this.#certificate(identity);
+    const { publicKey, fingerprint } = this.#certificate(identity);
+    const check = `${bytestringOf(sha256(message))}${bytestringOf(signature)}${fingerprint}`;
+    if (verified.has(check)) return;
     if (!cryptoVerify('sha256', message, publicKey, signature)) {
       throw new DaybookError('SIGNATURE_INVALID', 'the signature does not match', {
         details: { mspId: identity.mspId },
       });
     }
+    if (verified.size >= verifiedMax) verified.clear();
+    verified.add(check);
   }
 
   #certificate(identity: Identity): CheckedCertificate {
@@ -161,13 +172,15 @@ export class IdentityVerifier {
       (root) => certificate.checkIssued(root) && certificate.verify(root.publicKey),
     );
     if (!issued) throw unknown(`the certificate is not issued by ${identity.mspId}`);
-    if (msp.revoked.has(sha256Hex(certificate.raw))) throw unknown('the certificate is revoked');
+    const fingerprint = sha256Hex(certificate.raw);
+    if (msp.revoked.has(fingerprint)) throw unknown('the certificate is revoked');
     const publicKey = certificate.publicKey;
     if (publicKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
       throw unknown('the certificate’s key is not ECDSA P-256');
     }
     return {
       publicKey,
+      fingerprint,
       fromMs: Date.parse(certificate.validFrom),
       toMs: Date.parse(certificate.validTo),
     };
@@ -181,11 +194,20 @@ interface Msp {
 
 interface CheckedCertificate {
   readonly publicKey: KeyObject;
+  /** Hexadecimal: SHA-256 of the certificate. */
+  readonly fingerprint: string;
   readonly fromMs: number;
   readonly toMs: number;
 }
 
 const certificatesCachedMax = 10_000;
+const verifiedMax = 10_000;
+/**
+ * Signatures that matched: hash of the message, signature, fingerprint of the certificate. Whether
+ * a certificate counts is asked first, and by each verifier for itself; that a signature matches is
+ * arithmetic, so all verifiers of a process share what they found.
+ */
+const verified = new Set<Bytestring>();
 
 const curveOrder = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
 

@@ -23,6 +23,31 @@ test('an issued identity signs what the MSP’s verifier accepts', async () => {
   );
 });
 
+test('a signature that matched is remembered for its message and signer, not for who counts', async () => {
+  const [alice, bob] = [await ca.issue('alice'), await ca.issue('bob')];
+  const verifier = new IdentityVerifier([ca.mspConfig]);
+  const [message, forged] = [Buffer.from('pay'), Buffer.from('paid')];
+  const signature = alice.signer.sign(message);
+  verifier.checkSignature(alice.identity, message, signature);
+  verifier.checkSignature(alice.identity, message, signature);
+  const mismatches = [
+    () => verifier.checkSignature(alice.identity, forged, signature),
+    () => verifier.checkSignature(bob.identity, message, signature),
+    () => verifier.checkSignature(alice.identity, message, bob.signer.sign(message)),
+  ];
+  for (const check of [...mismatches, ...mismatches]) {
+    expect(check).toThrow(expect.objectContaining({ code: 'SIGNATURE_INVALID' }));
+  }
+  const revoked = [certificateFingerprint(alice.certificate)];
+  const foreign = await DevelopmentCa.create('Org1MSP', nowMs);
+  for (const msp of [{ ...ca.mspConfig, revoked }, foreign.mspConfig]) {
+    const other = new IdentityVerifier([msp]);
+    expect(() => other.checkSignature(alice.identity, message, signature)).toThrow(
+      expect.objectContaining({ code: 'IDENTITY_UNKNOWN' }),
+    );
+  }
+});
+
 test('another authority of the same MSP id is foreign', async () => {
   const other = await DevelopmentCa.create('Org1MSP', nowMs);
   const mallory = await other.issue('alice');

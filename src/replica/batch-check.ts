@@ -45,7 +45,6 @@ export interface TrustedBatch {
 
 /** Transactions remembered at most; the oldest ones are forgotten, which costs time only. */
 const trustedMax = 50_000;
-const verifiedMax = 10_000;
 
 /**
  * Checks that the creator of a batch signed the records of it that stand in an entry. Remembers
@@ -56,8 +55,6 @@ export class BatchChecker {
   readonly #trusted = new TransitMap<Bytestring, TrustedBatch>();
   /** How many transactions they have. */
   #trustedCount = 0;
-  /** Signed messages that were verified: message and signature. */
-  readonly #verified = new Set<Bytestring>();
   readonly #writer = new EnvelopeWriter();
   /** A batch and an identity in an entry that have the same creator. */
   #sameCreator: readonly [Batch?, Uint8Array?] = [];
@@ -144,14 +141,6 @@ export class BatchChecker {
     const none = (): boolean[] => reads.map(() => false);
     const inTime = identityHolds(verifier, creator, reads);
     if (!inTime.includes(true)) return inTime;
-    const verify = (message: Buffer, signature: Uint8Array): boolean => {
-      const key = `${message.latin1Slice()}${bytestringOf(signature)}${bytestringOf(creatorBytes)}`;
-      if (this.#verified.has(key)) return true;
-      if (!isSigned(verifier, creator, message, signature)) return false;
-      if (this.#verified.size >= verifiedMax) this.#verified.clear();
-      this.#verified.add(key);
-      return true;
-    };
     const signature = proof.signatures[0];
     if (signature === undefined || proof.signatures.length !== 1) return none();
     if (this.#isTrusted(channel, proof, creatorBytes, signature, reads)) return inTime;
@@ -163,7 +152,7 @@ export class BatchChecker {
       .sort((left, right) => left.index - right.index);
     const root = merkleRootFromSubset(proof.size, held, proof.proof);
     const message = batchSigningBytes(channel, proof.batchId, proof.size, root);
-    return verify(message, signature) ? inTime : none();
+    return isSigned(verifier, creator, message, signature) ? inTime : none();
   }
 
   /**
