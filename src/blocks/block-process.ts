@@ -111,8 +111,12 @@ function remote(peer: RpcPeer): Omit<BlockBackend, 'nextAddress' | 'rowsFrom'> {
     placesOf: async (positions) =>
       parse<(BlockVersion | null)[]>(await peer.call(blockMethods.placesOf, json(positions))),
     close: async () => {
-      await peer.call(blockMethods.close, []);
-      peer.close();
+      try {
+        await peer.call(blockMethods.close, []);
+      } finally {
+        // It ends with its connection, and what it could not save is made again.
+        peer.close();
+      }
     },
   };
 }

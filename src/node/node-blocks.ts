@@ -84,6 +84,20 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   const stop = new AbortController();
   /** Rows of this bulk update, which others have in their blocks, are gone. */
   let gone: Position | undefined;
+  let told: DaybookError | undefined;
+  const tellStopped = (alarm: DaybookError): void => {
+    if (alarm.code !== told?.code) {
+      // What else there is, the node's repair looks after.
+      const alarmed = alarm.code === 'DISK_FULL' ? 'ALARM ' : '';
+      onEvent(`${alarmed}no more blocks are made: ${alarm.code} ${alarm.message}`);
+    }
+    told = alarm;
+  };
+  const untilRoom = async (): Promise<void> => {
+    const { io, directory } = options;
+    do await pause(io, pollMs, { signal: stop.signal });
+    while (!stop.signal.aborted && (await io.disk.availableBytes(directory)) < spareBytes);
+  };
   const start = async (): Promise<void> => {
     for (let attempt = 1; service === undefined && !stop.signal.aborted; attempt++) {
       try {
@@ -93,6 +107,11 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
         gone = undefined;
       } catch (error) {
         failure = toDaybookError(error);
+        if (failure.code === 'DISK_FULL') {
+          tellStopped(failure);
+          await untilRoom();
+          continue;
+        }
         // While the log cannot be asked, nothing else can be done either.
         const away = isDaybookError(failure, 'TIMEOUT');
         const again = isDaybookError(failure, 'LOG_LOCKED', 'PEER_UNREACHABLE');
@@ -104,10 +123,12 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
       }
     }
     failure = undefined;
+    if (told !== undefined && service !== undefined) onEvent('blocks are made again');
+    told = undefined;
   };
   let opening = start();
   const restart = (): void => {
-    void pause(options.io, trimmedPollMs, { signal: stop.signal }).then(() => {
+    void pause(options.io, pollMs, { signal: stop.signal }).then(() => {
       const stopped = service;
       if (stop.signal.aborted) return;
       const helped = options.others === undefined ? [] : othersHelp;
@@ -120,7 +141,19 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
         failure = isDaybookError(stopped.alarm, 'STATE_DAMAGED') ? stopped.alarm : undefined;
         opening = (stopped?.close() ?? Promise.resolve()).then(start);
         opening.then(restart, restart);
-      } else restart();
+      } else if (isDaybookError(stopped?.alarm, 'DISK_FULL')) {
+        tellStopped(stopped.alarm);
+        failure = stopped.alarm;
+        service = undefined;
+        opening = untilRoom()
+          .then(() => stopped.close())
+          .catch(() => undefined)
+          .then(start);
+        opening.then(restart, restart);
+      } else {
+        if (stopped?.alarm !== undefined) tellStopped(stopped.alarm);
+        restart();
+      }
     });
   };
   opening.then(restart, restart);
@@ -169,7 +202,9 @@ const othersHelp = ['LOG_TRIMMED', 'TIMEOUT', 'BULK_ROWS_GONE'] as const;
 /** The block process of a node that was killed may take a moment to end. */
 const openAttemptsMax = 20;
 const openPauseMs = 500;
-const trimmedPollMs = 1_000;
+const pollMs = 1_000;
+/** A chain that stopped for want of space goes on with so much: the node's state asks for as much. */
+const spareBytes = 64 * 1024 * 1024;
 
 /** @throws {DaybookError} `NOT_FOUND` */
 async function readPeer({

@@ -105,12 +105,13 @@ export function statusCommand(context: CliContext): Command {
               one.ready ? 'yes' : 'no',
               one.nextAddress?.toString() ?? '–',
               one.blocks?.height.toString() ?? '–',
-              one.blocks?.alarm ?? one.blocks?.stateRoot?.slice(0, 16) ?? '–',
+              one.blocks?.stateRoot?.slice(0, 16) ?? '–',
               comparedText(one.guard),
             ]),
           ]),
           ...gateways.flatMap(notReadyLine),
           ...gateways.flatMap(unsavedLine),
+          ...gateways.flatMap(noBlocksLine),
           ...gateways.flatMap(bulkLines),
           ...gateways.flatMap(waitingLine),
           ...disagree.map(
@@ -176,6 +177,10 @@ function notReadyLine({ gateway, ready, reason = 'it does not say why' }: Gatewa
 
 function unsavedLine({ gateway, unsaved }: GatewayStatus): string[] {
   return unsaved === undefined ? [] : [`${gateway} CANNOT SAVE its state: ${unsaved}`];
+}
+
+function noBlocksLine({ gateway, blocks }: GatewayStatus): string[] {
+  return blocks?.alarm === undefined ? [] : [`${gateway} MAKES NO BLOCKS: ${blocks.alarm}`];
 }
 
 function bulkLines({ gateway, bulk = [] }: GatewayStatus): string[] {
