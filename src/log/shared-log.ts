@@ -15,6 +15,18 @@ export interface LogEntry {
   readonly bytes: Uint8Array;
 }
 
+/** What a writer may say of an entry. */
+export interface WriteOptions {
+  /**
+   * It is small, and what can be trimmed waits for it: so it is not refused while the log's space only
+   * comes to its end.
+   */
+  readonly makesRoom?: boolean;
+}
+
+/** `full`: writers wait for a trim; `none`: whatever puts anything is refused. */
+export type LogRoom = 'enough' | 'full' | 'none';
+
 /**
  * The shared log: addresses that are written once. The log store alone enforces invariant I1,
  * whoever writes.
@@ -35,7 +47,7 @@ export interface SharedLog {
    *   log is opened again.
    * @see CORFU, NSDI 2012, §3 (write-once storage units).
    */
-  write(token: Token, bytes: Uint8Array): Promise<void>;
+  write(token: Token, bytes: Uint8Array, options?: WriteOptions): Promise<void>;
 
   /**
    * @throws {DaybookError} `LOG_NOT_WRITTEN`, `LOG_TRIMMED`, `LOG_DAMAGED`.
@@ -64,11 +76,13 @@ export interface SharedLog {
   trim(before: Address): Promise<void>;
 
   /**
-   * Gives back what nobody needs, when the log takes nothing any more for want of space: needed where
-   * there is nothing to trim, and others may have made room. Does nothing while there is enough. Engines
-   * that take entries again by themselves have none.
+   * Gives back what nobody needs, when the log refuses writers for want of space: needed where there is
+   * nothing to trim, while what the log writes beside entries goes on, and others may have made room. Does
+   * nothing while there is enough. Engines that take entries again by themselves have none.
+   *
+   * @returns what room there is now; `undefined`: a trim is under way.
    */
-  reclaim?(): Promise<void>;
+  reclaim?(): Promise<LogRoom | undefined>;
 
   /**
    * Fences all epochs below `epoch`, durably: their writes fail with `LOG_EPOCH_SEALED`. Sealing

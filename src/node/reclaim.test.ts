@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { DaybookError } from '../base/index.ts';
 import { realIo } from '../io/index.ts';
+import type { LogRoom } from '../log/index.ts';
 import { keepReclaiming } from './reclaim.ts';
 
 it('gives space back once before it returns, then again and again, unless another node does', async () => {
@@ -8,10 +9,12 @@ it('gives space back once before it returns, then again and again, unless anothe
   const events: string[] = [];
   let calls = 0;
   let leaves = true;
+  const rooms: (LogRoom | undefined)[] = ['enough', 'full', undefined, 'full', 'none', 'enough'];
   const log = {
     reclaim: async () => {
       calls++;
       if (calls === 1) throw new DaybookError('TIMEOUT', 'no answer');
+      return rooms.shift();
     },
   };
   const until = async (isSo: () => boolean): Promise<void> => {
@@ -32,7 +35,12 @@ it('gives space back once before it returns, then again and again, unless anothe
   await until(() => looks > 3);
   expect(calls).toBe(1);
   leaves = false;
-  await until(() => calls > 3);
+  await until(() => rooms.length === 0);
+  expect(events.slice(1)).toEqual([
+    expect.stringContaining('the log is full'),
+    expect.stringContaining('its quota'),
+    'the log has room again',
+  ]);
   closing.abort();
   const last = calls;
   await new Promise((resolve) => setTimeout(resolve, 20));

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { DaybookError } from '../base/index.ts';
 import type { Timer } from '../io/index.ts';
-import type { SharedLog, Token } from '../log/index.ts';
+import type { SharedLog, Token, WriteOptions } from '../log/index.ts';
 import { asAddress, decodeEntry, encodeEntry } from '../model/index.ts';
 import { MemoryLog } from '../replica/testing/memory-log.ts';
 import type { Repeated } from './repeat.ts';
@@ -108,5 +109,41 @@ test('a log that refuses is asked again at the next interval', async () => {
   refuse = false;
   await hand.interval();
   expect(await log.tail()).toBe(2);
+  await hand.ticker.close();
+});
+
+test('a tick that is refused for a while leaves no holes behind', async () => {
+  const log = new MemoryLog();
+  let refuse = true;
+  let refusals = 0;
+  const full = Object.assign(Object.create(log) as SharedLog, {
+    tail: () => log.tail(),
+    start: () => log.start(),
+    read: (address: never) => log.read(address),
+    write: async (token: Token, bytes: Uint8Array, options?: WriteOptions) => {
+      expect(options).toEqual({ makesRoom: true });
+      if (!refuse) return log.write(token, bytes);
+      refusals++;
+      throw new DaybookError('OVERLOADED', 'no room');
+    },
+  });
+  let next = 1;
+  const grant = (): Token => ({ epoch: 1, address: asAddress(next++) });
+  const hand = new Hand({ log: full, sequencer: { grant } });
+  log.append(records);
+  for (let pass = 0; pass < 5; pass++) await hand.interval();
+  expect(refusals).toBe(5);
+  refuse = false;
+  for (let pass = 0; pass < 2; pass++) await hand.interval();
+  expect(next).toBe(2);
+  // Somebody who waited has closed the hole.
+  refuse = true;
+  log.append(records);
+  next = 3;
+  await hand.interval();
+  await log.fill(asAddress(3));
+  refuse = false;
+  for (let pass = 0; pass < 2; pass++) await hand.interval();
+  expect(await log.tail()).toBe(5);
   await hand.ticker.close();
 });

@@ -37,20 +37,24 @@ describe.skipIf(!etcdAvailable())('a network whose log has no room', { timeout: 
     readonly executors: number;
     readonly toldBytes: number;
     readonly housekeepingMs: number;
+    readonly tickIntervalMs?: number;
+    readonly joinReplayEntriesMax?: number;
   }): Promise<NodeRoom.Network> {
     const { name, executors, toldBytes, housekeepingMs } = options;
+    const { tickIntervalMs = 200, joinReplayEntriesMax } = options;
     const network = await startNetwork({
       directory: join(directory, name),
       nodePrefix: `${name}-`,
       executors,
       httpPort: 0,
-      tickIntervalMs: 200,
+      tickIntervalMs,
       retention: { entries: 3, holders: 2 },
       cluster: {
         log: { url: `etcd://${etcd.endpoints.join()}/space`, quotaBytes: toldBytes },
         privateHost: '127.0.0.1',
         privatePort: 0,
         housekeepingMs,
+        ...(joinReplayEntriesMax === undefined ? {} : { joinReplayEntriesMax }),
       },
     });
     networks.push(network);
@@ -90,6 +94,18 @@ describe.skipIf(!etcdAvailable())('a network whose log has no room', { timeout: 
     expect(filled.refusal).toMatchObject(noRoom);
     expect(etcd.etcdctl('alarm', 'list')).toBe('');
     await start({ name: 'two', ...settings });
+    await served(client, await clientOf(one, 60_000), filled.acknowledged);
+  });
+
+  test('near the quota, with a block that is open: whoever could make room begins with a snapshot ahead of it', async () => {
+    const settings = { executors: 1, toldBytes: quotaBytes, housekeepingMs: 300 };
+    const late = { tickIntervalMs: 5_000, joinReplayEntriesMax: 3 };
+    const one = await start({ name: 'one', ...settings, ...late });
+    const client = await clientOf(one, 3_000);
+    await client.deploy(await bundleContract(join(root, 'examples/contracts/bench')));
+    const filled = await fillUp([client]);
+    expect(filled.refusal).toMatchObject(noRoom);
+    await start({ name: 'two', ...settings, ...late });
     await served(client, await clientOf(one, 60_000), filled.acknowledged);
   });
 

@@ -99,6 +99,49 @@ describe.skipIf(!etcdAvailable())('the space of etcd', { timeout: 240_000 }, () 
     expect(await log.tail()).toBe(2);
   });
 
+  test('the history of keys does not take a full log to the quota, though nothing can be trimmed', async () => {
+    // A little more than the log believes, since pages are not filled evenly.
+    await begin(20 * mebibyte, 16 * mebibyte);
+    await writeUntilFull(0);
+    const { client } = log.units.home;
+    const key = Buffer.from('others/registry');
+    // More than is left below the quota.
+    for (let at = 0; at < 160; at++) {
+      await client.call('put', { key, value: Buffer.alloc(60 * 1024, at) });
+      if (at % 8 === 7) {
+        await pause(150);
+        await log.reclaim();
+      }
+    }
+    expect(cluster.etcdctl('alarm', 'list')).toBe('');
+    expect((await log.space())[0]?.usedBytes).toBeGreaterThan(0.75 * 16 * mebibyte);
+  });
+
+  test('a full log that nothing can be trimmed of is hardly written to', async () => {
+    await begin(64 * mebibyte, 16 * mebibyte);
+    await writeUntilFull(0);
+    // Well above the mark, so that no write gets in after all.
+    const { client } = log.units.home;
+    await client.call('put', { key: Buffer.from('others'), value: Buffer.alloc(512 * 1024) });
+    await pause(1000);
+    const full = await log.tail();
+    const revision = async (): Promise<number> =>
+      Number((await client.call('range', { key: Buffer.of(0) })).header.revision);
+    const before = await revision();
+    const untilMs = performance.now() + 10_000;
+    while (performance.now() < untilMs) {
+      const write = log.write({ epoch: 0, address: asAddress(full) }, entry(full));
+      await expect(write).rejects.toMatchObject({ code: 'OVERLOADED' });
+      await pause(50);
+    }
+    expect((await revision()) - before).toBeLessThan(10);
+    // What ends a block is let in, so that blocks may be saved, and their entries trimmed.
+    await log.write({ epoch: 0, address: asAddress(full) }, Buffer.from('tick'), {
+      makesRoom: true,
+    });
+    expect(await log.tail()).toBe(full + 1);
+  });
+
   test('under load, with a trimmer that runs beside it, nothing is lost or refused for good', async () => {
     await begin(48 * mebibyte);
     const load = new Load([log], { writers: 8, entryBytes: 32 * 1024 });

@@ -1,6 +1,6 @@
 import { DaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
-import type { LogEntry, SharedLog, Token } from '../shared-log.ts';
+import type { LogEntry, LogRoom, SharedLog, Token, WriteOptions } from '../shared-log.ts';
 import { Follower } from './follower.ts';
 import { Gate } from './gate.ts';
 import { spaceExhausted } from './grpc-errors.ts';
@@ -56,9 +56,9 @@ export class EtcdLog implements SharedLog {
     return this.#tail.find();
   }
 
-  async write(token: Token, bytes: Uint8Array): Promise<void> {
+  async write(token: Token, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     this.#checkOpen();
-    await this.#writer.write(token, bytes);
+    await this.#writer.write(token, bytes, options);
   }
 
   async read(address: Address): Promise<LogEntry> {
@@ -101,9 +101,9 @@ export class EtcdLog implements SharedLog {
   }
 
   /** See `SharedLog.reclaim`. */
-  async reclaim(): Promise<void> {
+  async reclaim(): Promise<LogRoom | undefined> {
     this.#checkOpen();
-    await this.#trimmer.reclaimFull();
+    return this.#trimmer.reclaimFull();
   }
 
   async seal(epoch: number): Promise<Address> {

@@ -19,6 +19,8 @@ class Member {
   used = 0;
   said = 0;
   highest = 0;
+  nudges = 0;
+  looks = 0;
   #committing = false;
 
   put(bytes: number): void {
@@ -43,6 +45,7 @@ function watchOf(member: Member, others: readonly 'hanging'[] = []): SpaceWatch 
     leader: '1',
   });
   const status = async (at: number): Promise<StatusResponse | undefined> => {
+    if (at === 0) member.looks++;
     await sleep(at > 1 && others.length > 0 ? 1000 : 1);
     return at > 1 && others.length > 0 ? undefined : answer();
   };
@@ -52,6 +55,7 @@ function watchOf(member: Member, others: readonly 'hanging'[] = []): SpaceWatch 
     status,
     statuses: () => Promise.all([0, 1, 2].map(status)),
     call: async () => {
+      member.nudges++;
       member.put(64);
     },
   };
@@ -116,4 +120,39 @@ test('a member that hangs delays nobody, and neither does a size far below the q
   await writing;
   expect(written).toBe(100);
   expect(performance.now() - startMs).toBeLessThan(100);
+});
+
+test('a log that stays full is hardly written to, and whoever waits goes on soon after there is room', async () => {
+  const member = new Member();
+  const watch = watchOf(member);
+  const full = highBytes + mebibyte;
+  /** As a writer does that waits for room. */
+  const untilAdmitted = async (): Promise<void> => {
+    for (;;) {
+      try {
+        await watch.admit(1024);
+        return;
+      } catch {
+        await new Promise((done) => setTimeout(done, 200));
+      }
+    }
+  };
+  for (const isCommitted of [true, false]) {
+    member.put(full - member.used);
+    await vi.advanceTimersByTimeAsync(1000);
+    Object.assign(member, { nudges: 0, looks: 0 });
+    let isAdmitted = false;
+    const waiting = untilAdmitted().then(() => {
+      isAdmitted = true;
+    });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(member.nudges).toBeLessThan(25);
+    expect(member.looks).toBeLessThan(70);
+    member.used = mebibyte;
+    // Whoever trims sees to a commit; when others make room, nobody may.
+    if (isCommitted) member.said = member.used;
+    await vi.advanceTimersByTimeAsync(isCommitted ? 1500 : 6000);
+    expect(isAdmitted).toBe(true);
+    await waiting;
+  }
 });

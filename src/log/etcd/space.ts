@@ -9,6 +9,9 @@ export interface SpaceUse {
 }
 
 const pollMs = 250;
+/** Of a full log that stays so: between two looks, and between two writes for their sake. */
+const fullPollMsMax = 1000;
+const nudgeMsMax = 4000;
 /**
  * What a member says of its sizes is up to a tenth of a second old: so often it commits to its file.
  * Twice that, because a busy disk takes its time.
@@ -51,6 +54,9 @@ export class SpaceWatch {
   #sinceBytes = 0;
   #unseenBytes = 0;
   #lookedMs = Number.NEGATIVE_INFINITY;
+  #nudgedMs = Number.NEGATIVE_INFINITY;
+  /** How long nothing has changed: each look at a full log in vain doubles it. */
+  #vainMs = pollMs;
   #looking: Promise<boolean> | undefined;
 
   constructor(io: Pick<EtcdIo, 'clock'>, client: SpaceClient, spaceLimits: SpaceLimits) {
@@ -70,7 +76,8 @@ export class SpaceWatch {
    * @throws {DaybookError} `OVERLOADED` with `details.limit` `logSpaceBytes`
    */
   async admit(bytes: number): Promise<void> {
-    if (this.#io.clock.monotonicMs() - this.#lookedMs >= pollMs) void this.#look();
+    const pauseMs = Math.min(this.#vainMs, fullPollMsMax);
+    if (this.#io.clock.monotonicMs() - this.#lookedMs >= pauseMs) void this.#look();
     while (!this.isFull && !this.#fits(bytes)) {
       // A unit that does not answer takes no writes either.
       if (!(await this.#look())) break;
@@ -114,14 +121,18 @@ export class SpaceWatch {
     this.#lookedMs = clock.monotonicMs();
     this.#unseenBytes = this.#sinceBytes;
     this.#sinceBytes = 0;
-    if (this.isFull) await this.#nudge();
+    // Each is a revision that stays until the history is compacted, so they become few.
+    if (this.isFull && this.#lookedMs - this.#nudgedMs >= this.#vainMs) await this.#nudge();
     const usedBytes = await this.#askMajority();
     if (usedBytes === undefined) return false;
+    const wasFull = this.isFull;
     this.#usedBytes = usedBytes;
+    this.#vainMs = wasFull && this.isFull ? Math.min(2 * this.#vainMs, nudgeMsMax) : pollMs;
     return true;
   }
 
   async #nudge(): Promise<void> {
+    this.#nudgedMs = this.#io.clock.monotonicMs();
     const put = { key: this.#limits.nudge, value: Buffer.alloc(0) };
     // At the quota itself nothing can be written; a trim lifts that.
     await this.#client.call('put', put, { timeoutMs: answerMs }).catch(() => undefined);

@@ -1,5 +1,6 @@
 import { isDaybookError } from '../../base/index.ts';
 import { type Address, asAddress } from '../../model/index.ts';
+import type { LogRoom } from '../shared-log.ts';
 import type { AlarmMember } from './etcd-api.ts';
 import type { Gate } from './gate.ts';
 import { isCompacted } from './grpc-errors.ts';
@@ -16,11 +17,15 @@ const statusTimeoutMs = 1000;
 const attemptsMax = 3;
 const compactionPauseMs = 200;
 const compactionRoundsMax = 20;
+/** Not longer: others may have filled the unit again, and the next trim would be late. */
+const roomRoundsMax = 5;
 const noSpace = 1;
 /** A file that shrank by less was made anew in vain, which keeps members from their work: so it is not
  * tried again before so many times as long have passed. */
 const gainRatioMin = 0.05;
 const vainPauseRatio = 4;
+/** A full unit's history is compacted when its use has grown by this share of what is left. */
+const historyRatio = 1 / 8;
 /** Share of the quota from which on a file with less than the other share in use is made anew. */
 const fileHighRatio = 0.9;
 const fileUsedRatio = 0.8;
@@ -33,6 +38,8 @@ export class Trimmer {
   readonly #gate: Gate;
   /** Under way. */
   #trims = 0;
+  /** In use on a full unit when its history was compacted last. */
+  readonly #compactedBytes = new Map<string, number>();
   /** When space is looked for again on a unit that had none to give. */
   readonly #notBeforeMs = new Map<string, number>();
 
@@ -69,15 +76,55 @@ export class Trimmer {
   }
 
   /** See `SharedLog.reclaim`. */
-  async reclaimFull(): Promise<void> {
+  async reclaimFull(): Promise<LogRoom | undefined> {
+    let least: LogRoom = 'enough';
     // Also the units of a layout that cannot be put in force for want of their space. One that does not
     // answer may have left the log, or is asked the next time.
     for (const unit of this.#units.connected) {
-      const alarms = await this.#alarms(unit, statusTimeoutMs).catch(() => []);
-      // A trim that is under way does it.
-      if (this.#trims > 0) return;
-      if (alarms.length > 0) await this.#reclaimFull(unit);
+      const room = await this.#makeRoom(unit);
+      if (room === undefined) return undefined;
+      const isWorse = room === 'none' || least === 'enough';
+      if (isWorse && this.#units.all.includes(unit)) least = room;
     }
+    return least;
+  }
+
+  /** `undefined`: a trim is under way, and does it. */
+  async #makeRoom(unit: Unit): Promise<LogRoom | undefined> {
+    const isRaised = async (): Promise<boolean> =>
+      (await this.#alarms(unit, statusTimeoutMs).catch(() => [])).length > 0;
+    const wasRaised = await isRaised();
+    if (this.#trims > 0) return undefined;
+    if (wasRaised) {
+      await this.#reclaimFull(unit);
+      if (await isRaised()) return 'none';
+    } else if (await this.#isFull(unit)) await this.#forgetHistory(unit);
+    return (await this.#isFull(unit)) ? 'full' : 'enough';
+  }
+
+  async #isFull({ client }: Unit): Promise<boolean> {
+    const { quotaBytes, spaceHighRatio } = this.#units.settings;
+    const use = await spaceUse(client);
+    return use !== undefined && use.usedBytes >= quotaBytes * spaceHighRatio;
+  }
+
+  /**
+   * Registrations, reigns and looks at a full unit go on and leave old revisions behind: where nothing is
+   * trimmed nobody else compacts them, and with time they would take what is left below the quota.
+   */
+  async #forgetHistory(unit: Unit): Promise<void> {
+    const { quotaBytes, spaceHighRatio } = this.#units.settings;
+    const used = async (): Promise<number> => (await spaceUse(unit.client))?.usedBytes ?? 0;
+    const grewBytes = (await used()) - (this.#compactedBytes.get(unit.id) ?? 0);
+    if (grewBytes < quotaBytes * (1 - spaceHighRatio) * historyRatio) return;
+    await this.#compact(unit);
+    await this.#untilCompacted(unit);
+    // Pages are free with the second commit after they were given back.
+    for (let commit = 0; commit < 2; commit++) {
+      await unit.space.refresh();
+      await unit.client.sleep(compactionPauseMs);
+    }
+    this.#compactedBytes.set(unit.id, await used());
   }
 
   async #reclaimFull(unit: Unit): Promise<void> {
@@ -100,13 +147,7 @@ export class Trimmer {
    */
   async reclaim(unit: Unit, shrink = false): Promise<void> {
     const { client } = unit;
-    const { keys } = this.#units;
-    const answer = await client.call('range', { key: keys.fence });
-    await client
-      .call('compact', { revision: answer.header.revision, physical: true })
-      .catch((error: unknown) => {
-        if (!isCompacted(error)) throw error;
-      });
+    await this.#compact(unit);
     if (shrink || (await this.#needsDefragmentation(unit))) {
       await this.#untilCompacted(unit);
       for (let member = 0; member < client.memberCount; member++) {
@@ -123,20 +164,30 @@ export class Trimmer {
     }
     await unit.space.refresh();
     // Members compact in their own time: writers may be let in again a little later.
-    for (let round = 0; unit.space.isFull && round < compactionRoundsMax; round++) {
+    for (let round = 0; unit.space.isFull && round < roomRoundsMax; round++) {
       await client.sleep(compactionPauseMs);
       await unit.space.refresh();
     }
   }
 
-  /** Each member compacts in its own time after the first one has answered. */
+  async #compact({ client }: Unit): Promise<void> {
+    const answer = await client.call('range', { key: this.#units.keys.fence });
+    await client
+      .call('compact', { revision: answer.header.revision, physical: true })
+      .catch((error: unknown) => {
+        if (!isCompacted(error)) throw error;
+      });
+  }
+
+  /** Each member compacts in its own time after the first one has answered; others write meanwhile. */
   async #untilCompacted(unit: Unit): Promise<void> {
-    let last = '';
+    let last: readonly number[] = [];
     for (let round = 0; round < compactionRoundsMax; round++) {
       const statuses = await unit.client.statuses(statusTimeoutMs);
-      const sizes = statuses.map((status) => status?.dbSizeInUse).join();
-      if (sizes === last) return;
-      last = sizes;
+      const used = statuses.map((status) => Number(status?.dbSizeInUse ?? 0));
+      if (used.every((bytes, member) => bytes >= (last[member] ?? Number.POSITIVE_INFINITY)))
+        return;
+      last = used;
       await unit.client.sleep(compactionPauseMs);
     }
   }

@@ -59,8 +59,8 @@ export class Unit {
    * The write rule: if nothing stands at `address`, the fence is still `fence` and the gate is open
    * then put `value`.
    *
-   * @param admitted - asks for no space: what closes a hole has nothing in it, and without it nobody
-   *   could go on to where the log can be trimmed.
+   * @param admitted - asks for no space: without what closes a hole or ends a block nobody could go on to
+   *   where the log can be trimmed.
    * @throws {DaybookError} `TIMEOUT`, `OVERLOADED`, `CLOSED`
    */
   async put(

@@ -1,6 +1,6 @@
 import { checkLimit, DaybookError, isDaybookError, limits } from '../../base/index.ts';
 import type { Address } from '../../model/index.ts';
-import type { Token } from '../shared-log.ts';
+import type { Token, WriteOptions } from '../shared-log.ts';
 import type { KnownFence } from './fence.ts';
 import type { Gate } from './gate.ts';
 import { readStored, trimmed } from './reader.ts';
@@ -21,6 +21,8 @@ interface Job {
   /** `undefined` for a fill, which takes the epoch in force. */
   readonly epoch: number | undefined;
   readonly bytes: Uint8Array;
+  /** Not refused for want of space while etcd itself takes it. */
+  readonly makesRoom: boolean;
   partsId?: string;
   partsOn?: Unit;
 }
@@ -43,7 +45,7 @@ export class Writer {
   }
 
   /** See `SharedLog.write`. */
-  async write(token: Token, bytes: Uint8Array): Promise<void> {
+  async write(token: Token, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
     checkLimit('entryBytesMax', bytes.length);
     if (bytes.length === 0) throw new DaybookError('INVALID_ARGUMENT', 'an entry has no bytes');
     if (this.#inFlight >= limits.logWritesInFlightMax) {
@@ -53,7 +55,8 @@ export class Writer {
     }
     this.#inFlight++;
     try {
-      await this.#put({ address: token.address, epoch: token.epoch, bytes });
+      const { makesRoom = false } = options;
+      await this.#put({ address: token.address, epoch: token.epoch, bytes, makesRoom });
     } finally {
       this.#inFlight--;
     }
@@ -62,7 +65,7 @@ export class Writer {
   /** See `SharedLog.fill`. */
   async fill(address: Address): Promise<void> {
     try {
-      await this.#put({ address, epoch: undefined, bytes: nothing });
+      await this.#put({ address, epoch: undefined, bytes: nothing, makesRoom: true });
     } catch (error) {
       if (!isDaybookError(error, 'LOG_TRIMMED')) throw error;
     }
@@ -94,7 +97,7 @@ export class Writer {
     const epoch = job.epoch ?? fence.epoch;
     const value = await this.#value(job, epoch, unit, fence);
     if (value === undefined) return false;
-    const outcome = await unit.put(address, value, fence, job.epoch === undefined);
+    const outcome = await unit.put(address, value, fence, job.makesRoom);
     if (outcome.written) return true;
     const now = unit.knownFence;
     if (now !== undefined && address < now.trim) throw trimmed(address);
