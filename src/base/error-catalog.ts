@@ -133,6 +133,12 @@ export const errorCatalog = {
     'The address lies before the trim point.',
     'Read it from a block or a snapshot.',
   ),
+  LOG_QUOTA_REACHED: entry(
+    'same',
+    503,
+    'etcd has reached its quota with what must stay: it takes nothing any more, so no node can start.',
+    'Give its members a larger --quota-backend-bytes, then start the node again; docs/etcd.md has all ways.',
+  ),
   LOG_NOT_WRITTEN: entry(
     'same',
     404,

@@ -30,6 +30,7 @@ const byErrorCode: Partial<Record<ErrorCode, ExitCode>> = {
   CLOSED: exitCodes.unreachable,
   TIMEOUT: exitCodes.unreachable,
   OVERLOADED: exitCodes.unreachable,
+  LOG_QUOTA_REACHED: exitCodes.unreachable,
   SINK_UNAVAILABLE: exitCodes.unreachable,
   SOURCE_UNAVAILABLE: exitCodes.unreachable,
   OUTCOME_UNKNOWN: exitCodes.unknownOutcome,

@@ -3,6 +3,7 @@ import { DaybookError, isDaybookError, limits } from '../base/index.ts';
 import { packBlocks } from '../blocks/index.ts';
 import { pause, rpcPeer } from '../io/index.ts';
 import {
+  asQuotaReached,
   depose,
   type EtcdLog,
   type Leader,
@@ -79,7 +80,7 @@ const housekeepingMsDefault = 10_000;
  * candidate for the sequencer's place, follows whoever has it, and is known to the other nodes.
  *
  * @throws {DaybookError} as `openClusterLog` and `startExecutorNode`; `NODE_NAME_TAKEN` when another
- *   node runs under the same name; `LOG_TRIMMED` when its state is too old for the log, and no node
+ *   node runs under the same name; `LOG_QUOTA_REACHED`; `LOG_TRIMMED` when its state is too old for the log, and no node
  *   has a snapshot.
  */
 export async function startClusterNode(options: ClusterNodeOptions): Promise<RunningNode> {
@@ -92,7 +93,7 @@ export async function startClusterNode(options: ClusterNodeOptions): Promise<Run
     return node;
   } catch (error) {
     await node.close();
-    throw error;
+    throw asQuotaReached(error);
   }
 }
 

@@ -1,5 +1,5 @@
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { DaybookError } from '../../base/index.ts';
+import { DaybookError, isDaybookError } from '../../base/index.ts';
 
 /** What to do after a failed call. */
 export type CallVerdict = 'elsewhere' | 'again' | 'authenticate' | 'denied' | 'space' | 'fail';
@@ -28,12 +28,29 @@ export function verdictOf(error: ServiceError): CallVerdict {
   return code === status.PERMISSION_DENIED || denied ? 'denied' : 'fail';
 }
 
-/** The error for a log whose space is, or nearly is, used up. */
+/**
+ * The error for a log whose space is nearly used up, so that writers wait for a trim; with etcd's refusal as
+ * `cause`: for one that is at its quota.
+ */
 export function spaceExhausted(cause?: unknown): DaybookError {
-  return new DaybookError('OVERLOADED', 'the space of the log is used up: trim it', {
+  const message =
+    cause === undefined
+      ? 'the space of the log is used up: trim it'
+      : 'etcd has reached its quota, and takes nothing until the log is trimmed or the quota is larger';
+  return new DaybookError('OVERLOADED', message, {
     details: { limit: 'logSpaceBytes' },
     ...(cause === undefined ? {} : { cause }),
   });
+}
+
+/** The error for a node that cannot start because etcd takes nothing any more; any other as it is. */
+export function asQuotaReached(error: unknown): unknown {
+  if (!isDaybookError(error, 'OVERLOADED') || !isRefusedForSpace(error.cause)) return error;
+  return new DaybookError('LOG_QUOTA_REACHED', error.message, { cause: error });
+}
+
+function isRefusedForSpace(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && verdictOf(cause as ServiceError) === 'space';
 }
 
 /** True when the revision that a call named is compacted away. */

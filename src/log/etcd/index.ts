@@ -1,4 +1,5 @@
 export type { EtcdLog } from './etcd-log.ts';
+export { asQuotaReached } from './grpc-errors.ts';
 export type { Layout, LayoutUnit, Segment } from './layout.ts';
 export {
   type Candidate,
