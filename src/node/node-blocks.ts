@@ -113,7 +113,7 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
           continue;
         }
         // While the log cannot be asked, nothing else can be done either.
-        const away = isDaybookError(failure, 'TIMEOUT');
+        const away = isDaybookError(failure, ...logAway);
         const again = isDaybookError(failure, 'LOG_LOCKED', 'PEER_UNREACHABLE');
         if (!away && (!again || attempt >= openAttemptsMax)) {
           onEvent(`no blocks are made: ${failure.code} ${failure.message}`);
@@ -197,8 +197,10 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   };
 }
 
+/** The log cannot be asked now: it gives no answer, or is being trimmed for want of space. */
+const logAway = ['TIMEOUT', 'OVERLOADED'] as const;
 /** What keeps a chain from going on by itself, and not with others' blocks. */
-const othersHelp = ['LOG_TRIMMED', 'TIMEOUT', 'BULK_ROWS_GONE'] as const;
+const othersHelp = ['LOG_TRIMMED', 'BULK_ROWS_GONE', ...logAway] as const;
 /** The block process of a node that was killed may take a moment to end. */
 const openAttemptsMax = 20;
 const openPauseMs = 500;
