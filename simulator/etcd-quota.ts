@@ -4,7 +4,7 @@ import type { Member, SharedLog } from '../src/log/index.ts';
 import type { Cluster } from './cluster.ts';
 import { plain } from './mutant.ts';
 import type { Chance } from './random.ts';
-import type { Retention } from './retention.ts';
+import { makesSomePlain, type Retention } from './retention.ts';
 import type { SimEtcdCluster } from './sim-etcd.ts';
 import { type SimProcess, SimulationFailure } from './world.ts';
 
@@ -29,10 +29,17 @@ const entryBytes = 2_500;
 const besideBytes = 112 * 1024;
 const highRatio = 0.8;
 
-/** Draws how much there is: in any case room for what is kept, and as much again. */
-export function drawQuota(chance: Chance, { log }: Retention): EtcdQuota {
-  const isToldRightly = chance.happens(0.4);
-  const others = chance.happens(0.6)
+/**
+ * Draws how much there is: in any case room for what is kept, and as much again. Where the log waits for
+ * nodes that are away, the others know it: if all end at the quota itself, none can be started, and only a
+ * person helps.
+ */
+export function drawQuota(chance: Chance, retention: Retention): EtcdQuota {
+  const { log } = retention;
+  const waits = makesSomePlain(retention);
+  const isToldRightly = chance.happens(0.4) || waits;
+  const othersWrite = chance.happens(0.6) && !waits;
+  const others = othersWrite
     ? { keys: chance.between(4, 24), bytes: chance.between(1_000, 6_000) }
     : undefined;
   const keptBytes = 2 * log.entries * entryBytes + (others?.keys ?? 0) * (others?.bytes ?? 0);

@@ -10,7 +10,7 @@ import { Nemesis } from './nemesis.ts';
 import { peersMax } from './peers.ts';
 import { type Chance, chanceOf } from './random.ts';
 import { drawRepairs, mended, type Repairs } from './repair.ts';
-import { drawRetention, makesSomePlain, type Retention } from './retention.ts';
+import { drawRetention, type Retention } from './retention.ts';
 import { checkSdkAnswered } from './sdk-checks.ts';
 import { workThroughSdk } from './sdk-workload.ts';
 import { drawWorkload, prepareWorkload, probe, type Workload, work } from './workload.ts';
@@ -181,7 +181,8 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     quota,
     clockStepMsMax: chanceOf(options.seed ^ 0xc10c).happens(farClockShare) ? farMs : nearMs,
     nodes,
-    retention: retention && quota ? underQuota(retention, quota) : retention,
+    // Trims come seldom there.
+    retention: retention && quota ? { ...retention, everyMs: quota.trimEveryMs } : retention,
     repairs: repairs?.repairs,
     // What a follower is told of a wrong row before it is found stays with it.
     followers:
@@ -196,12 +197,6 @@ function drawCluster(world: World, options: RunOptions): Cluster {
     workload,
   };
   return buildCluster(world, size, mutant);
-}
-
-/** Trims come seldom there; and where nothing is trimmed while blocks are mended, all would stand still. */
-function underQuota(retention: Retention, { trimEveryMs }: EtcdQuota): Retention {
-  const chains = retention.chains && { ...retention.chains, rot: 'none' as const };
-  return { ...retention, everyMs: trimEveryMs, chains };
 }
 
 /** How many programs sign singly, and how many follow events. */
@@ -221,18 +216,14 @@ function drawEdge(
   };
 }
 
-/**
- * Numbers of their own here, too. Not where the log waits for nodes that are away: if all end at the quota,
- * none can be started, and only a person helps.
- */
+/** Numbers of their own here, too. */
 function drawShortage(
   { seed, quota }: RunOptions,
   retention: Retention | undefined,
 ): EtcdQuota | undefined {
   const own = chanceOf(seed ^ 0x5bace);
   const drawn = own.happens(quotaShare);
-  if (retention === undefined || makesSomePlain(retention)) return undefined;
-  return (quota ?? drawn) ? drawQuota(own, retention) : undefined;
+  return retention !== undefined && (quota ?? drawn) ? drawQuota(own, retention) : undefined;
 }
 
 /** And here. */
