@@ -139,8 +139,9 @@ function listenOnce(
           // Refused below instead: a socket that is refused before does not tell whose it was.
           { ...secureOptions(tls), requestCert: true, rejectUnauthorized: false },
           (socket) => {
-            if (socket.authorized) accept(socket);
-            else refuse(tls, socket, whyUnauthorized(socket));
+            const cause = whyUnauthorized(socket);
+            if (cause === undefined) accept(socket);
+            else refuse(tls, socket, cause);
           },
         ).on('tlsClientError', (cause, socket) => refuse(tls, socket, cause));
   server.maxConnections = limits.peerConnectionsMax;
@@ -162,11 +163,16 @@ function listenOnce(
   });
 }
 
-/** Node gives the bare code of what is wrong with a certificate. */
-function whyUnauthorized(socket: TLSSocket): Error {
+/**
+ * Why whoever connected does not belong to the network; `undefined`: it does. Node gives the bare code
+ * of what is wrong with a certificate, and takes a session of TLS 1.3 that goes on for authorized,
+ * also when no certificate was ever shown in it: so the certificate is asked for first.
+ */
+function whyUnauthorized(socket: TLSSocket): Error | undefined {
   if (Object.keys(socket.getPeerCertificate()).length === 0) {
     return new Error('it shows no certificate');
   }
+  if (socket.authorized) return undefined;
   const code = String(socket.authorizationError);
   return Object.assign(new Error(code), { code });
 }
