@@ -1,27 +1,27 @@
-import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
+import { assert, DaybookError, isDaybookError, limits, toDaybookError } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
 import { DamagedBlocks, damagedBlock } from './damaged-blocks.ts';
 import type { BlockHeader } from './fabric/block.ts';
 import {
-  isWhole,
   type LastSegment,
-  type NewBlock,
   openLastSegment,
   placeAt,
   placesOf,
-  rewriteSegment,
+  readWhole,
   type SegmentDirectory,
   sealedIndex,
   sealedSummary,
 } from './segment-files.ts';
 import {
+  type BlockPlace,
   type RecordPlace,
   SegmentIndex,
   type SegmentSummary,
   upperBound,
 } from './segment-index.ts';
+import { finishRewrites, type NewBlock, rewriteSegment } from './segment-rewrite.ts';
 
 /** Settings of {@link openBlockStore}. */
 export interface BlockStoreOptions {
@@ -49,6 +49,7 @@ const mendedBytesMax = 4 * 1024 * 1024;
 export async function openBlockStore(options: BlockStoreOptions): Promise<BlockStore> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
+  await finishRewrites(options);
   const segments = { disk, directory, damaged: await DamagedBlocks.open(disk, directory) };
   const heights = segmentHeights(await disk.list(directory));
   if ((heights[0] ?? 0) > 0) heights.unshift(0);
@@ -80,6 +81,8 @@ export class BlockStore {
   /** Counts how often files were written anew: what was read meanwhile may be of either. */
   #rewrites = 0;
   #rewriting: Promise<void> | undefined;
+  /** Why that failed once: which files there are now only the next opening finds out. */
+  #failure: DaybookError | undefined;
   #index: SegmentIndex;
   #file: DiskFile;
   /** Blocks of the last segment that its stored index has. */
@@ -189,31 +192,30 @@ export class BlockStore {
         throw new DaybookError('NOT_FOUND', `there is no block ${height}`, { details: { height } });
       }
       if (this.#segments.damaged.has(height)) throw this.#damagedAt(height);
-      const bytes = Buffer.alloc(place.length);
-      const read = await this.#read(index, bytes, place.offset).catch((error: unknown) => {
+      const bytes = await this.#read(index, place).catch((error: unknown) => {
         // The file was closed, since another took its place.
         if (rewrites === this.#rewrites) throw error;
-        return 0;
+        return undefined;
       });
-      if (read === bytes.length && isWhole(place, bytes)) return bytes;
+      if (bytes !== undefined) return bytes;
       if (rewrites !== this.#rewrites) continue;
       await this.#segments.damaged.add([height]);
       throw this.#damagedAt(height);
     }
   }
 
-  async #read(index: SegmentIndex, target: Buffer, offset: number): Promise<number> {
-    if (index === this.#index) return await this.#file.read(target, offset);
+  async #read(index: SegmentIndex, place: BlockPlace): Promise<Buffer | undefined> {
+    if (index === this.#index) return await readWhole(place, (...to) => this.#file.read(...to));
     const { disk, directory } = this.#segments;
     let file: DiskFile;
     try {
       file = await disk.open(`${directory}/${segmentName(index.firstHeight)}`);
     } catch (error) {
-      if (isDaybookError(error, 'NOT_FOUND')) return 0;
+      if (isDaybookError(error, 'NOT_FOUND')) return undefined;
       throw error;
     }
     try {
-      return await file.read(target, offset);
+      return await readWhole(place, (...to) => file.read(...to));
     } finally {
       await file.close();
     }
@@ -329,11 +331,15 @@ export class BlockStore {
 
   /** Brings what was mended into the files. */
   async #rewrite(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
     if (this.#mended.size === 0) return;
     this.#rewrites++;
     this.#rewriting = this.#writeMended();
     try {
       await this.#rewriting;
+    } catch (error) {
+      this.#failure = toDaybookError(error);
+      throw error;
     } finally {
       this.#rewriting = undefined;
     }

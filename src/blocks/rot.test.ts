@@ -1,4 +1,5 @@
 import {
+  cpSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -10,13 +11,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { isDaybookError } from '../base/index.ts';
-import { realIo } from '../io/index.ts';
+import { DaybookError, isDaybookError } from '../base/index.ts';
+import { type Disk, realIo } from '../io/index.ts';
 import { sha256 } from '../model/index.ts';
 import { MemoryBucketStore } from '../state/index.ts';
 import { openBlockStore } from './block-store.ts';
 import { unlessDamaged } from './damaged-blocks.ts';
+import { decodeBlock } from './fabric/block.ts';
 import { type BlockGenerator, openBlockGenerator } from './generator.ts';
+import { indexedFields } from './segment-files.ts';
 import { testIdentity } from './testing/test-identity.ts';
 import { TestLog } from './testing/test-log.ts';
 
@@ -27,6 +30,7 @@ let directories = 0;
 
 let log: TestLog;
 let whole: string[];
+let blockBytes: Buffer[];
 beforeAll(async () => {
   log = new TestLog(await testIdentity('Org1MSP'));
   log.config({ recordsMax: 7, bytesMax: 9000, cutBeforeReads: true });
@@ -41,6 +45,8 @@ beforeAll(async () => {
   log.tick();
   const chain = await made();
   whole = await blocksOf(chain.generator);
+  const { store } = chain.generator;
+  blockBytes = await Promise.all(whole.map((_, height) => store.block(height)));
   expect(whole.length).toBeGreaterThan(20);
   await chain.generator.close();
 });
@@ -257,4 +263,90 @@ test('blocks may be read while others are mended', async () => {
   expect(again.store.damaged).toBeUndefined();
   expect(await blocksOf(again)).toEqual(whole);
   await again.close();
+});
+
+/** A disk whose process is killed before its `count`th change; reading goes on. */
+function killedAfter(count: number): { readonly disk: Disk; readonly changes: () => number } {
+  let changes = 0;
+  const change = (): void => {
+    if (++changes > count) throw new DaybookError('IO_FAILED', 'killed');
+  };
+  const { disk } = io;
+  const killed: Disk = {
+    ...disk,
+    open: async (path, options) => {
+      const file = await disk.open(path, options);
+      return {
+        size: () => file.size(),
+        read: (target, offset) => file.read(target, offset),
+        readSync: (target, offset) => file.readSync(target, offset),
+        write: async (parts, offset) => {
+          change();
+          await file.write(parts, offset);
+        },
+        sync: () => file.sync(),
+        truncate: async (size) => {
+          change();
+          await file.truncate(size);
+        },
+        close: () => file.close(),
+      };
+    },
+    writeFile: async (path, bytes, options) => {
+      change();
+      await disk.writeFile(path, bytes, options);
+    },
+    rename: async (from, to) => {
+      change();
+      await disk.rename(from, to);
+    },
+    remove: async (path) => {
+      change();
+      await disk.remove(path);
+    },
+  };
+  return { disk: killed, changes: () => changes };
+}
+
+test('who is killed while mending loses nothing that was whole, and takes nothing for it', {
+  timeout: 60_000,
+}, async () => {
+  const { generator, ...original } = await made();
+  await generator.close();
+  // In the first file and in the last one, in its length, and one that nobody has read yet.
+  const segments = files(original.blocks, '.pb');
+  const [first, last] = [segments[0], segments.at(-1)] as [string, string];
+  rot(first, 0.01);
+  rot(first, 0.99);
+  rot(last, 0);
+  rot(last, 0.3);
+  const known = await openBlockStore({ disk: io.disk, directory: original.blocks });
+  const damaged = (await blocksOf({ store: known })).flatMap((block, height) =>
+    block === 'damaged' ? [height] : [],
+  );
+  expect(damaged.length).toBeGreaterThan(2);
+  await known.close();
+  for (let count = 0; ; count++) {
+    const blocks = join(root, `${directories++}`);
+    cpSync(original.blocks, blocks, { recursive: true });
+    const { disk, changes } = killedAfter(count);
+    const mending = await openBlockStore({ disk, directory: blocks }).catch(() => undefined);
+    try {
+      for (const height of damaged) {
+        const bytes = blockBytes[height] as Buffer;
+        await mending?.mend(height, { bytes, ...indexedFields(decodeBlock(bytes)) });
+      }
+      await mending?.sync();
+    } catch (error) {
+      expect(error).toMatchObject({ message: 'killed' });
+    }
+    const store = await openBlockStore({ disk: io.disk, directory: blocks });
+    for (const [height, block] of (await blocksOf({ store })).entries()) {
+      if (block !== 'damaged' || !damaged.includes(height)) expect(block).toBe(whole[height]);
+    }
+    expect(store.height).toBe(whole.length);
+    expect(readdirSync(blocks).filter((name) => name.endsWith('.next'))).toEqual([]);
+    await store.close();
+    if (changes() <= count) break;
+  }
 });

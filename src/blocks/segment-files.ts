@@ -68,9 +68,22 @@ export function placeAt(offset: number, bytes: Buffer): BlockPlace {
   return { offset, length: bytes.length, sum: crc32(bytes) };
 }
 
-/** Whether these are the bytes that were written there. */
-export function isWhole({ length, sum }: BlockPlace, bytes: Buffer): boolean {
-  return length > 0 && bytes.length === length && crc32(bytes) === sum;
+/** Reads bytes of a segment file. @returns how many there were. */
+export type ReadSegment = (target: Buffer, offset: number) => Promise<number>;
+
+/** The block at a place, read with its length; `undefined`: it is not what was written there. */
+export async function readWhole(
+  { offset, length, sum }: BlockPlace,
+  read: ReadSegment,
+): Promise<Buffer | undefined> {
+  if (length === 0) return undefined;
+  const prefix = lengthPrefix(length);
+  const frame = Buffer.alloc(prefix.length + length);
+  const got = await read(frame, offset - prefix.length);
+  const block = frame.subarray(prefix.length);
+  // Without its length nobody finds it, nor those behind it, in the file alone.
+  const isThere = got === frame.length && prefix.equals(frame.subarray(0, prefix.length));
+  return isThere && crc32(block) === sum ? block : undefined;
 }
 
 /** The front of a closed segment's index; without one that can be read, the index is made anew. */
@@ -228,9 +241,8 @@ export async function openLastSegment(
   const bad: number[] = [];
   let before: BlockHeader | undefined;
   for (let height = firstHeight; height < firstHeight + index.blocks; height++) {
-    const place = index.place(height) as BlockPlace;
-    const block = blockAt(bytes, place);
-    const holds = isWhole(place, block) && !damaged.has(height);
+    const block = await readWhole(index.place(height) as BlockPlace, copying(bytes));
+    const holds = block !== undefined && !damaged.has(height);
     if (!holds) bad.push(height);
     before = holds ? decodeBlock(block).header : undefined;
   }
@@ -264,8 +276,8 @@ export function placesOf(index: SegmentIndex): BlockPlace[] {
   );
 }
 
-function blockAt(segment: Buffer, { offset, length }: BlockPlace): Buffer {
-  return segment.subarray(offset, offset + length);
+function copying(segment: Buffer): ReadSegment {
+  return async (target, offset) => segment.copy(target, 0, offset);
 }
 
 /**
@@ -288,55 +300,12 @@ export async function* storedBlocks(
       for (let height = Math.max(from, firstHeight); ; height++) {
         const place = index.place(height);
         if (place === undefined) break;
-        const bytes = Buffer.alloc(place.length);
-        const got = await file.read(bytes, place.offset);
-        const holds = got === bytes.length && isWhole(place, bytes);
-        if (!holds || segments.damaged.has(height)) return;
+        const bytes = await readWhole(place, (target, offset) => file.read(target, offset));
+        if (bytes === undefined || segments.damaged.has(height)) return;
         yield bytes;
       }
     } finally {
       await file.close();
     }
   }
-}
-
-/** A block that comes in the place of another. */
-export interface NewBlock extends IndexedRecords {
-  readonly bytes: Buffer;
-}
-
-/**
- * Writes a segment file anew, with other blocks in the place of some. What is damaged beside them stays
- * as it is, as far as it is known where it lies.
- *
- * @returns its index, which is written, too.
- */
-export async function rewriteSegment(
-  { disk, directory }: SegmentDirectory,
-  index: SegmentIndex,
-  blocks: ReadonlyMap<number, NewBlock>,
-): Promise<SegmentIndex> {
-  const { firstHeight } = index;
-  const path = `${directory}/${segmentName(firstHeight)}`;
-  const before = (await disk.readFile(path)) ?? Buffer.alloc(0);
-  const parts: Buffer[] = [];
-  let end = 0;
-  const moved = placesOf(index).map((place, at) => {
-    const made = blocks.get(firstHeight + at);
-    const bytes = made?.bytes ?? blockAt(before, place);
-    if (bytes.length === 0) return { place: { offset: end, length: 0, sum: 0 } };
-    const prefix = lengthPrefix(bytes.length);
-    parts.push(prefix, bytes);
-    const offset = end + prefix.length;
-    end = offset + bytes.length;
-    return made === undefined
-      ? { place: { offset, length: bytes.length, sum: place.sum } }
-      : { place: placeAt(offset, bytes), records: made };
-  });
-  const made = index.moved(moved);
-  // Never an index beside blocks that lie elsewhere.
-  await disk.remove(`${directory}/${indexName(firstHeight)}`);
-  await disk.writeFile(path, Buffer.concat(parts));
-  await disk.writeFile(`${directory}/${indexName(firstHeight)}`, made.encode());
-  return made;
 }
