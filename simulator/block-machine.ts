@@ -16,7 +16,7 @@ import type { Endorser } from '../src/executor/index.ts';
 import { type Child, type Disk, type Io, pause, rpcPeer } from '../src/io/index.ts';
 import type { SharedLog } from '../src/log/index.ts';
 import { type Address, addressOf, positionOf, type Signer } from '../src/model/index.ts';
-import { type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
+import { type ChainFiles, type NodeBlocks, startNodeBlocks } from '../src/node/node-blocks.ts';
 import { otherChains } from '../src/node/other-chains.ts';
 import { repeat } from '../src/node/repeat.ts';
 import type { Replica } from '../src/replica/index.ts';
@@ -162,9 +162,9 @@ export class BlockMachine {
     return this.rot.handedOut(await this.#blocks.blocksFrom(height));
   }
 
-  /** Nobody may count on its blocks just now. */
-  get lacksBlocks(): boolean {
-    return this.#blocks?.lacksBlocks === true;
+  /** Whether anybody may count on its blocks just now. */
+  get files(): ChainFiles {
+    return this.#blocks?.files ?? 'unknown';
   }
 
   /** As a node does before it tells others what it holds. */

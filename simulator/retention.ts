@@ -246,7 +246,7 @@ export async function keepHouse(
     },
     ...(blocks === undefined
       ? {}
-      : { saveBlocks: (wanted) => blocks.save(wanted), lacksBlocks: () => blocks.lacksBlocks }),
+      : { saveBlocks: (wanted) => blocks.save(wanted), chainFiles: () => blocks.files }),
     info,
     tell: async (member) => members.tell(member),
     members: () => members.all,

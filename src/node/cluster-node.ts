@@ -27,6 +27,7 @@ import { Housekeeping } from './housekeeping.ts';
 import { LeaderSequencer } from './leader-sequencer.ts';
 import { type Makers, makersOn } from './makers.ts';
 import { insteadOf, type Member, membersOf, successorOf } from './members.ts';
+import type { ChainFiles } from './node-blocks.ts';
 import { openNodeId } from './node-id.ts';
 import { otherChains } from './other-chains.ts';
 import { type NodeOrders, servePrivately } from './private-service.ts';
@@ -288,8 +289,8 @@ class ClusterNode implements RunningNode, NodeOrders {
     return this.#started.saveBlocks(wanted);
   }
 
-  lacksBlocks(): boolean {
-    return this.#started.lacksBlocks();
+  chainFiles(): ChainFiles {
+    return this.#started.chainFiles();
   }
 
   config(): ChannelConfig | undefined {
@@ -478,7 +479,7 @@ class ClusterNode implements RunningNode, NodeOrders {
       nextAddress: () => this.#started.status().nextAddress,
       writeSnapshot: (path) => this.#started.writeSnapshot(path),
       ...(blocks === undefined ? {} : { saveBlocks: (wanted) => this.#started.saveBlocks(wanted) }),
-      lacksBlocks: () => this.#started.lacksBlocks(),
+      chainFiles: () => this.#started.chainFiles(),
       info: () => this.#info(),
       tell: async (info) => await this.#registration?.update(info),
       members: () => this.#members,

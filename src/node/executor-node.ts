@@ -28,6 +28,7 @@ import type { Sequencer, SequencerMetrics } from '../sequencer/index.ts';
 import { openState, startSweepProcess, writeSnapshot } from '../state/index.ts';
 import { openCursorKey } from './cursor-key.ts';
 import {
+  type ChainFiles,
   chainDirectory,
   type NodeBlocks,
   type OtherChains,
@@ -153,8 +154,8 @@ export interface ExecutorNode {
    * @throws {DaybookError} `NOT_FOUND` when it makes none, `PROOF_NOT_READY`, `PEER_UNREACHABLE`.
    */
   saveBlocks(wanted: Address): Promise<Address>;
-  /** See `NodeBlocks.lacksBlocks`. */
-  lacksBlocks(): boolean;
+  /** See `NodeBlocks.files`. */
+  chainFiles(): ChainFiles;
   /** For tests of repair only: a row of the state turns wrong in memory. */
   spoilForTests?(key: Bytestring, value: Bytestring): void;
   /** Refuses new work, finishes what is under way, closes everything. */
@@ -360,7 +361,7 @@ async function startServing(
       },
       blocksFrom: async (height) => await blocksMade(blocks).blocksFrom(height),
       saveBlocks: async (wanted) => await blocksMade(blocks).service().save(wanted),
-      lacksBlocks: () => blocks?.lacksBlocks === true,
+      chainFiles: () => blocks?.files ?? 'whole',
       close: async () => {
         await savingCheck.close();
         await repair?.close();

@@ -9,6 +9,7 @@ import { type Address, asAddress } from '../model/index.ts';
 import { Housekeeping, type HousekeepingOptions } from './housekeeping.ts';
 import type { Makers } from './makers.ts';
 import type { Member } from './members.ts';
+import type { ChainFiles } from './node-blocks.ts';
 import { SnapshotFiles } from './snapshots.ts';
 
 const node: Member = {
@@ -91,7 +92,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
   const trimmed: number[] = [];
   let saved: Address | DaybookError = new DaybookError('PROOF_NOT_READY', 'being opened');
   let saves = 0;
-  let lacks = false;
+  let files: ChainFiles = 'whole';
   const { housekeeping, snapshots, path, events, told, close } = await openNode(true, {
     log: {
       start: async () => asAddress(0),
@@ -104,7 +105,7 @@ it('holds, and trims, only what its blocks are saved for', async () => {
       if (saved instanceof DaybookError) throw saved;
       return saved;
     },
-    lacksBlocks: () => lacks,
+    chainFiles: () => files,
   });
   const rounds = async (count: number): Promise<void> => {
     const enough = saves + count;
@@ -132,12 +133,17 @@ it('holds, and trims, only what its blocks are saved for', async () => {
     await until(() => trimmed.length > 0);
     expect(trimmed[0]).toBe(90);
     // A block of those turns out to be damaged: at once nobody counts on it, nor after a restart.
-    lacks = true;
+    files = 'lacking';
     expect(housekeeping.held).toBe(0);
     await until(() => told()?.held === 0);
     expect((await SnapshotFiles.open(io, path, true)).held).toBe(0);
-    lacks = false;
+    files = 'whole';
     await until(() => housekeeping.held === 100);
+    // Just started, and nobody has looked yet: what was noted stays, for who loses its state.
+    files = 'unknown';
+    expect(housekeeping.held).toBe(0);
+    await until(() => told()?.held === 0);
+    expect((await SnapshotFiles.open(io, path, true)).held).toBe(100);
   } finally {
     await close();
   }

@@ -5,6 +5,7 @@ import { type Address, asAddress, type LogRetention } from '../model/index.ts';
 import { neededFrom } from '../replication/index.ts';
 import type { Makers } from './makers.ts';
 import { awayOf, type Member, makersIn, trimPoint } from './members.ts';
+import type { ChainFiles } from './node-blocks.ts';
 import { remoteOrders } from './private-service.ts';
 import type { SnapshotFiles } from './snapshots.ts';
 
@@ -35,8 +36,8 @@ export interface HousekeepingOptions {
    * @returns see `BlockGenerator.savedTo`.
    */
   readonly saveBlocks?: (wanted: Address) => Promise<Address>;
-  /** See `NodeBlocks.lacksBlocks`. */
-  readonly lacksBlocks?: () => boolean;
+  /** See `NodeBlocks.files`. */
+  readonly chainFiles?: () => ChainFiles;
   /** What the node tells the others now. */
   readonly info: () => Member;
   readonly tell: (info: Member) => Promise<void>;
@@ -71,14 +72,14 @@ export class Housekeeping {
 
   /**
    * Everything before this address is here to stay, in a snapshot and in blocks: a node that lost its
-   * state goes on from here with both.
+   * state goes on from here with both. Nothing is, as long as nobody has looked whether the blocks are whole.
    */
   get held(): Address {
-    return this.#lacksBlocks ? asAddress(0) : this.#options.snapshots.held;
+    return this.#files === 'whole' ? this.#options.snapshots.held : asAddress(0);
   }
 
-  get #lacksBlocks(): boolean {
-    return this.#options.lacksBlocks?.() === true;
+  get #files(): ChainFiles {
+    return this.#options.chainFiles?.() ?? 'whole';
   }
 
   /** See `TrimPoint.waitsFor`; empty while another node trims. */
@@ -177,7 +178,7 @@ export class Housekeeping {
   async #saveBlocks(): Promise<void> {
     const { snapshots, saveBlocks } = this.#options;
     const { next } = snapshots;
-    if (this.#lacksBlocks) {
+    if (this.#files === 'lacking') {
       await snapshots.uncover();
       return;
     }

@@ -59,6 +59,12 @@ export interface NodeBlocksOptions {
   readonly onEvent: (text: string) => void;
 }
 
+/**
+ * What a node knows of its saved blocks. `lacking`: some are damaged, or not there, so that nobody may count
+ * on them. `unknown`: they are not open, since the node has just started or they cannot be opened.
+ */
+export type ChainFiles = 'whole' | 'lacking' | 'unknown';
+
 /** A node's blocks, made in a process of their own. */
 export interface NodeBlocks extends BlockSource {
   /** Endorses with the identity that signs the blocks. */
@@ -67,8 +73,7 @@ export interface NodeBlocks extends BlockSource {
   service(): BlockService;
   /** Blocks from a height on, as many as come at a time; none when there are no more. */
   blocksFrom(height: number): Promise<readonly Buffer[]>;
-  /** Of the saved blocks some are known to be damaged, or lacking, so that nobody may count on them. */
-  readonly lacksBlocks: boolean;
+  readonly files: ChainFiles;
   close(): Promise<void>;
 }
 
@@ -173,12 +178,13 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
       },
       placesOf: (positions, waitMs) => opened().placesOf(positions, waitMs),
     },
-    get lacksBlocks() {
+    get files() {
       const alarm = failure ?? service?.alarm;
       // They are mended, or fetched; or made again, in a process that serves the others.
-      const lacks = isDaybookError(alarm, 'STATE_DAMAGED', 'PROOF_NOT_READY');
-      const { damaged, remakes = false } = service?.status ?? {};
-      return lacks || remakes || damaged !== undefined;
+      if (isDaybookError(alarm, 'STATE_DAMAGED', 'PROOF_NOT_READY')) return 'lacking';
+      if (service === undefined) return 'unknown';
+      const { damaged, remakes = false } = service.status;
+      return remakes || damaged !== undefined ? 'lacking' : 'whole';
     },
     blocksFrom: (height) =>
       // While it is being opened, fetched or mended, too: two nodes that each lack what the other has must

@@ -84,7 +84,7 @@ export async function startClosedNode(options: ClosedNodeOptions): Promise<Execu
     followerHolds: () => node?.followerHolds() ?? [],
     blocksFrom: async (height) => await started().blocksFrom(height),
     saveBlocks: async (wanted) => await started().saveBlocks(wanted),
-    lacksBlocks: () => node?.lacksBlocks() === true,
+    chainFiles: () => node?.chainFiles() ?? 'unknown',
     config: () => node?.config(),
     writeSnapshot: (path) => started().writeSnapshot(path),
     close: async () => {
