@@ -1,6 +1,6 @@
 import { assert, DaybookError, isDaybookError, limits, toDaybookError } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
-import type { BlockVersion } from '../model/index.ts';
+import type { BlockVersion, Position } from '../model/index.ts';
 import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
 import { DamagedBlocks, damagedBlock } from './damaged-blocks.ts';
 import type { BlockHeader } from './fabric/block.ts';
@@ -238,6 +238,12 @@ export class BlockStore {
     const records = this.#sealed.map((one) => one.firstRecord);
     const segment = this.#sealed[upperBound(records, number) - 1] as SegmentSummary;
     return (await this.#load(segment.firstHeight)).placeOfRecord(number);
+  }
+
+  /** Of a block's records, as the index has them; `undefined`: the block is damaged. */
+  async positionsOf(height: number): Promise<readonly Position[] | undefined> {
+    if (this.#segments.damaged.has(height)) return undefined;
+    return (await this.#segmentOf(height)).positionsOf(height);
   }
 
   /** Removes block `height` and all behind it, and closes. */

@@ -501,18 +501,16 @@ async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketSt
 }
 
 /**
- * Adds the versions of stored blocks that the map lacks, durably: later checkpoints count on them. Those
- * behind a damaged block come with the blocks that are made again.
+ * Adds the versions of stored blocks that the map lacks. Those behind a damaged block come with the blocks
+ * that are made again.
  */
 async function fillVersions(versions: VersionMap, store: BlockStore): Promise<void> {
   while (versions.size < store.records) {
     const { block, transaction } = await store.placeOfRecord(versions.size);
-    const bytes = await unlessDamaged(store.block(block));
-    if (bytes === undefined) break;
-    const { positions } = indexedFields(decodeBlock(bytes));
+    const positions = await store.positionsOf(block);
+    if (positions === undefined) break;
     await versions.append(block, positions, transaction);
   }
-  await versions.sync();
 }
 
 /** Where a chain keeps rows of bulk updates itself, below its directory. */

@@ -127,6 +127,12 @@ export class SegmentIndex {
     return { offset, length, sum: this.#sums[at] as number };
   }
 
+  /** Positions of a block's records. */
+  positionsOf(height: number): readonly Position[] {
+    const at = height - this.firstHeight;
+    return this.#positions.slice(this.#starts[at], this.#starts[at + 1]).map(asPosition);
+  }
+
   /** The index of as many blocks from the first on, at these places; some with other records. */
   moved(
     blocks: readonly { readonly place: BlockPlace; readonly records?: IndexedRecords }[],

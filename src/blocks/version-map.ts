@@ -1,4 +1,5 @@
-import { assert, limits } from '../base/index.ts';
+import { crc32 } from 'node:zlib';
+import { DaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
@@ -6,13 +7,16 @@ import { upperBound } from './segment-index.ts';
 
 const rowBytes = 16;
 const pageRows = 1024;
-const pageBytes = rowBytes * pageRows;
+const rowsBytes = rowBytes * pageRows;
+/** Of the file: the rows, and their CRC-32. */
+const pageBytes = rowsBytes + 4;
 
 /**
  * Daybook's version of a key is a position in the log, Fabric's is (block, transaction). This is
- * the map between them: a flat file of 16-byte rows (position u64, block u48, transaction u16), one
- * per record, in log order. In memory: the first position of every 1,024th row, and the pages used
- * last. It follows from the blocks.
+ * the map between them: rows of 16 bytes (position u64, block u48, transaction u16), one per record,
+ * in log order; in the file by pages of 1,024 with a checksum, since a wrong row would be a wrong block.
+ * In memory: the first position of every page, the pages used last, and the last one, which comes
+ * to the file when it is whole. It follows from the blocks.
  */
 export class VersionMap {
   readonly #file: DiskFile;
@@ -22,10 +26,8 @@ export class VersionMap {
   /** Whole pages, least recently used first. */
   readonly #pages = new Map<number, Buffer>();
   /** The last page; when it is whole, until the next row comes. */
-  readonly #tail = Buffer.alloc(pageBytes);
+  readonly #tail = Buffer.alloc(rowsBytes);
   #count = 0;
-  /** Rows that are in the file. */
-  #written = 0;
 
   private constructor(file: DiskFile, pagesMax: number) {
     this.#file = file;
@@ -33,7 +35,8 @@ export class VersionMap {
   }
 
   /**
-   * Opens the file `versions` in the directory and cuts it to at most `count` rows.
+   * Opens the file `versions` in the directory and cuts it to at most `count` rows, and to the pages that
+   * are what was written.
    *
    * @see VersionMap.size for how many it has: the caller adds the rest.
    */
@@ -45,18 +48,15 @@ export class VersionMap {
   ): Promise<VersionMap> {
     const file = await disk.open(`${directory}/versions`, { create: true });
     const map = new VersionMap(file, pagesMax);
-    const rows = Math.min(count, Math.floor((await file.size()) / rowBytes));
-    await file.truncate(rows * rowBytes);
-    const row = Buffer.alloc(rowBytes);
-    for (let at = 0; at < rows; at += pageRows) {
-      file.readSync(row, at * rowBytes);
-      map.#firsts.push(positionIn(row, 0));
+    const pages = Math.floor(count / pageRows);
+    for (let page = 0; page < pages; page++) {
+      const rows = await readPage(file, page);
+      if (rows === undefined) break;
+      map.#firsts.push(positionIn(rows, 0));
+      rows.copy(map.#tail);
     }
-    // A last page that is whole is the tail until the next row comes.
-    const tailRows = rows === 0 ? 0 : ((rows - 1) % pageRows) + 1;
-    await file.read(map.#tail.subarray(0, tailRows * rowBytes), (rows - tailRows) * rowBytes);
-    map.#count = rows;
-    map.#written = rows;
+    map.#count = map.#firsts.length * pageRows;
+    await file.truncate(map.#firsts.length * pageBytes);
     return map;
   }
 
@@ -65,7 +65,7 @@ export class VersionMap {
     return this.#count;
   }
 
-  /** Adds the records of a block, from transaction `from` on. In the file after `sync`. */
+  /** Adds the records of a block, from transaction `from` on. */
   async append(block: number, positions: readonly Position[], from = 0): Promise<void> {
     for (let transaction = from; transaction < positions.length; transaction++) {
       const position = positions[transaction] as Position;
@@ -81,7 +81,11 @@ export class VersionMap {
     }
   }
 
-  /** Block and transaction of a position, or one that no transaction has if it is no record's. */
+  /**
+   * Block and transaction of a position, or one that no transaction has if it is no record's.
+   *
+   * @throws {DaybookError} `STATE_DAMAGED`: opened again, it lacks what rotted.
+   */
   versionOf(position: Position): BlockVersion {
     const page = upperBound(this.#firsts, position) - 1;
     if (page < 0) return { block: 0, transaction: limits.recordsPerBlockMax };
@@ -100,25 +104,21 @@ export class VersionMap {
       : { block, transaction: limits.recordsPerBlockMax };
   }
 
-  /** Writes what is only in memory, and makes all durable. */
+  /** Makes the whole pages durable. */
   async sync(): Promise<void> {
-    await this.#writeTail();
     await this.#file.sync();
   }
 
   async close(): Promise<void> {
-    await this.#writeTail();
     await this.#file.close();
   }
 
   async #writeTail(): Promise<void> {
-    if (this.#written === this.#count) return;
-    const pageStart = Math.floor(this.#written / pageRows) * pageRows;
-    const from = (this.#written - pageStart) * rowBytes;
-    const to = (this.#count - pageStart) * rowBytes;
-    const at = this.#written;
-    this.#written = this.#count;
-    await this.#file.write([Buffer.from(this.#tail.subarray(from, to))], at * rowBytes);
+    const page = this.#count / pageRows - 1;
+    const bytes = Buffer.alloc(pageBytes);
+    this.#tail.copy(bytes);
+    bytes.writeUInt32BE(crc32(this.#tail), rowsBytes);
+    await this.#file.write([bytes], page * pageBytes);
   }
 
   #page(page: number): Buffer {
@@ -131,7 +131,11 @@ export class VersionMap {
     }
     const bytes = Buffer.allocUnsafeSlow(pageBytes);
     const got = this.#file.readSync(bytes, page * pageBytes);
-    assert(got === pageBytes, 'the version file is shorter than it was');
+    if (!isWhole(bytes, got)) {
+      throw new DaybookError('STATE_DAMAGED', 'the versions of records are damaged', {
+        details: { what: 'versions', page },
+      });
+    }
     this.#pages.set(page, bytes);
     for (const oldest of this.#pages.keys()) {
       if (this.#pages.size <= this.#pagesMax) break;
@@ -139,6 +143,18 @@ export class VersionMap {
     }
     return bytes;
   }
+}
+
+/** `undefined`: it is not there, or not what was written. */
+async function readPage(file: DiskFile, page: number): Promise<Buffer | undefined> {
+  const bytes = Buffer.allocUnsafe(pageBytes);
+  const got = await file.read(bytes, page * pageBytes);
+  return isWhole(bytes, got) ? bytes.subarray(0, rowsBytes) : undefined;
+}
+
+function isWhole(page: Buffer, got: number): boolean {
+  if (got < pageBytes) return false;
+  return page.readUInt32BE(rowsBytes) === crc32(page.subarray(0, rowsBytes));
 }
 
 function positionIn(bytes: Buffer, at: number): Position {
