@@ -206,6 +206,9 @@ export function localBlocks(
     keyPath: async (key) => {
       const { point, store, tree } = generator;
       if (point.height === 0) throw new DaybookError('PROOF_NOT_READY', 'there is no block yet');
+      if (point.height > generator.stored.height) {
+        throw new DaybookError('PROOF_NOT_READY', 'the newest block is not stored yet');
+      }
       // The path is taken at once: blocks may be added while the block is read.
       const path = tree.path(key);
       const { updates, root } = generator.pending;

@@ -21,7 +21,7 @@ import {
   type UpdatedRows,
   updatesWithRows,
 } from '../state/index.ts';
-import { type BlockProof, decodeBlockProof } from './block-proof.ts';
+import type { BlockProof } from './block-proof.ts';
 import { type BlockStore, openBlockStore } from './block-store.ts';
 import {
   BlockBuilder,
@@ -34,15 +34,10 @@ import {
 import { decodeNote, encodeNote, type NotedChain, newChain } from './chain-note.ts';
 import { type BlockCut, Cutter, placeInCut } from './cutter.ts';
 import { unlessDamaged } from './damaged-blocks.ts';
-import {
-  type BlockHeader,
-  decodeBlock,
-  decodeOrdererMetadata,
-  decodeSignedMetadata,
-  headerHash,
-} from './fabric/block.ts';
+import { type BlockHeader, decodeBlock, decodeSignedMetadata, headerHash } from './fabric/block.ts';
 import { HistoryFiles } from './history-files.ts';
-import { indexedFields } from './segment-files.ts';
+import { indexedFields, readProof } from './segment-files.ts';
+import { remakeHistory } from './stored-history.ts';
 import { VersionMap } from './version-map.ts';
 
 /** Settings of {@link openBlockGenerator}. */
@@ -97,6 +92,7 @@ export class BlockGenerator {
   #savedTo: Address;
   /** Blocks that there were when a chain with a damaged one began anew. */
   readonly #remadeTo: number;
+  #stored: Pick<ChainPoint, 'height' | 'historySize'>;
   #sinceBlocks = 0;
   #sinceRecords = 0;
 
@@ -116,6 +112,7 @@ export class BlockGenerator {
     this.#unmade = [...parts.unmade];
     for (const entry of parts.unmade) this.#cuts.push(...this.#cutter.push(entry));
     this.#savedTo = this.rowsFrom;
+    this.#stored = parts.point;
   }
 
   /** Address of the entry to hand in first; later, of the next one. */
@@ -188,6 +185,11 @@ export class BlockGenerator {
   /** Where the chain stands after the last block. */
   get point(): ChainPoint {
     return this.#builder.point;
+  }
+
+  /** Behind the blocks that can be read, with their history; the newest comes a moment after `point`. */
+  get stored(): Pick<ChainPoint, 'height' | 'historySize'> {
+    return this.#stored;
   }
 
   /**
@@ -288,9 +290,7 @@ export class BlockGenerator {
    */
   async describe(height: number): Promise<BlockDescription> {
     const block = decodeBlock(await this.store.block(height));
-    const signed = decodeSignedMetadata(block.metadata[0] as Buffer);
-    const proof = decodeBlockProof(decodeOrdererMetadata(signed.value).consenterMetadata);
-    return { ...indexedFields(block), proof, header: block.header };
+    return { ...indexedFields(block), proof: readProof(block), header: block.header };
   }
 
   /**
@@ -366,6 +366,7 @@ export class BlockGenerator {
       const known = this.#versions.size - (built.historySize - positions.length);
       await this.#versions.append(number, positions, known);
     }
+    this.#stored = { height: number + 1, historySize: built.historySize };
     this.#sinceBlocks++;
     this.#sinceRecords += built.positions.length;
     if (
@@ -463,9 +464,12 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   );
   await fillVersions(versions, store);
   store.assertWhole(note.point.height);
-  // No checkpoint, or one beyond the blocks or the history that are here: start over from the log.
+  // No checkpoint, or one that these blocks do not reach: start over from the log.
   const { height, historySize } = note.point;
-  if (height > store.height || !(await history.truncate(historySize))) {
+  const reaches =
+    height <= store.height &&
+    ((await history.truncate(historySize)) || (await remakeHistory(history, store, note.point)));
+  if (!reaches) {
     note = newChain();
     tree = undefined;
     await history.truncate(0);

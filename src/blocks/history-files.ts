@@ -6,6 +6,13 @@ const hashBytes = 32;
 /** Levels 0, 8, 16, 24, 32, 40, 48: enough for 2^53 records. */
 const levels = 7;
 
+/** Opened again, the files are made from the blocks. */
+export function damagedHistory(): DaybookError {
+  return new DaybookError('STATE_DAMAGED', 'the history tree is damaged', {
+    details: { what: 'history tree' },
+  });
+}
+
 /**
  * The kept levels of the history tree: one flat file of hashes per level (`history-00`, …). They
  * follow from the blocks and can be rebuilt.
@@ -73,9 +80,7 @@ export class HistoryFiles {
     const bytes = Buffer.alloc(count * hashBytes);
     const got = file === undefined ? 0 : await file.read(bytes, index * hashBytes);
     if (got !== bytes.length) {
-      throw new DaybookError('NOT_FOUND', 'the history tree does not reach that far', {
-        details: { what: 'history tree', level, index },
-      });
+      throw damagedHistory();
     }
     return Array.from({ length: count }, (_, at) => {
       return bytes.subarray(at * hashBytes, (at + 1) * hashBytes);

@@ -32,7 +32,9 @@ import {
 } from './attestation.ts';
 import { decodeBlock, metadataIndex } from './fabric/block.ts';
 import type { BlockGenerator } from './generator.ts';
+import { damagedHistory } from './history-files.ts';
 import { historyInclusionProof, historyLeafHash } from './history-tree.ts';
+import { readProof } from './segment-files.ts';
 import { verifyEnvelope } from './verify-envelope.ts';
 
 /**
@@ -76,34 +78,50 @@ export interface ProvenTransaction {
 /**
  * A receipt for a transaction, under the newest block.
  *
- * @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet.
+ * @throws {DaybookError} `TRANSACTION_UNKNOWN` when it is in no block yet; `STATE_DAMAGED` when what it needs
+ *   rotted.
  */
 export async function makeReceipt(generator: BlockGenerator, txId: TxId): Promise<Receipt> {
-  const { store, history, point } = generator;
+  const { store, history, stored } = generator;
   // Configurations stand in the index under zeros, and are no transactions.
   const place = /^0*$/.test(txId)
     ? undefined
     : await store.findTransaction(Buffer.from(txId, 'hex'));
   // A generator that starts again has blocks ahead of its history.
-  if (place === undefined || place.historyIndex >= point.historySize) {
+  if (place === undefined || place.historyIndex >= stored.historySize) {
     throw new DaybookError('TRANSACTION_UNKNOWN', `transaction ${txId} is in no block yet`, {
       details: { txId },
     });
   }
   const block = decodeBlock(await store.block(place.height));
-  const newest = attestationOf(await store.block(point.height - 1));
-  const path = await historyInclusionProof(history.read, place.historyIndex, point.historySize);
+  const newest = await store.block(stored.height - 1);
+  const { position, historyIndex: index } = place;
+  const path = await historyInclusionProof(history.read, index, stored.historySize);
+  const envelope = block.envelopes[place.transaction] as Buffer;
+  const verdict = block.metadata[metadataIndex.transactionsFilter]?.[place.transaction] as number;
+  const hash = historyLeafHash({
+    position,
+    verdict,
+    txId: Buffer.from(txId, 'hex'),
+    envelopeHash: sha256(envelope),
+  });
+  const historyRoot = merkleRootFromSubset(stored.historySize, [{ index, hash }], path);
+  // Blocks and their indexes have checksums, so it can only be the files of the tree.
+  if (!historyRoot.equals(readProof(decodeBlock(newest)).historyRoot)) {
+    await history.truncate(0);
+    throw damagedHistory();
+  }
   return {
     kind: 'daybook receipt 1',
     txId,
-    position: place.position,
-    verdict: block.metadata[metadataIndex.transactionsFilter]?.[place.transaction] as number,
+    position,
+    verdict,
     height: place.height,
     transaction: place.transaction,
-    envelope: (block.envelopes[place.transaction] as Buffer).toString('base64'),
-    historyIndex: place.historyIndex,
+    envelope: envelope.toString('base64'),
+    historyIndex: index,
     path: path.map((hash) => hash.toString('hex')),
-    block: attestationToJson(newest),
+    block: attestationToJson(attestationOf(newest)),
   };
 }
 

@@ -2,7 +2,6 @@ import { DaybookError } from '../base/index.ts';
 import { type Disk, whileLocked } from '../io/index.ts';
 import { type Address, readEnvelopeHead, sha256 } from '../model/index.ts';
 import { lmdbStores, type Row, restoreStateTree, type Stores } from '../state/index.ts';
-import { type BlockProof, decodeBlockProof } from './block-proof.ts';
 import { type BlockStore, openBlockStore } from './block-store.ts';
 import { type ChainPoint, chainStart } from './builder.ts';
 import { encodeNote } from './chain-note.ts';
@@ -11,7 +10,6 @@ import {
   type BlockParts,
   dataHash,
   decodeBlock,
-  decodeOrdererMetadata,
   decodeSignedMetadata,
   encodeBlock,
   headerHash,
@@ -20,8 +18,9 @@ import {
 import { readConfigJson } from './fabric/config-envelope.ts';
 import { ownRowsIn } from './generator.ts';
 import { HistoryFiles } from './history-files.ts';
-import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
-import { indexedFields } from './segment-files.ts';
+import { HistoryFrontier } from './history-tree.ts';
+import { indexedFields, readProof } from './segment-files.ts';
+import { appendHistory } from './stored-history.ts';
 
 /** Settings of {@link seedChain}. */
 export interface SeedOptions {
@@ -154,30 +153,26 @@ async function readThrough(
 ): Promise<ChainPoint> {
   const frontier = new HistoryFrontier();
   let hash: Uint8Array = chainStart.hash;
-  let last: { block: BlockParts; proof: BlockProof; lastConfig: number } | undefined;
+  let last: { block: BlockParts; proof: ReturnType<typeof readProof> } | undefined;
   for (let at = 0; at < height; at++) {
     const block = decodeBlock(await store.block(at));
     if (!Buffer.from(block.header.previousHash).equals(hash)) {
       throw mismatch(at, 'does not follow the block before it');
     }
     hash = headerHash(block.header);
-    const { value } = decodeSignedMetadata(block.metadata[metadataIndex.signatures] as Buffer);
-    const { lastConfig, consenterMetadata } = decodeOrdererMetadata(value);
-    const proof = decodeBlockProof(consenterMetadata);
-    const hashes: { level: number; hash: Buffer }[] = [];
-    for (const leaf of leavesOf(block, proof)) {
-      frontier.append(leaf, (level, node) => hashes.push({ level, hash: node }));
-    }
+    const proof = readProof(block);
+    const hashes = appendHistory(frontier, block, proof);
     if (!frontier.root().equals(proof.historyRoot)) {
       throw mismatch(at, 'does not have its history root');
     }
     await history.append(hashes);
-    last = { block, proof, lastConfig };
+    last = { block, proof };
   }
   if (last === undefined) return chainStart;
-  const config = decodeBlock(await store.block(last.lastConfig));
+  const { lastConfig } = last.proof;
+  const config = decodeBlock(await store.block(lastConfig));
   const configJson = readConfigJson(readEnvelopeHead(config.envelopes[0] as Buffer).data);
-  if (configJson === undefined) throw mismatch(last.lastConfig, 'is no configuration');
+  if (configJson === undefined) throw mismatch(lastConfig, 'is no configuration');
   const commit = last.block.metadata[metadataIndex.commitHash] as Buffer;
   return {
     height,
@@ -186,22 +181,9 @@ async function readThrough(
     commitHash: commit.length === 0 ? commit : decodeSignedMetadata(commit).value,
     historySize: frontier.size,
     historyEdge: [...frontier.edge],
-    lastConfig: last.lastConfig,
+    lastConfig,
     configJson,
   };
-}
-
-function leavesOf(block: BlockParts, proof: BlockProof): Buffer[] {
-  const { txIds } = indexedFields(block);
-  const filter = block.metadata[metadataIndex.transactionsFilter] as Buffer;
-  return block.envelopes.map((envelope, at) =>
-    historyLeafHash({
-      position: proof.positions[at] as (typeof proof.positions)[number],
-      verdict: filter[at] as number,
-      txId: txIds[at] as Buffer,
-      envelopeHash: sha256(envelope),
-    }),
-  );
 }
 
 function mismatch(height: number, what: string): DaybookError {

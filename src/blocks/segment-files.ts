@@ -47,7 +47,7 @@ export interface SegmentRange {
 
 /** What follows from a block's bytes for the index. @throws {DaybookError} `MALFORMED` */
 export function indexedFields(block: BlockParts): IndexedRecords & { readonly txIds: Buffer[] } {
-  const { positions } = proofOf(block);
+  const { positions } = readProof(block);
   const txIds = block.envelopes.map((envelope) => {
     const { txId } = readEnvelopeHead(envelope);
     return txId === '' ? Buffer.alloc(32) : Buffer.from(txId, 'hex');
@@ -58,9 +58,11 @@ export function indexedFields(block: BlockParts): IndexedRecords & { readonly tx
   return { positions, txIds };
 }
 
-function proofOf(block: BlockParts): BlockProof {
-  const signed = decodeSignedMetadata(block.metadata[0] ?? Buffer.alloc(0));
-  return decodeBlockProof(decodeOrdererMetadata(signed.value).consenterMetadata);
+/** What a block says about itself beyond Fabric's format, and its last configuration. @throws {DaybookError} `MALFORMED` */
+export function readProof(block: BlockParts): BlockProof & { readonly lastConfig: number } {
+  const { value } = decodeSignedMetadata(block.metadata[0] ?? Buffer.alloc(0));
+  const { lastConfig, consenterMetadata } = decodeOrdererMetadata(value);
+  return { ...decodeBlockProof(consenterMetadata), lastConfig };
 }
 
 /** Where a block lies whose bytes are these. */
@@ -199,7 +201,7 @@ function readBlock(bytes: Buffer): ReadBlock | undefined {
     const block = decodeBlock(bytes);
     if (!dataHash(block.envelopes).equals(block.header.dataHash)) return undefined;
     const fields = indexedFields(block);
-    const firstRecord = proofOf(block).historySize - fields.positions.length;
+    const firstRecord = readProof(block).historySize - fields.positions.length;
     return { ...fields, header: block.header, firstRecord };
   } catch {
     // Bytes that rotted may break any rule.
