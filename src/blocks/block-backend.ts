@@ -12,6 +12,7 @@ import {
 import type { AppliedEntry } from '../replica/index.ts';
 import { lmdbStores, type StateProofPath, type StateReader, type Stores } from '../state/index.ts';
 import { type AttestationJson, attestationOf, attestationToJson } from './attestation.ts';
+import { type BlockSweep, startBlockSweep } from './block-sweep.ts';
 import {
   type BlockGenerator,
   type BlockGeneratorOptions,
@@ -42,6 +43,8 @@ export interface BlockStatus {
   readonly damaged?: number;
   /** See `BlockGenerator.isRemaking`. */
   readonly remakes?: true;
+  /** Times that a sweep has read all stored blocks, see `startBlockSweep`. */
+  readonly sweeps?: number;
   /** How far the comparison of the state's rows with the state tree has come. */
   readonly scrub?: ScrubProgress;
 }
@@ -104,6 +107,8 @@ export interface BlockBackendOptions
   readonly signer?: { readonly identity: Identity; readonly privateKeyPem: string };
   /** Compares the rows of the state in this directory with the state tree, round and round. */
   readonly scrub?: ScrubSettings;
+  /** Reads all stored blocks at this pace, round and round, see `startBlockSweep`; 0: it does not. */
+  readonly sweepBytesPerS?: number;
 }
 
 /** See `Scrub`. */
@@ -122,7 +127,7 @@ export async function openLocalBlocks(
   io: Pick<Io, 'disk' | 'timers'>,
   options: BlockBackendOptions,
 ): Promise<BlockBackend> {
-  const { signer: files, scrub: settings, ...rest } = options;
+  const { signer: files, scrub: settings, sweepBytesPerS = 0, ...rest } = options;
   const signer = files && signerFromPem(files.identity, files.privateKeyPem);
   await io.disk.makeDirectory(options.directory);
   const lock = await io.disk.lock(options.directory);
@@ -133,11 +138,13 @@ export async function openLocalBlocks(
       ...(signer === undefined ? {} : { signer }),
     });
     const scrub = settings === undefined ? undefined : startScrub(io, generator, settings);
-    const backend = localBlocks(generator, signer, scrub);
+    const sweep = sweepBytesPerS > 0 ? startBlockSweep(io, generator, sweepBytesPerS) : undefined;
+    const backend = localBlocks(generator, signer, scrub, sweep);
     return {
       ...backend,
       close: async () => {
         scrub?.close();
+        await sweep?.close();
         await backend.close();
         await lock.release();
       },
@@ -153,6 +160,7 @@ export function localBlocks(
   generator: BlockGenerator,
   signer?: Signer,
   scrub?: Pick<RunningScrub, 'progress'>,
+  sweep?: Pick<BlockSweep, 'passes'>,
 ): BlockBackend {
   const status = async (): Promise<BlockStatus> => {
     const { point, waitingFor } = generator;
@@ -169,6 +177,7 @@ export function localBlocks(
       ...(damaged === undefined ? {} : { damaged }),
       ...(generator.isRemaking ? { remakes: true } : {}),
       ...(scrub === undefined ? {} : { scrub: scrub.progress() }),
+      ...(sweep === undefined ? {} : { sweeps: sweep.passes }),
     };
   };
   // What is saved while a block is being made would be ahead of the stored blocks.

@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
 import {
@@ -236,6 +237,38 @@ describe('the block service', () => {
     await service.close();
     process.off('warning', listener);
     expect(warnings).toEqual([]);
+  });
+
+  test('finds what rotted though nobody reads it', async () => {
+    const directory = join(root, 'sweep');
+    const replica = new FakeReplica();
+    replica.add(
+      new TestLog(member)
+        .config()
+        .batch([{ writes: { a: '1' } }])
+        .tick().entries,
+    );
+    const service = await startBlockService({
+      io,
+      replica,
+      open: () => openLocalBlocks(io, { directory, sweepBytesPerS: 1 << 20 }),
+      rowBefore: () => undefined,
+    });
+    for await (const { height } of service.follow(0)) if (height === 1) break;
+    const passed = async (): Promise<number> => (await service.now()).sweeps ?? 0;
+    const passes = await passed();
+    while ((await passed()) < passes + 2) await sleep(20);
+    expect(service.alarm).toBeUndefined();
+    const path = join(directory, 'blocks', 'blocks-0000000000.pb');
+    const bytes = readFileSync(path);
+    bytes[100] = (bytes[100] as number) ^ 1;
+    writeFileSync(path, bytes);
+    while (service.alarm === undefined && (await passed()) < passes + 9) await sleep(20);
+    expect(service.alarm).toMatchObject({
+      code: 'STATE_DAMAGED',
+      message: expect.stringContaining('block 0 in blocks-0000000000.pb'),
+    });
+    await service.close();
   });
 
   test('stops with an alarm when the log gives other blocks than are stored', async () => {

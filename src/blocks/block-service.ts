@@ -87,7 +87,9 @@ export class BlockService {
 
   /** Where the chain stands, and how far the scrub is, at this moment. */
   async now(): Promise<BlockStatus> {
-    return await this.#backend.status();
+    const status = await this.#backend.status();
+    await this.#lookFor(status);
+    return status;
   }
 
   /** @see BlockBackend.save */
@@ -141,6 +143,7 @@ export class BlockService {
     for (let waitedMs = 0; ; waitedMs += placesPollMs) {
       if (this.#stop.signal.aborted) throw new DaybookError('CLOSED', 'blocks are being closed');
       const places = await this.#backend.placesOf(positions).catch((error: unknown) => {
+        this.#noteDamage(error);
         // Its process is being started again.
         if (toDaybookError(error).code !== 'PEER_UNREACHABLE') throw error;
         return [null];
@@ -271,6 +274,7 @@ export class BlockService {
         );
       }
     }
+    await this.#lookFor(status);
     // A generator that starts again repeats blocks that it has.
     if (status.height >= this.#status.height) this.#status = status;
     this.#wake();
@@ -299,15 +303,26 @@ export class BlockService {
     }
   }
 
-  /** A block that turns out to be damaged must be mended, unless it is about to be made again. */
+  /** What turns out to be damaged must be mended, unless it is a block that is about to be made again. */
   async #read<T>(reading: Promise<T>): Promise<T> {
     try {
       return await reading;
     } catch (error) {
-      const isDamaged = isDaybookError(error, 'STATE_DAMAGED');
-      if (isDamaged && Number(error.details.height) < this.#status.height) this.#fail(error);
+      this.#noteDamage(error);
       throw error;
     }
+  }
+
+  #noteDamage(error: unknown): void {
+    if (!isDaybookError(error, 'STATE_DAMAGED')) return;
+    const { height = -1 } = error.details;
+    if (Number(height) < this.#status.height) this.#fail(error);
+  }
+
+  /** A sweep may have found a damaged block that nobody wanted: reading it raises the alarm. */
+  async #lookFor({ damaged, height }: BlockStatus): Promise<void> {
+    if (damaged === undefined || damaged >= height) return;
+    await this.block(damaged).catch(() => undefined);
   }
 
   #fail(error: DaybookError): void {

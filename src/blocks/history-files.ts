@@ -1,5 +1,6 @@
 import { DaybookError } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
+import { unreadable } from './damaged-blocks.ts';
 import { type HashReader, historyLevelStep } from './history-tree.ts';
 
 const hashBytes = 32;
@@ -78,7 +79,7 @@ export class HistoryFiles {
   readonly read: HashReader = async (level, index, count) => {
     const file = this.#files[level / historyLevelStep];
     const bytes = Buffer.alloc(count * hashBytes);
-    const got = file === undefined ? 0 : await file.read(bytes, index * hashBytes);
+    const got = (await file?.read(bytes, index * hashBytes).catch(unreadable)) ?? 0;
     if (got !== bytes.length) {
       throw damagedHistory();
     }

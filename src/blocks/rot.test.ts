@@ -350,3 +350,56 @@ test('who is killed while mending loses nothing that was whole, and takes nothin
     if (changes() <= count) break;
   }
 });
+
+/** A disk that cannot give a part of a file, until another file takes its place. */
+function unreadable(path: string, from: number, to: number): Disk {
+  const { disk } = io;
+  let isThere = true;
+  return {
+    ...disk,
+    open: async (opened, options) => {
+      const file = await disk.open(opened, options);
+      const spoils = isThere && opened === path;
+      return {
+        size: () => file.size(),
+        read: async (target, offset) => {
+          if (spoils && offset < to && offset + target.length > from) {
+            throw new DaybookError('IO_FAILED', 'EIO', { details: { path, cause: 'EIO' } });
+          }
+          return await file.read(target, offset);
+        },
+        readSync: (target, offset) => file.readSync(target, offset),
+        write: (parts, offset) => file.write(parts, offset),
+        sync: () => file.sync(),
+        truncate: (size) => file.truncate(size),
+        close: () => file.close(),
+      };
+    },
+    rename: async (before, after) => {
+      await disk.rename(before, after);
+      if (after === path) isThere = false;
+    },
+  };
+}
+
+// In the first file, and in the one that grows.
+test.each([0, -1])(
+  'what the disk cannot read is damaged, and mended with the rest of its file (%i)',
+  async (which) => {
+    const { generator, blocks } = await made();
+    await generator.close();
+    const path = files(blocks, '.pb').at(which) as string;
+    const disk = unreadable(path, 1_500, 1_501);
+    const store = await openBlockStore({ disk, directory: blocks });
+    const found = await blocksOf({ store });
+    const damaged = found.flatMap((block, height) => (block === 'damaged' ? [height] : []));
+    expect(damaged).toHaveLength(1);
+    expect(found.length).toBe(whole.length);
+    const [height] = damaged as [number];
+    const bytes = blockBytes[height] as Buffer;
+    await store.mend(height, { bytes, ...indexedFields(decodeBlock(bytes)) });
+    await store.sync();
+    expect(await blocksOf({ store })).toEqual(whole);
+    await store.close();
+  },
+);

@@ -11,7 +11,7 @@ import {
   segmentName,
 } from './block-files.ts';
 import { type BlockProof, decodeBlockProof } from './block-proof.ts';
-import { DamagedBlocks } from './damaged-blocks.ts';
+import { DamagedBlocks, unreadable } from './damaged-blocks.ts';
 import {
   type BlockHeader,
   type BlockParts,
@@ -81,7 +81,7 @@ export async function readWhole(
   if (length === 0) return undefined;
   const prefix = lengthPrefix(length);
   const frame = Buffer.alloc(prefix.length + length);
-  const got = await read(frame, offset - prefix.length);
+  const got = await read(frame, offset - prefix.length).catch(unreadable);
   const block = frame.subarray(prefix.length);
   // Without its length nobody finds it, nor those behind it, in the file alone.
   const isThere = got === frame.length && prefix.equals(frame.subarray(0, prefix.length));
@@ -233,9 +233,9 @@ export async function openLastSegment(
   const { disk, directory, damaged } = segments;
   const stored = await storedIndex(segments, firstHeight);
   const file = await disk.open(`${directory}/${segmentName(firstHeight)}`, { create: true });
-  const bytes = Buffer.alloc(await file.size());
-  await file.read(bytes, 0);
-  const index = withinFile(stored ?? new SegmentIndex(firstHeight, firstRecord), bytes.length);
+  const size = await file.size();
+  const read = await readerOf(file);
+  const index = withinFile(stored ?? new SegmentIndex(firstHeight, firstRecord), size);
   if (stored !== undefined && stored !== index) {
     // Other blocks will stand where those were that are gone.
     await disk.writeFile(`${directory}/${indexName(firstHeight)}`, index.encode());
@@ -243,7 +243,7 @@ export async function openLastSegment(
   const bad: number[] = [];
   let before: BlockHeader | undefined;
   for (let height = firstHeight; height < firstHeight + index.blocks; height++) {
-    const block = await readWhole(index.place(height) as BlockPlace, copying(bytes));
+    const block = await readWhole(index.place(height) as BlockPlace, read);
     const holds = block !== undefined && !damaged.has(height);
     if (!holds) bad.push(height);
     before = holds ? decodeBlock(block).header : undefined;
@@ -251,7 +251,8 @@ export async function openLastSegment(
   await damaged.add(bad);
   const { bytes: known } = index;
   const indexed = firstHeight + index.blocks;
-  for (const { offset, bytes: block } of wholeFrames(bytes.subarray(known))) {
+  const tail = Buffer.alloc(size - known);
+  for (const { offset, bytes: block } of wholeFrames(tail.subarray(0, await read(tail, known)))) {
     const read = readBlock(block);
     const fits = read?.header.number === firstHeight + index.blocks;
     if (!fits || (before !== undefined && !isNext(before, read.header))) break;
@@ -278,8 +279,16 @@ export function placesOf(index: SegmentIndex): BlockPlace[] {
   );
 }
 
-function copying(segment: Buffer): ReadSegment {
-  return async (target, offset) => segment.copy(target, 0, offset);
+/** Reads all of a segment at once, unless the disk cannot give all of it. */
+export async function readerOf(file: DiskFile): Promise<ReadSegment> {
+  const bytes = Buffer.alloc(await file.size());
+  try {
+    await file.read(bytes, 0);
+    return async (target, offset) => bytes.copy(target, 0, offset);
+  } catch (error) {
+    unreadable(error);
+    return (target, offset) => file.read(target, offset).catch(unreadable);
+  }
 }
 
 /**

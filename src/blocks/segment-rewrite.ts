@@ -1,6 +1,12 @@
 import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
-import { placeAt, placesOf, type SegmentDirectory } from './segment-files.ts';
-import type { IndexedRecords, SegmentIndex } from './segment-index.ts';
+import {
+  placeAt,
+  placesOf,
+  type ReadSegment,
+  readerOf,
+  type SegmentDirectory,
+} from './segment-files.ts';
+import type { BlockPlace, IndexedRecords, SegmentIndex } from './segment-index.ts';
 
 /** A block that comes in the place of another. */
 export interface NewBlock extends IndexedRecords {
@@ -20,21 +26,26 @@ export async function rewriteSegment(
 ): Promise<SegmentIndex> {
   const { firstHeight } = index;
   const path = `${directory}/${segmentName(firstHeight)}`;
-  const before = (await disk.readFile(path)) ?? Buffer.alloc(0);
+  const before = await disk.open(path, { create: true });
   const parts: Buffer[] = [];
-  let end = 0;
-  const moved = placesOf(index).map((place, at) => {
-    const made = blocks.get(firstHeight + at);
-    const bytes = made?.bytes ?? before.subarray(place.offset, place.offset + place.length);
-    if (bytes.length === 0) return { place: { offset: end, length: 0, sum: 0 } };
-    const prefix = lengthPrefix(bytes.length);
-    parts.push(prefix, bytes);
-    const offset = end + prefix.length;
-    end = offset + bytes.length;
-    return made === undefined
-      ? { place: { offset, length: bytes.length, sum: place.sum } }
-      : { place: placeAt(offset, bytes), records: made };
-  });
+  const moved: { readonly place: BlockPlace; readonly records?: IndexedRecords }[] = [];
+  try {
+    const read = await readerOf(before);
+    let end = 0;
+    for (const [at, place] of placesOf(index).entries()) {
+      const made = blocks.get(firstHeight + at);
+      const bytes = made?.bytes ?? (await bytesAt(place, read));
+      const prefix = bytes.length === 0 ? bytes : lengthPrefix(bytes.length);
+      parts.push(prefix, bytes);
+      const offset = end + prefix.length;
+      end = offset + bytes.length;
+      const { sum } = place;
+      if (made !== undefined) moved.push({ place: placeAt(offset, bytes), records: made });
+      else moved.push({ place: { offset, length: bytes.length, sum } });
+    }
+  } finally {
+    await before.close();
+  }
   const made = index.moved(moved);
   const indexPath = `${directory}/${indexName(firstHeight)}`;
   await disk.writeFile(path + next, Buffer.concat(parts));
@@ -43,6 +54,11 @@ export async function rewriteSegment(
   await disk.rename(path + next, path);
   await disk.rename(indexPath + next, indexPath);
   return made;
+}
+
+async function bytesAt({ offset, length }: BlockPlace, read: ReadSegment): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  return bytes.subarray(0, await read(bytes, offset));
 }
 
 /** What a file is called that is to take another's place. */

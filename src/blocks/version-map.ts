@@ -3,6 +3,7 @@ import { DaybookError, limits } from '../base/index.ts';
 import type { Disk, DiskFile } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import { asPosition, type Position } from '../model/index.ts';
+import { unreadable } from './damaged-blocks.ts';
 import { upperBound } from './segment-index.ts';
 
 const rowBytes = 16;
@@ -121,6 +122,14 @@ export class VersionMap {
     await this.#file.write([bytes], page * pageBytes);
   }
 
+  #read(target: Buffer, offset: number): number {
+    try {
+      return this.#file.readSync(target, offset);
+    } catch (error) {
+      return unreadable(error);
+    }
+  }
+
   #page(page: number): Buffer {
     if (page === Math.floor((this.#count - 1) / pageRows)) return this.#tail;
     const known = this.#pages.get(page);
@@ -130,7 +139,7 @@ export class VersionMap {
       return known;
     }
     const bytes = Buffer.allocUnsafeSlow(pageBytes);
-    const got = this.#file.readSync(bytes, page * pageBytes);
+    const got = this.#read(bytes, page * pageBytes);
     if (!isWhole(bytes, got)) {
       throw new DaybookError('STATE_DAMAGED', 'the versions of records are damaged', {
         details: { what: 'versions', page },
@@ -148,7 +157,7 @@ export class VersionMap {
 /** `undefined`: it is not there, or not what was written. */
 async function readPage(file: DiskFile, page: number): Promise<Buffer | undefined> {
   const bytes = Buffer.allocUnsafe(pageBytes);
-  const got = await file.read(bytes, page * pageBytes);
+  const got = await file.read(bytes, page * pageBytes).catch(unreadable);
   return isWhole(bytes, got) ? bytes.subarray(0, rowsBytes) : undefined;
 }
 

@@ -249,6 +249,7 @@ async function startServing(
               repair === undefined
                 ? 0
                 : (options.repair?.scrubRowsPerS ?? repairDefaults.scrubRowsPerS),
+            sweepBytesPerS: options.repair?.sweepBytesPerS ?? repairDefaults.sweepBytesPerS,
             onEvent,
           });
     const executor = await createExecutor({

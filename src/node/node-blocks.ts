@@ -56,6 +56,8 @@ export interface NodeBlocksOptions {
   readonly others?: OtherChains;
   /** Rows of the replica's state that are compared with the state tree per second; 0: none. */
   readonly scrubRowsPerS?: number;
+  /** See `BlockBackendOptions.sweepBytesPerS`. */
+  readonly sweepBytesPerS?: number;
   readonly onEvent: (text: string) => void;
 }
 
@@ -133,7 +135,9 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
   };
   let opening = start();
   const restart = (): void => {
-    void pause(options.io, pollMs, { signal: stop.signal }).then(() => {
+    void pause(options.io, pollMs, { signal: stop.signal }).then(async () => {
+      // Of what a sweep finds nobody else hears.
+      if ((options.sweepBytesPerS ?? 0) > 0) await service?.now().catch(() => undefined);
       const stopped = service;
       if (stop.signal.aborted) return;
       const helped = options.others === undefined ? [] : othersHelp;
@@ -144,7 +148,11 @@ export function startNodeBlocks(options: NodeBlocksOptions): NodeBlocks {
         onEvent(`blocks begin anew: ${stopped.alarm.message}`);
         service = undefined;
         failure = isDaybookError(stopped.alarm, 'STATE_DAMAGED') ? stopped.alarm : undefined;
-        opening = (stopped?.close() ?? Promise.resolve()).then(start);
+        opening = stopped.close().then(start, (error: unknown) => {
+          // Its process ends all the same, and leaves what it had saved.
+          onEvent(`blocks were not closed: ${toDaybookError(error).message}`);
+          return start();
+        });
         opening.then(restart, restart);
       } else if (isDaybookError(stopped?.alarm, 'DISK_FULL')) {
         tellStopped(stopped.alarm);
@@ -239,7 +247,7 @@ async function open(
   const { io, replica, directory, others, onEvent } = options;
   const signer = await readPeer(options);
   await io.disk.makeDirectory(directory);
-  const { scrubRowsPerS = 0 } = options;
+  const { scrubRowsPerS = 0, sweepBytesPerS = 0 } = options;
   const scrub =
     scrubRowsPerS === 0
       ? {}
@@ -252,7 +260,13 @@ async function open(
       for (let remakes = false; ; ) {
         let backend: BlockProcess;
         try {
-          backend = await startBlockProcess(io, { directory, signer, remakes, ...scrub });
+          backend = await startBlockProcess(io, {
+            directory,
+            signer,
+            remakes,
+            ...scrub,
+            sweepBytesPerS,
+          });
         } catch (error) {
           if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
           onEvent(`blocks are mended: ${error.message}`);

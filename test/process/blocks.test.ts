@@ -252,6 +252,25 @@ test('blocks that rotted on the disk are refused, and made again from the log', 
   expect((await daybook('verify', 'chain', 'executor-1', ...trust)).code).toBe(0);
 }, 120_000);
 
+test('blocks that rotted and that nobody wants are found, and made again', async () => {
+  await level();
+  const chain = join(directory, 'executor-2/chain');
+  rotBlocks(chain, 1);
+  const verified = async (): Promise<number> =>
+    (await daybook('verify', 'chain', 'executor-2', ...trust)).code;
+  const rotted = readFileSync(join(chain, 'blocks/blocks-0000000000.pb'));
+  const until = performance.now() + 60_000;
+  while (performance.now() < until) {
+    await sleep(100);
+    const bytes = readFileSync(join(chain, 'blocks/blocks-0000000000.pb'));
+    if (!bytes.subarray(0, rotted.length).equals(rotted)) break;
+  }
+  expect(await verified()).toBe(0);
+  ({ position } = await client.submit('bank', 'transfer', ['alice', 'bob', '1']));
+  const [one, two] = await level();
+  expect(two).toEqual(one);
+}, 120_000);
+
 /** One block behind its length; `undefined` when it has not come whole. */
 function firstFrame(bytes: Buffer): { block: Buffer; end: number } | undefined {
   let length = 0;

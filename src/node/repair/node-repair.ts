@@ -16,10 +16,16 @@ export interface RepairSettings {
   readonly intervalMs?: number;
   /** Rows of the state that are compared with the state tree per second; 0: none. Default 2,000. */
   readonly scrubRowsPerS?: number;
+  /** Bytes of stored blocks that are read per second, to see whether they rotted; 0: none. Default 4 MiB. */
+  readonly sweepBytesPerS?: number;
 }
 
-/** Pause between two comparisons of roots, and how fast rows are compared. */
-export const repairDefaults = { intervalMs: 1_000, scrubRowsPerS: 2_000 } as const;
+/** Pause between two comparisons of roots, and how fast rows are compared and blocks read. */
+export const repairDefaults = {
+  intervalMs: 1_000,
+  scrubRowsPerS: 2_000,
+  sweepBytesPerS: 4 * 1024 * 1024,
+} as const;
 
 /** Settings of {@link openNodeRepair}. */
 export interface NodeRepairOptions extends RepairSettings {
