@@ -7,6 +7,7 @@ import {
   type BlockService,
   type FetchBlocks,
   localBlocks,
+  mendAsWritten,
   openBlockGenerator,
   serveAdoption,
   serveBlocks,
@@ -286,17 +287,25 @@ export class BlockMachine {
     });
     if (main.includes('/adopt-main.')) {
       const { stores } = this.#care;
-      serveAdoption(peer, async (options, fetch) => {
-        const { adopt = adoptChain } = this.#cluster.mutant;
-        const height = await adopt(io, options, this.#counted(fetch), stores);
-        if (options.mends === true) {
-          world.happened('blocks: mended with blocks of another node');
+      serveAdoption(peer, {
+        adopt: async (options, fetch) => {
+          const { adopt = adoptChain } = this.#cluster.mutant;
+          const height = await adopt(io, options, this.#counted(fetch), stores);
+          if (options.mends === true) {
+            world.happened('blocks: mended with blocks of another node');
+            return height;
+          }
+          world.happened('blocks: a chain goes on behind adopted blocks');
+          const pending = await io.disk.list(`${options.directory}/rows`);
+          if (pending.length > 0)
+            world.happened('blocks: adopted while a bulk update is under way');
           return height;
-        }
-        world.happened('blocks: a chain goes on behind adopted blocks');
-        const pending = await io.disk.list(`${options.directory}/rows`);
-        if (pending.length > 0) world.happened('blocks: adopted while a bulk update is under way');
-        return height;
+        },
+        mend: async (options, fetch) => {
+          const height = await mendAsWritten(io, options, this.#counted(fetch));
+          world.happened('blocks: mended as they were');
+          return height;
+        },
       });
     } else {
       serveBlocks(peer, {

@@ -145,6 +145,7 @@ export const happenings = [
   'blocks: a stored block rots',
   'blocks: an index rots',
   'blocks: one that rotted is refused',
+  'blocks: mended as they were',
   'blocks: mended with blocks of another node',
   'blocks: mended from the log',
   'blocks: a donor lies',

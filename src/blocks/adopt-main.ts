@@ -1,6 +1,7 @@
 import { parentConnection, realIo, rpcPeer } from '../io/index.ts';
 import { serveAdoption } from './adopt-process.ts';
 import { adoptChain } from './adoption.ts';
+import { mendAsWritten } from './as-written.ts';
 
 /* A process that adopts a chain: started by `adoptChainInProcess`, ends with its parent. */
 
@@ -9,4 +10,7 @@ const io = realIo();
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 
-serveAdoption(rpcPeer(parentConnection()), (options, fetch) => adoptChain(io, options, fetch));
+serveAdoption(rpcPeer(parentConnection()), {
+  adopt: (options, fetch) => adoptChain(io, options, fetch),
+  mend: (options, fetch) => mendAsWritten(io, options, fetch),
+});

@@ -1,6 +1,7 @@
 import { ByteReader, ByteWriter, limits } from '../base/index.ts';
 import { type Io, type RpcPeer, rpcPeer } from '../io/index.ts';
 import type { AdoptionOptions, FetchBlocks } from './adoption.ts';
+import type { AsWrittenOptions } from './as-written.ts';
 
 /** Between a node and the process in which it has a chain adopted. Options are JSON. */
 export const adoptionMethods = {
@@ -8,6 +9,8 @@ export const adoptionMethods = {
   adopt: 1,
   /** From the process: u64 height → {@link packBlocks}. */
   fetch: 2,
+  /** To the process: `AsWrittenOptions` → number of blocks, u64. */
+  mend: 3,
 } as const;
 
 /**
@@ -17,9 +20,29 @@ export const adoptionMethods = {
  * @throws {DaybookError} as `adoptChain`; `PEER_UNREACHABLE` when the process ended, or `signal`
  *   aborted.
  */
-export async function adoptChainInProcess(
+export function adoptChainInProcess(
   io: Pick<Io, 'processes'>,
   options: AdoptionOptions,
+  blocksFrom: FetchBlocks,
+  signal: AbortSignal,
+): Promise<number> {
+  return inProcess(io, adoptionMethods.adopt, options, blocksFrom, signal);
+}
+
+/** `mendAsWritten` in such a process. @throws {DaybookError} as that and {@link adoptChainInProcess}. */
+export function mendAsWrittenInProcess(
+  io: Pick<Io, 'processes'>,
+  options: AsWrittenOptions,
+  blocksFrom: FetchBlocks,
+  signal: AbortSignal,
+): Promise<number> {
+  return inProcess(io, adoptionMethods.mend, options, blocksFrom, signal);
+}
+
+async function inProcess(
+  io: Pick<Io, 'processes'>,
+  method: number,
+  options: AdoptionOptions | AsWrittenOptions,
   blocksFrom: FetchBlocks,
   signal: AbortSignal,
 ): Promise<number> {
@@ -35,7 +58,7 @@ export async function adoptChainInProcess(
     peer.handle(adoptionMethods.fetch, async (payload) => [
       packBlocks(await blocksFrom(new ByteReader(payload, 'height').u64())),
     ]);
-    const answer = await peer.call(adoptionMethods.adopt, [Buffer.from(JSON.stringify(options))]);
+    const answer = await peer.call(method, [Buffer.from(JSON.stringify(options))]);
     return new ByteReader(answer, 'height').u64();
   } finally {
     signal.removeEventListener('abort', stop);
@@ -43,18 +66,23 @@ export async function adoptChainInProcess(
   }
 }
 
-/** Answers the parent of a process that adopts a chain. @param adopt - see `adoptChain`. */
-export function serveAdoption(
-  peer: RpcPeer,
-  adopt: (options: AdoptionOptions, blocksFrom: FetchBlocks) => Promise<number>,
-): void {
-  peer.handle(adoptionMethods.adopt, async (payload) => {
-    const options = JSON.parse(payload.toString('utf8')) as AdoptionOptions;
-    const height = await adopt(options, async (from) =>
-      unpackBlocks(await peer.call(adoptionMethods.fetch, [new ByteWriter(8).u64(from).view()])),
-    );
-    return [new ByteWriter(8).u64(height).view()];
-  });
+/** What a process that adopts chains does; see `adoptChain` and `mendAsWritten`. */
+export interface Adopter {
+  readonly adopt: (options: AdoptionOptions, blocksFrom: FetchBlocks) => Promise<number>;
+  readonly mend: (options: AsWrittenOptions, blocksFrom: FetchBlocks) => Promise<number>;
+}
+
+/** Answers the parent of a process that adopts a chain. */
+export function serveAdoption(peer: RpcPeer, { adopt, mend }: Adopter): void {
+  const fetch: FetchBlocks = async (from) =>
+    unpackBlocks(await peer.call(adoptionMethods.fetch, [new ByteWriter(8).u64(from).view()]));
+  const serve = <T>(method: number, work: (options: T, from: FetchBlocks) => Promise<number>) =>
+    peer.handle(method, async (payload) => {
+      const height = await work(JSON.parse(payload.toString('utf8')) as T, fetch);
+      return [new ByteWriter(8).u64(height).view()];
+    });
+  serve(adoptionMethods.adopt, adopt);
+  serve(adoptionMethods.mend, mend);
 }
 
 /** Blocks as one message: u32 count, each with a u32 length. */

@@ -5,6 +5,7 @@ import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-fi
 import { DamagedBlocks, damagedBlock } from './damaged-blocks.ts';
 import type { BlockHeader } from './fabric/block.ts';
 import {
+  bytesAt,
   type LastSegment,
   openLastSegment,
   placeAt,
@@ -120,6 +121,25 @@ export class BlockStore {
   /** The first block that is known to be damaged, and was not mended. */
   get damaged(): number | undefined {
     return this.#segments.damaged.firstBut(this.#mended);
+  }
+
+  /** All that are known to be, ascending. */
+  get damagedBlocks(): number[] {
+    return this.#segments.damaged.heights();
+  }
+
+  /** What there is of a damaged block. */
+  async rotted(height: number): Promise<{ readonly place: BlockPlace; readonly bytes: Buffer }> {
+    const index = await this.#segmentOf(height);
+    const place = index.place(height) as BlockPlace;
+    const { disk, directory } = this.#segments;
+    const path = `${directory}/${segmentName(index.firstHeight)}`;
+    const file = await disk.open(path, { create: true });
+    try {
+      return { place, bytes: await bytesAt(place, (...to) => file.read(...to)) };
+    } finally {
+      await file.close();
+    }
   }
 
   /** @throws {DaybookError} `STATE_DAMAGED` when one of the first `height` blocks is known to be damaged. */

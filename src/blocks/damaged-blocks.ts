@@ -25,6 +25,11 @@ export class DamagedBlocks {
     return new DamagedBlocks(disk, directory, new Set(heights.map(Number)));
   }
 
+  /** Ascending. */
+  heights(): number[] {
+    return [...this.#heights].sort((a, b) => a - b);
+  }
+
   has(height: number): boolean {
     return this.#heights.has(height);
   }

@@ -1,5 +1,12 @@
-export { adoptChainInProcess, packBlocks, serveAdoption, unpackBlocks } from './adopt-process.ts';
+export {
+  adoptChainInProcess,
+  mendAsWrittenInProcess,
+  packBlocks,
+  serveAdoption,
+  unpackBlocks,
+} from './adopt-process.ts';
 export { type AdoptionOptions, adoptChain, type FetchBlocks } from './adoption.ts';
+export { mendAsWritten } from './as-written.ts';
 export * from './attestation.ts';
 export * from './block-backend.ts';
 export { blockFiles, lengthPrefix } from './block-files.ts';

@@ -279,6 +279,12 @@ export function placesOf(index: SegmentIndex): BlockPlace[] {
   );
 }
 
+/** What there is at a place, whether it is what was written or not. */
+export async function bytesAt({ offset, length }: BlockPlace, read: ReadSegment): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  return bytes.subarray(0, await read(bytes, offset).catch(unreadable));
+}
+
 /** Reads all of a segment at once, unless the disk cannot give all of it. */
 export async function readerOf(file: DiskFile): Promise<ReadSegment> {
   const bytes = Buffer.alloc(await file.size());

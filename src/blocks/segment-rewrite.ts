@@ -1,11 +1,5 @@
 import { indexName, lengthPrefix, segmentHeights, segmentName } from './block-files.ts';
-import {
-  placeAt,
-  placesOf,
-  type ReadSegment,
-  readerOf,
-  type SegmentDirectory,
-} from './segment-files.ts';
+import { bytesAt, placeAt, placesOf, readerOf, type SegmentDirectory } from './segment-files.ts';
 import type { BlockPlace, IndexedRecords, SegmentIndex } from './segment-index.ts';
 
 /** A block that comes in the place of another. */
@@ -54,11 +48,6 @@ export async function rewriteSegment(
   await disk.rename(path + next, path);
   await disk.rename(indexPath + next, indexPath);
   return made;
-}
-
-async function bytesAt({ offset, length }: BlockPlace, read: ReadSegment): Promise<Buffer> {
-  const bytes = Buffer.alloc(length);
-  return bytes.subarray(0, await read(bytes, offset));
 }
 
 /** What a file is called that is to take another's place. */

@@ -7,22 +7,31 @@ import type { HistoryFiles } from './history-files.ts';
 import { HistoryFrontier, historyLeafHash } from './history-tree.ts';
 import { indexedFields, readProof } from './segment-files.ts';
 
-/** Adds a block's records to a history tree. @returns hashes for {@link HistoryFiles.append}. */
-export function appendHistory(
-  frontier: HistoryFrontier,
+/** What stands in the history tree for each record of a block. */
+export function leafHashes(
   block: BlockParts,
   { positions }: Pick<BlockProof, 'positions'>,
-): { readonly level: number; readonly hash: Buffer }[] {
+): Buffer[] {
   const { txIds } = indexedFields(block);
   const filter = block.metadata[metadataIndex.transactionsFilter] as Buffer;
-  const hashes: { level: number; hash: Buffer }[] = [];
-  for (const [at, envelope] of block.envelopes.entries()) {
-    const leaf = historyLeafHash({
+  return block.envelopes.map((envelope, at) =>
+    historyLeafHash({
       position: positions[at] as (typeof positions)[number],
       verdict: filter[at] as number,
       txId: txIds[at] as Buffer,
       envelopeHash: sha256(envelope),
-    });
+    }),
+  );
+}
+
+/** Adds a block's records to a history tree. @returns hashes for {@link HistoryFiles.append}. */
+export function appendHistory(
+  frontier: HistoryFrontier,
+  block: BlockParts,
+  proof: Pick<BlockProof, 'positions'>,
+): { readonly level: number; readonly hash: Buffer }[] {
+  const hashes: { level: number; hash: Buffer }[] = [];
+  for (const leaf of leafHashes(block, proof)) {
     frontier.append(leaf, (level, hash) => hashes.push({ level, hash }));
   }
   return hashes;

@@ -6,6 +6,7 @@ import {
   type BlockProcess,
   type BlockService,
   type FetchBlocks,
+  mendAsWrittenInProcess,
   rowsBefore,
   startBlockProcess,
   startBlockService,
@@ -257,6 +258,7 @@ async function open(
     io,
     replica,
     open: async () => {
+      let tried = false;
       for (let remakes = false; ; ) {
         let backend: BlockProcess;
         try {
@@ -271,6 +273,10 @@ async function open(
           if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
           onEvent(`blocks are mended: ${error.message}`);
           onState(error);
+          if (!tried && others !== undefined) {
+            tried = true;
+            if (await mendsAsWritten(options, others, signal)) continue;
+          }
           remakes = await isLogWhole(options);
           if (remakes) continue;
           // Among three nodes or more it is restored then.
@@ -312,6 +318,23 @@ async function lacking(
 /** All entries can be handed to a generator once more, from the first one on. */
 async function isLogWhole({ others, replica }: NodeBlocksOptions): Promise<boolean> {
   return replica.state.startAddress === 0 && ((await others?.logStart()) ?? 0) === 0;
+}
+
+/** Whether all damaged blocks are mended as they were; so it goes quickly, whatever is in the log. */
+async function mendsAsWritten(
+  { io, replica, directory, onEvent }: NodeBlocksOptions,
+  others: OtherChains,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    const msps = replica.config?.msps ?? [];
+    const height = await mendAsWrittenInProcess(io, { directory, msps }, others.fetch, signal);
+    onEvent(`${height} blocks are whole`);
+    return true;
+  } catch (error) {
+    if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
+    return false;
+  }
 }
 
 /**
