@@ -12,6 +12,7 @@ export class DamagedBlocks {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #heights: Set<number>;
+  #writing: Promise<void> = Promise.resolve();
 
   private constructor(disk: Disk, directory: string, heights: Set<number>) {
     this.#disk = disk;
@@ -61,7 +62,14 @@ export class DamagedBlocks {
     await this.remove([...this.#heights].filter((one) => one >= height));
   }
 
+  /** One after the other, and each what is known by then: a file that is late must not be the one that stays. */
   async #write(): Promise<void> {
+    const written = this.#writing.then(() => this.#writeNow());
+    this.#writing = written.catch(() => undefined);
+    await written;
+  }
+
+  async #writeNow(): Promise<void> {
     const path = `${this.#directory}/${name}`;
     if (this.#heights.size === 0) await this.#disk.remove(path);
     else await this.#disk.writeFile(path, Buffer.from(`${[...this.#heights].join('\n')}\n`));
