@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -211,4 +211,83 @@ test('blocks commit to what eager updates would give, before and after the switc
     ),
     { numRuns: 10 },
   );
+});
+
+test('rows of a bulk update that rotted get into no block, nor into what is saved', async () => {
+  const io = realIo();
+  const org = await testMember('Org1');
+  const own = join(directory, 'rotted');
+  const log = new MemoryLog();
+  const timestampMs = 1000;
+  const blocks = { recordsMax: 3, bytesMax: 100_000, cutBeforeReads: true };
+  const bulk = { heavyRowsMin: 10, switchAfterBlocks: 2 };
+  log.append(configEntry(testConfig([org.msp], { blocks, bulk }), timestampMs));
+  const append = (...records: TestRecord[]): void => {
+    log.append(entryOfRecords(org.signer, records, timestampMs));
+  };
+  append(deployRecord('money', '1', 1, timestampMs));
+  for (const key of keys) {
+    append({ timestampMs, sets: [{ namespace: 'money', writes: [{ key, value: '{"n":1}' }] }] });
+  }
+  const update = { start: 'k', end: '', query: '{}', update: '{"$inc":{"n":3}}', rows: 50 };
+  append({ timestampMs, sets: [{ namespace: 'money', bulkUpdates: [update] }] });
+  const state = await openState({
+    io,
+    directory: `${own}/state`,
+    store: new MemoryStore(),
+    flushIntervalMs: 2,
+  });
+  const replica = openReplica({ io, log, state, holeTimeoutMs: 30 });
+  const chain = {
+    io,
+    directory: `${own}/chain`,
+    buckets: new MemoryBucketStore(),
+    signer: org.signer,
+    bucketBits: 4,
+  };
+  const pushTo = async (generator: BlockGenerator): Promise<void> => {
+    generator.useBulkDirectory(state.bulkDirectory);
+    const end = positionOf(await log.tail(), 0);
+    await replica.waitFor(end, io.clock.monotonicMs() + 5000);
+    if (positionOf(generator.nextAddress, 0) === end) return;
+    for await (const page of replica.readApplied(positionOf(generator.nextAddress, 0))) {
+      await generator.push(page);
+      if (positionOf(generator.nextAddress, 0) === end) break;
+    }
+  };
+  let generator = await openBlockGenerator(chain);
+  log.append(encodeEntry({ kind: 'tick', writer: 'test', timestampMs }));
+  await pushTo(generator);
+  await generator.checkpoint();
+  expect(generator.pending.updates).toHaveLength(1);
+  const { point, stateRoot } = generator;
+  while (state.pendingUpdates.length > 0) await new Promise((done) => setTimeout(done, 2));
+  const [file = ''] = await io.disk.list(state.bulkDirectory);
+  const path = join(state.bulkDirectory, file);
+  const rows = readFileSync(path);
+  const spoilt = Buffer.from(rows);
+  // A digit of the last value.
+  const at = spoilt.lastIndexOf('4');
+  spoilt[at] = (spoilt[at] as number) ^ 1;
+  writeFileSync(path, spoilt);
+  for (let more = 0; more < 3; more++) {
+    const writes = [{ key: 'other', value: `${more}` }];
+    append({ timestampMs, sets: [{ namespace: 'money', writes }] });
+    log.append(encodeEntry({ kind: 'tick', writer: 'test', timestampMs }));
+  }
+  await expect(pushTo(generator)).rejects.toMatchObject({ code: 'BULK_ROWS_GONE' });
+  await expect(generator.checkpoint()).rejects.toMatchObject({ code: 'BULK_ROWS_GONE' });
+  await generator.close();
+  generator = await openBlockGenerator(chain);
+  expect({ point: generator.point, stateRoot: generator.stateRoot }).toEqual({ point, stateRoot });
+  // Somebody has them.
+  writeFileSync(path, rows);
+  await pushTo(generator);
+  expect(generator.pending.updates).toEqual([]);
+  const tree = new StateTree({ bucketBits: 3 });
+  tree.update(state.range('', ''));
+  expect(generator.stateRoot).toEqual(tree.stateRoot());
+  await generator.close();
+  await replica.close();
+  await state.close();
 });

@@ -1,4 +1,5 @@
-import { ByteReader, ByteWriter, limits } from '../base/index.ts';
+import { crc32 } from 'node:zlib';
+import { asBuffer, ByteReader, ByteWriter, limits } from '../base/index.ts';
 import { type Address, addressOf, asAddress, asPosition } from '../model/index.ts';
 import type { AppliedEntry } from '../replica/index.ts';
 import { decodeApplied, encodeApplied } from './applied-frames.ts';
@@ -19,8 +20,12 @@ export interface NotedChain extends ChainNote {
   readonly bulk: BulkSwitch;
 }
 
-/** Versions: 1 had no bulk updates, since none were pending; until 2 the entries came again. */
-const noteVersion = 3;
+/**
+ * Versions: 1 had no bulk updates, since none were pending; until 2 the entries came again; until 3 there was
+ * no checksum at its end.
+ */
+const noteVersion = 4;
+const sumBytes = 4;
 
 /** A note as bytes. @param builder - whose bulk updates wait for their switch; without it none do. */
 export function encodeNote(
@@ -35,14 +40,20 @@ export function encodeNote(
   if (builder === undefined) new BulkSwitch().encode(writer);
   else builder.encodePending(writer);
   writer.u64(next).raw(encodeApplied(unmade));
-  return writer.finish();
+  return writer.u32(crc32(writer.view())).finish();
 }
 
 /** Reads {@link encodeNote}'s bytes; entries are views of them. @throws {DaybookError} `MALFORMED` */
 export function decodeNote(bytes: Uint8Array): NotedChain {
-  const reader = new ByteReader(bytes, 'chain note');
+  const isSummed = (bytes[0] ?? 0) > 3;
+  const end = isSummed ? bytes.length - sumBytes : bytes.length;
+  const reader = new ByteReader(bytes, 'chain note', 0, end);
   const version = reader.u8();
   if (version < 1 || version > noteVersion) reader.fail('unknown version');
+  // A wrong commit hash, or a wrong entry of the open block, would be a wrong block.
+  if (isSummed && crc32(bytes.subarray(0, end)) !== asBuffer(bytes).readUInt32BE(end)) {
+    reader.fail('it is not what was written');
+  }
   const height = reader.u64();
   const position = asPosition(reader.u64());
   const hash = Buffer.from(reader.bytes(32));

@@ -1,4 +1,4 @@
-import { assert, DaybookError, isDaybookError, limits } from '../base/index.ts';
+import { assert, DaybookError, isDaybookError, limits, toDaybookError } from '../base/index.ts';
 import type { Io } from '../io/index.ts';
 import type { BlockVersion } from '../model/index.ts';
 import {
@@ -92,6 +92,8 @@ export class BlockGenerator {
   #savedTo: Address;
   /** Blocks that there were when a chain with a damaged one began anew. */
   readonly #remadeTo: number;
+  /** What a block could not be made for: what is in memory may have half of it, and must not be saved. */
+  #failure: DaybookError | undefined;
   #stored: Pick<ChainPoint, 'height' | 'historySize'>;
   #sinceBlocks = 0;
   #sinceRecords = 0;
@@ -231,6 +233,9 @@ export class BlockGenerator {
         );
         this.#cuts.shift();
         await this.#keep(built);
+      } catch (error) {
+        this.#failure = toDaybookError(error);
+        throw error;
       } finally {
         for (const file of rows.values()) await file.close();
       }
@@ -322,6 +327,7 @@ export class BlockGenerator {
 
   /** Saves everything, so that a restart begins here. */
   async checkpoint(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
     const savedTo = this.rowsFrom;
     this.#sinceBlocks = 0;
     this.#sinceRecords = 0;
@@ -341,9 +347,9 @@ export class BlockGenerator {
     if (this.#bulkDirectory !== undefined) await unneeded(this.#bulkDirectory);
   }
 
-  /** Saves and closes. */
+  /** Saves, unless a block could not be made, and closes. */
   async close(): Promise<void> {
-    await this.checkpoint();
+    if (this.#failure === undefined) await this.checkpoint();
     await this.store.close();
     await this.history.close();
     await this.#versions.close();
@@ -442,14 +448,7 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
   });
   const history = await HistoryFiles.open(disk, directory);
   const buckets = options.buckets ?? (await newBuckets(disk, `${directory}/tree`));
-  let saved: Awaited<ReturnType<BucketStore['load']>>;
-  try {
-    saved = await buckets.load();
-  } catch (error) {
-    if (!isDaybookError(error, 'STATE_DAMAGED')) throw error;
-  }
-  let note = saved === undefined ? newChain() : decodeNote(saved.note);
-  let tree = saved?.tree;
+  let { note, tree } = await lastCheckpoint(buckets);
   const remakes =
     options.remakes === true && (store.damaged ?? note.point.height) < note.point.height;
   if (remakes) {
@@ -497,6 +496,19 @@ export async function openBlockGenerator(options: BlockGeneratorOptions): Promis
     ownRows: await updatesWithRows(disk, ownRowsIn(directory)),
     remadeTo: remakes ? store.height : 0,
   });
+}
+
+/** Without one, or with one that rotted, a new chain. */
+async function lastCheckpoint(
+  buckets: BucketStore,
+): Promise<{ readonly note: NotedChain; readonly tree: StateTree | undefined }> {
+  try {
+    const saved = await buckets.load();
+    if (saved !== undefined) return { note: decodeNote(saved.note), tree: saved.tree };
+  } catch (error) {
+    if (!isDaybookError(error, 'STATE_DAMAGED', 'MALFORMED')) throw error;
+  }
+  return { note: newChain(), tree: undefined };
 }
 
 async function newBuckets(disk: Io['disk'], directory: string): Promise<BucketStore> {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { realIo } from '../io/index.ts';
 import type { MspConfig } from '../model/index.ts';
-import { MemoryBucketStore } from '../state/index.ts';
+import { type BucketStore, MemoryBucketStore } from '../state/index.ts';
+import { decodeNote } from './chain-note.ts';
 import { type BlockGenerator, openBlockGenerator } from './generator.ts';
 import { makeReceipt, verifyReceipt } from './receipt.ts';
 import { testIdentity } from './testing/test-identity.ts';
@@ -117,4 +118,30 @@ test('history files that are gone are made again from the blocks', async () => {
   expect(again.nextAddress).toBe(log.entries.length);
   expect(readFileSync(join(chain.directory, 'history-00'))).toEqual(history);
   await again.close();
+});
+
+test('a checkpoint that rotted is none', { timeout: 60_000 }, async () => {
+  // In the middle of a block.
+  const chain = await made(5);
+  const saved = await chain.buckets.load();
+  const note = saved?.note as Buffer;
+  expect((await open(chain)).nextAddress).toBe(5);
+  for (let at = 0; at < note.length; at += 1 + (at >> 4)) {
+    const spoilt = Buffer.from(note);
+    spoilt[at] = (spoilt[at] as number) ^ (1 << (at % 8));
+    expect(() => decodeNote(spoilt), `byte ${at}`).toThrow(
+      expect.objectContaining({ code: 'MALFORMED' }),
+    );
+  }
+  const spoilt = Buffer.from(note);
+  spoilt[70] = (spoilt[70] as number) ^ 1;
+  const buckets: BucketStore = {
+    load: async () => saved && { tree: saved.tree, note: spoilt },
+    clear: () => chain.buckets.clear(),
+    save: (...all) => chain.buckets.save(...all),
+    close: async () => undefined,
+  };
+  const generator = await openBlockGenerator({ io, directory: chain.directory, buckets });
+  expect(generator.nextAddress).toBe(0);
+  await generator.store.close();
 });

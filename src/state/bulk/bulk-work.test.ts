@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { ByteWriter } from '../../base/index.ts';
 import { realIo } from '../../io/index.ts';
 import { asAddress, positionOf, sha256 } from '../../model/index.ts';
 import { type BulkJob, BulkWork } from './bulk-work.ts';
@@ -54,4 +55,36 @@ test('an update of no row leaves an empty file, also when its end was lost', asy
   await work.complete(work.jobs);
   expect(await disk.list(directory)).toEqual([`${position}.rows`]);
   await work.close();
+});
+
+test('rows are what was written, or gone', async () => {
+  const directory = join(root, 'rotten');
+  await endedJob(directory, 3);
+  const path = join(directory, `${position}.rows`);
+  const read = async (): Promise<unknown[]> => {
+    const rows = await openUpdatedRows(disk, directory, position);
+    try {
+      return [...(rows?.rows() ?? [])].flat();
+    } finally {
+      await rows?.close();
+    }
+  };
+  const whole = await read();
+  expect(whole).toHaveLength(3);
+  const bytes = readFileSync(path);
+  const gone = { code: 'BULK_ROWS_GONE', details: { position } };
+  for (let at = 0; at < bytes.length; at++) {
+    const spoilt = Buffer.from(bytes);
+    spoilt[at] = (spoilt[at] as number) ^ (1 << (at % 8));
+    writeFileSync(path, spoilt);
+    await expect(read()).rejects.toMatchObject(gone);
+  }
+  for (let length = 1; length < bytes.length; length++) {
+    writeFileSync(path, bytes.subarray(0, length));
+    if (length % (bytes.length / 3) !== 0) await expect(read()).rejects.toMatchObject(gone);
+  }
+  // As older versions wrote them.
+  const row = new ByteWriter().bytestring('bank\u00000').bytestring('{"n":1}');
+  writeFileSync(path, Buffer.concat([row.finish(), bytes]));
+  expect(await read()).toEqual([whole[0], ...whole]);
 });

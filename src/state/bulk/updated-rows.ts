@@ -1,4 +1,12 @@
-import { assert, ByteReader, type Bytestring, ByteWriter, limits } from '../../base/index.ts';
+import { crc32 } from 'node:zlib';
+import {
+  assert,
+  type Bytestring,
+  ByteWriter,
+  bytestringOf,
+  DaybookError,
+  limits,
+} from '../../base/index.ts';
 import type { Disk, DiskFile } from '../../io/index.ts';
 import type { Position } from '../../model/index.ts';
 import type { StateWrite } from '../state.ts';
@@ -6,11 +14,14 @@ import type { StateWrite } from '../state.ts';
 /*
  * The rows that one bulk update changed, as it left them: what the state tree needs at the switch.
  * Which rows those are, and their values, follow from the log alone; their order in the file does
- * not. A row: bytestring key, bytestring value. `POSITION.part` grows while the update goes on,
- * `POSITION.rows` is complete and never changes.
+ * not. A row: bytestring key, bytestring value, CRC-32 of both, since a wrong row would be a wrong state
+ * root; the highest bit of the key's length says that the checksum is there, which older versions did not
+ * write. `POSITION.part` grows while the update goes on, `POSITION.rows` is complete and never changes.
  */
 
 const readBytes = 1024 * 1024;
+const summedBit = 0x8000_0000;
+const rowBytesMax = 12 + limits.keyBytesMax + limits.nameBytesMax + 1 + limits.valueBytesMax;
 
 /** The file of one update in the state's directory. */
 export class UpdatedRowsFile {
@@ -34,7 +45,11 @@ export class UpdatedRowsFile {
   }
 
   add(key: Bytestring, value: Bytestring): void {
-    this.#pending.bytestring(key).bytestring(value);
+    const pending = this.#pending;
+    const start = pending.length;
+    pending.bytestring(key).bytestring(value);
+    pending.patchU32(start, key.length + summedBit);
+    pending.u32(crc32(pending.view(start)));
   }
 
   /** Writes what is pending at this very moment. @returns the file's length then. */
@@ -171,7 +186,11 @@ export async function removeUpdatedRowsBefore(
 
 /** A complete file of rows, open. */
 export interface UpdatedRows {
-  /** The rows in arrays: writes of the update's version. Each reads from the beginning. */
+  /**
+   * The rows in arrays: writes of the update's version. Each reads from the beginning.
+   *
+   * @throws {DaybookError} `BULK_ROWS_GONE` where they are not what was written.
+   */
   rows(): Iterable<StateWrite[]>;
   close(): Promise<void>;
 }
@@ -193,28 +212,47 @@ function* rowsIn(file: DiskFile, size: number, position: Position): Generator<St
   for (let offset = 0; offset < size; ) {
     const fresh = Buffer.allocUnsafe(Math.min(readBytes, size - offset));
     const count = file.readSync(fresh, offset);
-    assert(count > 0, 'a file of updated rows is shorter than it was');
+    if (count === 0) throw damagedRows(position);
     offset += count;
     const bytes = Buffer.concat([rest, fresh.subarray(0, count)]);
     const writes: StateWrite[] = [];
     let at = 0;
     for (let end = rowEnd(bytes, at); end !== undefined; end = rowEnd(bytes, at)) {
-      const reader = new ByteReader(bytes.subarray(at, end), 'updated row');
-      const key = reader.bytestring(limits.keyBytesMax + limits.nameBytesMax + 1);
-      writes.push({ key, value: reader.bytestring(limits.valueBytesMax), version: position });
+      writes.push(readRow(bytes.subarray(at, end), position));
       at = end;
     }
     rest = bytes.subarray(at);
+    if (rest.length > rowBytesMax) throw damagedRows(position);
     yield writes;
   }
-  assert(rest.length === 0, 'a file of updated rows ends with a row');
+  if (rest.length > 0) throw damagedRows(position);
 }
 
 /** Where the row that begins at `at` ends; `undefined`: not in these bytes. */
 function rowEnd(bytes: Buffer, at: number): number | undefined {
   if (bytes.length < at + 4) return undefined;
-  const valueAt = at + 4 + bytes.readUInt32BE(at);
+  const head = bytes.readUInt32BE(at);
+  const valueAt = at + 4 + (head % summedBit);
   if (bytes.length < valueAt + 4) return undefined;
-  const end = valueAt + 4 + bytes.readUInt32BE(valueAt);
+  const end = valueAt + 4 + bytes.readUInt32BE(valueAt) + (head < summedBit ? 0 : 4);
   return bytes.length < end ? undefined : end;
+}
+
+function readRow(row: Buffer, version: Position): StateWrite {
+  const head = row.readUInt32BE(0);
+  const end = row.length - (head < summedBit ? 0 : 4);
+  if (end < row.length && crc32(row.subarray(0, end)) !== row.readUInt32BE(end)) {
+    throw damagedRows(version);
+  }
+  const valueAt = 4 + (head % summedBit);
+  const key = bytestringOf(row.subarray(4, valueAt));
+  return { key, value: bytestringOf(row.subarray(valueAt + 4, end)), version };
+}
+
+function damagedRows(position: Position): DaybookError {
+  return new DaybookError(
+    'BULK_ROWS_GONE',
+    `the rows of the bulk update at ${position} are damaged`,
+    { details: { position } },
+  );
 }
