@@ -79,8 +79,8 @@ export class BlockStore {
   /** Blocks in the place of damaged ones that are not in the files yet, by height. */
   readonly #mended = new Map<number, NewBlock>();
   #mendedBytes = 0;
-  /** Counts how often files were written anew: what was read meanwhile may be of either. */
-  #rewrites = 0;
+  /** Counts how often files were closed, or written anew: what was read meanwhile may be of any other. */
+  #changes = 0;
   #rewriting: Promise<void> | undefined;
   /** Why that failed once: which files there are now only the next opening finds out. */
   #failure: DaybookError | undefined;
@@ -203,7 +203,7 @@ export class BlockStore {
   async block(height: number): Promise<Buffer> {
     for (;;) {
       await this.#rewriting;
-      const rewrites = this.#rewrites;
+      const changes = this.#changes;
       const mended = this.#mended.get(height);
       if (mended !== undefined) return mended.bytes;
       const index = height >= 0 && height < this.height ? await this.#segmentOf(height) : undefined;
@@ -214,11 +214,11 @@ export class BlockStore {
       if (this.#segments.damaged.has(height)) throw this.#damagedAt(height);
       const bytes = await this.#read(index, place).catch((error: unknown) => {
         // The file was closed, since another took its place.
-        if (rewrites === this.#rewrites) throw error;
+        if (changes === this.#changes) throw error;
         return undefined;
       });
       if (bytes !== undefined) return bytes;
-      if (rewrites !== this.#rewrites) continue;
+      if (changes !== this.#changes) continue;
       await this.#segments.damaged.add([height]);
       throw this.#damagedAt(height);
     }
@@ -337,16 +337,18 @@ export class BlockStore {
 
   async #seal(): Promise<void> {
     const { disk, directory } = this.#segments;
-    const index = this.#index;
-    await this.#file.sync();
+    const [before, index] = [this.#file, this.#index];
+    await before.sync();
     await this.#writeIndex();
-    await this.#file.close();
+    const next = new SegmentIndex(this.height, this.records);
+    const path = `${directory}/${segmentName(next.firstHeight)}`;
+    this.#file = await disk.open(path, { create: true });
+    this.#index = next;
+    this.#indexed = 0;
     this.#sealed.push(index.summary);
     this.#cache.set(index.firstHeight, index);
-    this.#index = new SegmentIndex(this.height, this.records);
-    this.#indexed = 0;
-    const path = `${directory}/${segmentName(this.#index.firstHeight)}`;
-    this.#file = await disk.open(path, { create: true });
+    this.#changes++;
+    await before.close();
   }
 
   async #writeIndex(): Promise<void> {
@@ -359,7 +361,7 @@ export class BlockStore {
   async #rewrite(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#mended.size === 0) return;
-    this.#rewrites++;
+    this.#changes++;
     this.#rewriting = this.#writeMended();
     try {
       await this.#rewriting;

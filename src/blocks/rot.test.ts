@@ -403,3 +403,42 @@ test.each([0, -1])(
     await store.close();
   },
 );
+
+test('a block may be read while its file is closed and another one begun', async () => {
+  const { generator, ...chain } = await made();
+  await generator.close();
+  const wait: { for?: Promise<void> } = {};
+  const disk: Disk = {
+    ...io.disk,
+    open: async (path, options) => {
+      const file = await io.disk.open(path, options);
+      return {
+        size: () => file.size(),
+        read: async (target, offset) => {
+          await wait.for;
+          return await file.read(target, offset);
+        },
+        readSync: (target, offset) => file.readSync(target, offset),
+        write: (parts, offset) => file.write(parts, offset),
+        sync: () => file.sync(),
+        truncate: (size) => file.truncate(size),
+        close: () => file.close(),
+      };
+    },
+  };
+  const store = await openBlockStore({ disk, directory: chain.blocks, segmentBytesMax: 1 });
+  const height = store.height - 1;
+  let goOn = (): void => undefined;
+  wait.for = new Promise((resolve) => {
+    goOn = resolve;
+  });
+  const reading = store.block(height);
+  const bytes = Buffer.from(blockBytes[height] as Buffer);
+  const block = decodeBlock(bytes);
+  // Any block will do.
+  const header = { ...block.header, number: store.height };
+  await store.append({ header, bytes, ...indexedFields(block) });
+  goOn();
+  expect(sha256(await reading).toString('hex')).toBe(whole[height]);
+  await store.close();
+});
