@@ -132,18 +132,21 @@ it('holds, and trims, only what its blocks are saved for', async () => {
     await until(() => housekeeping.held === 100);
     await until(() => trimmed.length > 0);
     expect(trimmed[0]).toBe(90);
-    // A block of those turns out to be damaged: at once nobody counts on it, nor after a restart.
+    // A block of those turns out to be damaged: at once nobody counts on it.
     files = 'lacking';
     expect(housekeeping.held).toBe(0);
     await until(() => told()?.held === 0);
-    expect((await SnapshotFiles.open(io, path, true)).held).toBe(0);
+    // It still begins there, if it loses its state.
+    expect((await SnapshotFiles.open(io, path, true)).held).toBe(100);
     files = 'whole';
+    saved = asAddress(40);
+    await rounds(2);
+    expect(housekeeping.held).toBe(0);
+    saved = asAddress(100);
     await until(() => housekeeping.held === 100);
-    // Just started, and nobody has looked yet: what was noted stays, for who loses its state.
     files = 'unknown';
     expect(housekeeping.held).toBe(0);
     await until(() => told()?.held === 0);
-    expect((await SnapshotFiles.open(io, path, true)).held).toBe(100);
   } finally {
     await close();
   }
@@ -236,6 +239,32 @@ it('waits with trimming for who makes blocks and is away, says so, and knows the
     expect([...makers.kept].sort()).toEqual(['new', 'old']);
     expect(housekeeping.waitsFor).toEqual([]);
     expect(events.at(-1)).toBe('the log waits for no node any more');
+  } finally {
+    await close();
+  }
+});
+
+it('holds nothing after its start until its blocks say so, whatever was noted', async () => {
+  let saved: Address | undefined;
+  let saves = 0;
+  const { housekeeping, snapshots, path, close } = await openNode(true, {
+    log: { start: async () => asAddress(0), trim: async () => undefined },
+    nextAddress: () => asAddress(100),
+    saveBlocks: async () => {
+      saves++;
+      if (saved === undefined) throw new DaybookError('PROOF_NOT_READY', 'being opened');
+      return saved;
+    },
+  });
+  await writeFile(join(path, 'snapshot-100'), '');
+  await snapshots.add(join(path, 'snapshot-100'), asAddress(100));
+  await snapshots.cover(asAddress(100));
+  housekeeping.start();
+  try {
+    await until(() => saves >= 3);
+    expect({ noted: snapshots.held, held: housekeeping.held }).toEqual({ noted: 100, held: 0 });
+    saved = asAddress(100);
+    await until(() => housekeeping.held === 100);
   } finally {
     await close();
   }

@@ -57,6 +57,8 @@ export class Housekeeping {
   readonly #options: HousekeepingOptions;
   readonly #closing = new AbortController();
   #waitsFor: readonly string[] = [];
+  /** What blocks are saved to, as they said since they were opened. */
+  #saved: Address = asAddress(0);
   /** Why blocks could not be saved in the last round. */
   #unsaved: string | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -75,7 +77,9 @@ export class Housekeeping {
    * state goes on from here with both. Nothing is, as long as nobody has looked whether the blocks are whole.
    */
   get held(): Address {
-    return this.#files === 'whole' ? this.#options.snapshots.held : asAddress(0);
+    const { snapshots, saveBlocks } = this.#options;
+    if (saveBlocks === undefined) return snapshots.held;
+    return this.#files === 'whole' ? snapshots.heldBy(this.#saved) : asAddress(0);
   }
 
   get #files(): ChainFiles {
@@ -177,14 +181,14 @@ export class Housekeeping {
 
   async #saveBlocks(): Promise<void> {
     const { snapshots, saveBlocks } = this.#options;
-    const { next } = snapshots;
-    if (this.#files === 'lacking') {
-      await snapshots.uncover();
-      return;
-    }
-    if (next === undefined || saveBlocks === undefined) return;
+    if (saveBlocks === undefined) return;
+    // What was noted before is for this node alone: it begins there if it loses its state.
+    if (this.#files === 'lacking') this.#saved = asAddress(0);
+    const wanted = snapshots.next ?? snapshots.held;
+    if (this.#files === 'lacking' || this.#saved >= wanted) return;
     try {
-      await snapshots.cover(await saveBlocks(next));
+      this.#saved = await saveBlocks(wanted);
+      await snapshots.cover(this.#saved);
       this.#tellUnsaved(undefined);
     } catch (error) {
       // What was saved before stays.

@@ -74,11 +74,9 @@ export class SnapshotFiles {
     this.#covered = address;
   }
 
-  /** Notes, durably, that saved blocks turned out not to be whole: none are counted on. */
-  async uncover(): Promise<void> {
-    if (this.#covered === 0) return;
-    this.#covered = 0;
-    await this.#disk.writeFile(join(this.#directory, coveredName), Buffer.from('0'));
+  /** The newest that blocks reach that are saved to an address; 0: there is none. */
+  heldBy(saved: Address): Address {
+    return this.#newestUpTo(Math.min(saved, this.#covered));
   }
 
   #newestUpTo(address: number): Address {
