@@ -77,8 +77,8 @@ async function written(
 ): Promise<Buffer | undefined> {
   const next = height + 1 < store.height && (await unlessDamaged(store.block(height + 1)));
   if (!next) return undefined;
-  const { place, bytes: rotted } = await store.rotted(height);
   try {
+    const { place, bytes: rotted } = await store.rotted(height);
     const bytes = fits(place, other) ? other : withSignaturesOf(rotted, other);
     if (!fits(place, bytes)) return undefined;
     const block = decodeBlock(bytes);

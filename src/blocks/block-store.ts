@@ -128,13 +128,13 @@ export class BlockStore {
     return this.#segments.damaged.heights();
   }
 
-  /** What there is of a damaged block. */
+  /** What there is of a damaged block. @throws {DaybookError} `NOT_FOUND`: its file is gone. */
   async rotted(height: number): Promise<{ readonly place: BlockPlace; readonly bytes: Buffer }> {
     const index = await this.#segmentOf(height);
     const place = index.place(height) as BlockPlace;
     const { disk, directory } = this.#segments;
     const path = `${directory}/${segmentName(index.firstHeight)}`;
-    const file = await disk.open(path, { create: true });
+    const file = await disk.open(path);
     try {
       return { place, bytes: await bytesAt(place, (...to) => file.read(...to)) };
     } finally {
