@@ -302,7 +302,8 @@ export class BlockMachine {
           return height;
         },
         mend: async (options, fetch) => {
-          const height = await mendAsWritten(io, options, this.#counted(fetch));
+          const { mend = mendAsWritten } = this.#cluster.mutant;
+          const height = await mend(io, options, this.#counted(fetch));
           world.happened('blocks: mended as they were');
           return height;
         },

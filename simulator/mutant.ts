@@ -1,4 +1,4 @@
-import type { adoptChain, BlockBackend, BlockStore } from '../src/blocks/index.ts';
+import type { adoptChain, BlockBackend, BlockStore, mendAsWritten } from '../src/blocks/index.ts';
 import type { Client, Transport } from '../src/client/index.ts';
 import type { RunningExecutor } from '../src/executor/index.ts';
 import type { Disk, Io } from '../src/io/index.ts';
@@ -63,6 +63,8 @@ export interface Mutant {
   store?(store: BlockStore, disk: Disk): void;
   /** Instead of `adoptChain`. */
   adopt?: typeof adoptChain;
+  /** Instead of `mendAsWritten`. */
+  mend?: typeof mendAsWritten;
   /** Comes between a node and the generator of its blocks. */
   blocks?(backend: BlockBackend, node: string, cluster: Cluster): BlockBackend;
   /** Comes between a follower and the ledger. */

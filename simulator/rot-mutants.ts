@@ -38,9 +38,10 @@ export const rotMutants: readonly Mutant[] = [
   },
   {
     name: 'mend-with-whatever-comes',
-    seedsMax: 20,
+    seedsMax: 40,
     shows: 'correctness',
     world,
+    mend: ({ disk }, options, fetch) => mendUnchecked(disk, options, fetch),
     adopt: async (io, options, fetch, stores) =>
       options.mends === true
         ? await mendUnchecked(io.disk, options, fetch)
@@ -61,7 +62,7 @@ async function rawBlock(disk: Disk, wanted: number): Promise<Buffer | undefined>
 
 async function mendUnchecked(
   disk: Disk,
-  { directory }: AdoptionOptions,
+  { directory }: Pick<AdoptionOptions, 'directory'>,
   fetch: FetchBlocks,
 ): Promise<number> {
   const store = await openBlockStore({ disk, directory: `${directory}/blocks` });
