@@ -74,7 +74,7 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[4, 8, 13, 18, 22, 23].map((seed) => ({ seed, ...embedded, retention: true })),
     ...[7, 13, 14, 19, 28].map((seed) => ({ seed, ...embedded, retention: true, rot: true })),
     ...[8, 10, 19, 22, 23, 24, 57].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
-    ...[2, 12, 14, 40, 58].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
+    ...[2, 12, 14, 40, 58, 147].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
     ...[5, 7, 14, 37, 3005].map((seed) => ({ seed, ...edged, retention: false })),
     ...[6, 24, 28, 30, 42].map((seed) => ({ seed, ...edged, retention: true })),
   ];
