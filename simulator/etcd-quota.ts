@@ -31,12 +31,12 @@ const highRatio = 0.8;
 
 /**
  * Draws how much there is: in any case room for what is kept, and as much again. Where the log waits for
- * nodes that are away, the others know it: if all end at the quota itself, none can be started, and only a
- * person helps.
+ * nodes that are away, or for blocks that are mended, everybody knows how much, and nobody else writes: if all end at
+ * the quota itself, none can be started, and only a person helps.
  */
 export function drawQuota(chance: Chance, retention: Retention): EtcdQuota {
   const { log } = retention;
-  const waits = makesSomePlain(retention);
+  const waits = makesSomePlain(retention) || (retention.chains?.rot ?? 'none') !== 'none';
   const isToldRightly = chance.happens(0.4) || waits;
   const othersWrite = chance.happens(0.6) && !waits;
   const others = othersWrite

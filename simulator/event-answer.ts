@@ -4,7 +4,10 @@ import { SimulationFailure, type World } from './world.ts';
 
 /** What a connection holds for a reader before the stream is told to wait, as a socket does. */
 const heldBytesMark = 600;
-/** What a stream may still say to a reader that does not read: its last line. */
+/**
+ * What a stream may still say to a reader that does not read: its last line, or, to one that has just
+ * read all, the next event with a heartbeat before it.
+ */
 const lastLinesMax = 1;
 
 /**
@@ -67,6 +70,7 @@ export class EventAnswer extends EventEmitter {
     this.#held.shift();
     if (!this.writableNeedDrain || this.#held.length > 0 || this.destroyed) return;
     this.writableNeedDrain = false;
+    this.#beyond = 0;
     this.emit('drain');
   }
 

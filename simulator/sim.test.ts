@@ -59,7 +59,7 @@ for (const world of knownWorlds) {
   });
 }
 
-it('a few seeds show everything that is to happen', { timeout: 300_000 }, async () => {
+it('a few seeds show everything that is to happen', { timeout: 600_000 }, async () => {
   const coverage: Coverage = {};
   const mixed = { ticks: 2000, workload: 'mixed', repair: false, ...plain } as const;
   const embedded = { ...mixed, log: 'embedded' } as const;
@@ -72,11 +72,11 @@ it('a few seeds show everything that is to happen', { timeout: 300_000 }, async 
     ...[11, 25, 44].map((seed) => ({ seed, ...embedded })),
     ...[27, 31].map((seed) => ({ seed, ...etcd })),
     ...[4, 8, 13, 18, 22, 23].map((seed) => ({ seed, ...embedded, retention: true })),
-    ...[7, 13, 14, 19, 28].map((seed) => ({ seed, ...embedded, retention: true, rot: true })),
-    ...[8, 10, 19, 22, 23, 24, 57].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
-    ...[2, 12, 14, 40, 58, 147].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
-    ...[5, 7, 14, 37, 3005].map((seed) => ({ seed, ...edged, retention: false })),
-    ...[6, 24, 28, 30, 42].map((seed) => ({ seed, ...edged, retention: true })),
+    ...[7, 14, 19, 28].map((seed) => ({ seed, ...embedded, retention: true, rot: true })),
+    ...[8, 11, 19, 24, 57].map((seed) => ({ seed, ...etcd, retention: true, quota: true })),
+    ...[2, 12, 14, 58, 147].map((seed) => ({ seed, ...embedded, ticks: 1000, repair: true })),
+    ...[5, 7, 37, 3005].map((seed) => ({ seed, ...edged, retention: false })),
+    ...[6, 28, 30].map((seed) => ({ seed, ...edged, retention: true })),
   ];
   for (let seed = 12; seed <= coveringSeeds; seed++) {
     worlds.push({ seed, ...embedded }, { seed, ...etcd }, { seed, ...embedded, retention: true });
