@@ -57,7 +57,7 @@ test('a port in use is named, with what to do', async () => {
 test('a bench that is not there is a wrong command line', async () => {
   const { code, err } = await start('bench', 'nonsense').ended;
   expect(code).toBe(2);
-  expect(err).toMatch(/^benches: .*commit/);
+  expect(err).toMatch(/^USAGE: no bench nonsense; benches: .*commit/);
 }, 60_000);
 
 test('a directory that cannot be one is named', async () => {
