@@ -10,6 +10,7 @@ import {
   openLastSegment,
   placeAt,
   placesOf,
+  type ReadSegment,
   readWhole,
   type SegmentDirectory,
   sealedIndex,
@@ -132,14 +133,8 @@ export class BlockStore {
   async rotted(height: number): Promise<{ readonly place: BlockPlace; readonly bytes: Buffer }> {
     const index = await this.#segmentOf(height);
     const place = index.place(height) as BlockPlace;
-    const { disk, directory } = this.#segments;
-    const path = `${directory}/${segmentName(index.firstHeight)}`;
-    const file = await disk.open(path);
-    try {
-      return { place, bytes: await bytesAt(place, (...to) => file.read(...to)) };
-    } finally {
-      await file.close();
-    }
+    const bytes = await this.#inFile(index, (read) => bytesAt(place, read));
+    return { place, bytes };
   }
 
   /** @throws {DaybookError} `STATE_DAMAGED` when one of the first `height` blocks is known to be damaged. */
@@ -226,16 +221,23 @@ export class BlockStore {
 
   async #read(index: SegmentIndex, place: BlockPlace): Promise<Buffer | undefined> {
     if (index === this.#index) return await readWhole(place, (...to) => this.#file.read(...to));
-    const { disk, directory } = this.#segments;
-    let file: DiskFile;
     try {
-      file = await disk.open(`${directory}/${segmentName(index.firstHeight)}`);
+      return await this.#inFile(index, (read) => readWhole(place, read));
     } catch (error) {
       if (isDaybookError(error, 'NOT_FOUND')) return undefined;
       throw error;
     }
+  }
+
+  /** Opens a segment's file for a reading. @throws {DaybookError} `NOT_FOUND`: it is gone. */
+  async #inFile<T>(
+    { firstHeight }: SegmentIndex,
+    reading: (read: ReadSegment) => Promise<T>,
+  ): Promise<T> {
+    const { disk, directory } = this.#segments;
+    const file = await disk.open(`${directory}/${segmentName(firstHeight)}`);
     try {
-      return await readWhole(place, (...to) => file.read(...to));
+      return await reading((...to) => file.read(...to));
     } finally {
       await file.close();
     }
