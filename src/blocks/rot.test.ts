@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DaybookError, isDaybookError } from '../base/index.ts';
-import { type Disk, realIo } from '../io/index.ts';
+import { type Disk, type DiskFile, realIo } from '../io/index.ts';
 import { sha256 } from '../model/index.ts';
 import { MemoryBucketStore } from '../state/index.ts';
 import { openBlockStore } from './block-store.ts';
@@ -351,6 +351,19 @@ test('who is killed while mending loses nothing that was whole, and takes nothin
   }
 });
 
+/** A file of which bytes are read in another way. */
+function withRead(file: DiskFile, read: DiskFile['read']): DiskFile {
+  return {
+    size: () => file.size(),
+    read,
+    readSync: (target, offset) => file.readSync(target, offset),
+    write: (parts, offset) => file.write(parts, offset),
+    sync: () => file.sync(),
+    truncate: (size) => file.truncate(size),
+    close: () => file.close(),
+  };
+}
+
 /** A disk that cannot give a part of a file, until another file takes its place. */
 function unreadable(path: string, from: number, to: number): Disk {
   const { disk } = io;
@@ -360,20 +373,12 @@ function unreadable(path: string, from: number, to: number): Disk {
     open: async (opened, options) => {
       const file = await disk.open(opened, options);
       const spoils = isThere && opened === path;
-      return {
-        size: () => file.size(),
-        read: async (target, offset) => {
-          if (spoils && offset < to && offset + target.length > from) {
-            throw new DaybookError('IO_FAILED', 'EIO', { details: { path, cause: 'EIO' } });
-          }
-          return await file.read(target, offset);
-        },
-        readSync: (target, offset) => file.readSync(target, offset),
-        write: (parts, offset) => file.write(parts, offset),
-        sync: () => file.sync(),
-        truncate: (size) => file.truncate(size),
-        close: () => file.close(),
-      };
+      return withRead(file, async (target, offset) => {
+        if (spoils && offset < to && offset + target.length > from) {
+          throw new DaybookError('IO_FAILED', 'EIO', { details: { path, cause: 'EIO' } });
+        }
+        return await file.read(target, offset);
+      });
     },
     rename: async (before, after) => {
       await disk.rename(before, after);
@@ -412,18 +417,10 @@ test('a block may be read while its file is closed and another one begun', async
     ...io.disk,
     open: async (path, options) => {
       const file = await io.disk.open(path, options);
-      return {
-        size: () => file.size(),
-        read: async (target, offset) => {
-          await wait.for;
-          return await file.read(target, offset);
-        },
-        readSync: (target, offset) => file.readSync(target, offset),
-        write: (parts, offset) => file.write(parts, offset),
-        sync: () => file.sync(),
-        truncate: (size) => file.truncate(size),
-        close: () => file.close(),
-      };
+      return withRead(file, async (target, offset) => {
+        await wait.for;
+        return await file.read(target, offset);
+      });
     },
   };
   const store = await openBlockStore({ disk, directory: chain.blocks, segmentBytesMax: 1 });

@@ -10,6 +10,17 @@ import { built, root } from './built.ts';
 
 const { startNetwork } = (await import(built('src/node/index.js'))) as typeof NodeRoom;
 
+/** One executor on a data directory. @param events - hears what the network tells. */
+function startIn(directory: string, events: string[]): Promise<NodeRoom.Network> {
+  return startNetwork({
+    directory,
+    executors: 1,
+    httpPort: 0,
+    blocks: false,
+    onEvent: (text) => events.push(text),
+  });
+}
+
 test.each([
   ['first', 0],
   ['later', 2],
@@ -18,14 +29,7 @@ test.each([
   async (_which, page) => {
     const directory = mkdtempSync(join(tmpdir(), 'daybook-damaged-'));
     const events: string[] = [];
-    const start = (): Promise<NodeRoom.Network> =>
-      startNetwork({
-        directory,
-        executors: 1,
-        httpPort: 0,
-        blocks: false,
-        onEvent: (text) => events.push(text),
-      });
+    const start = (): Promise<NodeRoom.Network> => startIn(directory, events);
     const first = await start();
     const writer = await connect(first);
     await writer.deploy(await bundleContract(join(root, 'examples/contracts/bank')));
@@ -59,14 +63,7 @@ test.each([
 test('a heap that is full is no damage', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'daybook-heap-'));
   const events: string[] = [];
-  const start = (): Promise<NodeRoom.Network> =>
-    startNetwork({
-      directory,
-      executors: 1,
-      httpPort: 0,
-      blocks: false,
-      onEvent: (text) => events.push(text),
-    });
+  const start = (): Promise<NodeRoom.Network> => startIn(directory, events);
   await (await start()).close();
   vi.stubEnv('NODE_OPTIONS', '--max-old-space-size=10');
   await expect(start()).rejects.toMatchObject({
@@ -83,13 +80,7 @@ test('a heap that is full is no damage', async () => {
 test('a node that crashes again and again soon after it serves gets its state made anew, once', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'daybook-crashing-'));
   const events: string[] = [];
-  const network = await startNetwork({
-    directory,
-    executors: 1,
-    httpPort: 0,
-    blocks: false,
-    onEvent: (text) => events.push(text),
-  });
+  const network = await startIn(directory, events);
   for (let crash = 1; crash <= 4; crash++) {
     const { pid = 0 } = (await network.status()).executors[0] ?? {};
     process.kill(pid, 'SIGSEGV');
